@@ -1,0 +1,1 @@
+//! The agent: joins a hub, keeps directories identical, reports vitals.

@@ -1,0 +1,1 @@
+//! Boards: compacted logs of named values, their cursors, replicas and stores.

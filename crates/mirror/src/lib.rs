@@ -1,0 +1,1 @@
+//! Reconciling one directory with another: plan, stage, switch; watch, settle.

@@ -1,0 +1,15 @@
+//! What a directory is: paths, entries, listings, content ids, and the path system calls.
+//!
+//! It promises that a [`RelPath`] or a [`Name`] can never leave the directory it is used in, and that every
+//! system call on a path goes through [`at`]: held directory descriptors, one component at a time, no symlink
+//! followed.
+//!
+//! It never talks to a network, never decides what to copy or delete, and knows no other crate of the house.
+
+pub mod entry;
+pub mod path;
+pub mod root;
+
+pub use entry::{ContentId, Entry, EntryError, Kind};
+pub use path::{Name, PathError, RelPath};
+pub use root::RootHash;

@@ -1,0 +1,1 @@
+//! Samples the machine: CPU and memory, rates, the log of them.

@@ -1,0 +1,1 @@
+//! Scenes, processes and independent checkers for the end-to-end tests.
