@@ -6,10 +6,18 @@
 //!
 //! It never talks to a network, never decides what to copy or delete, and knows no other crate of the house.
 
+pub mod at;
+pub mod chunk;
 pub mod entry;
+pub mod fsx;
+pub mod hash;
+pub mod listing;
 pub mod path;
 pub mod root;
 
+pub use at::{Dir, Stat};
 pub use entry::{ContentId, Entry, EntryError, Kind};
+pub use hash::hash_file;
+pub use listing::{Found, Listing};
 pub use path::{Name, PathError, RelPath};
 pub use root::RootHash;

@@ -1,0 +1,15 @@
+//! The path system calls: the only module that makes them.
+//!
+//! Every call is (held directory descriptor, one checked component) and follows no symlink, so whoever swaps a
+//! directory for a link in the middle of a run can send nothing outside. Metadata of files and directories is set
+//! through descriptors. Every error carries the path.
+//!
+//! It decides nothing: what to create, replace or delete is its callers' business.
+
+mod dir;
+mod meta;
+mod temp;
+
+pub use dir::{Dir, DirEntry, ListBuffer};
+pub use meta::{Stat, set_mode, set_times, stat_of};
+pub use temp::{TEMP_PREFIX, TempNames, is_temp_name};

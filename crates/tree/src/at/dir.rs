@@ -1,0 +1,461 @@
+//! A held directory, and everything that is done to the names in it.
+
+use super::meta::{self, Stat};
+use crate::fsx::Error;
+use crate::path::{Name, RelPath};
+use crate::{Kind, at::TempNames};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes asked for in one `getdents` call: a directory of a few hundred names in one.
+const LIST_BUFFER_BYTES: usize = 64 * 1024;
+/// Tries to find a free temporary name; with random names one is enough.
+const TEMP_TRIES: u32 = 8;
+
+const OPEN_DIR: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// Set once `openat2` was refused as unknown (Linux before 5.6, some seccomp profiles).
+static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+
+/// A directory held open by its descriptor: it stays itself whatever happens to its path.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Where it was found; for messages only.
+    path: PathBuf,
+}
+
+/// A name in a directory and, where the file system tells, its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Name,
+    /// `None` where the file system does not tell without a `stat`.
+    pub kind: Option<Kind>,
+}
+
+/// The buffer of [`Dir::list`], reused from directory to directory.
+pub struct ListBuffer(Vec<u8>);
+
+impl Default for ListBuffer {
+    fn default() -> Self {
+        Self(Vec::with_capacity(LIST_BUFFER_BYTES))
+    }
+}
+
+impl std::fmt::Debug for ListBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ListBuffer")
+    }
+}
+
+impl Dir {
+    /// Opens the directory an operator named. A symlink is followed here, and only here: it is the operator's own.
+    ///
+    /// # Errors
+    /// When nothing is there, it is not a directory, or it may not be read.
+    pub fn open_root(path: &Path) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|e| Error::new("open", path, e))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens the directory `name` in this one.
+    ///
+    /// # Errors
+    /// When it is missing, not a directory (a symlink is none), or may not be read.
+    pub fn open(&self, name: &Name) -> Result<Self, Error> {
+        // One component and O_NOFOLLOW cannot leave the directory: openat2 would add nothing but a failure mode.
+        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), OPEN_DIR, Mode::empty())
+            .map_err(|e| self.error("open", name, e))?;
+        Ok(Self { fd, path: self.path_of(name) })
+    }
+
+    /// Like [`Dir::open`], for a directory we must work in: where its mode keeps us out and it is ours, the owner's
+    /// rights are given first. Returns whether they were; the caller puts the wanted mode there in the end.
+    ///
+    /// # Errors
+    /// As [`Dir::open`], and when the mode cannot be changed.
+    pub fn open_forced(&self, name: &Name) -> Result<(Self, bool), Error> {
+        match self.open(name) {
+            Err(e) if e.errno == Errno::ACCESS => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())
+                    .map_err(|e| self.error("open", name, e))?;
+                let stat = meta::stat_of(&fd, &self.path_of(name))?;
+                let mode = Mode::from_raw_mode(stat.mode | 0o700);
+                // A descriptor without read rights cannot be changed itself, but by its name in /proc, which leads
+                // to exactly this directory.
+                rustix::fs::chmodat(CWD, proc_path(&fd), mode, AtFlags::empty())
+                    .map_err(|e| self.error("set the mode of", name, e))?;
+                Ok((self.open(name)?, true))
+            }
+            opened => Ok((opened?, false)),
+        }
+    }
+
+    /// Opens the directory at `path` below this one; the root gives a second descriptor of this directory.
+    ///
+    /// # Errors
+    /// As [`Dir::open`], for any component.
+    pub fn walk(&self, path: &RelPath) -> Result<Self, Error> {
+        let full = self.path.join(OsStr::from_bytes(path.as_bytes()));
+        if path.is_root() {
+            let fd = rustix::fs::openat(&self.fd, ".", OPEN_DIR, Mode::empty());
+            return Ok(Self { fd: fd.map_err(|e| Error::new("open", &self.path, e))?, path: self.path.clone() });
+        }
+        if !NO_OPENAT2.load(Ordering::Relaxed) {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            match rustix::fs::openat2(&self.fd, path.as_bytes(), OPEN_DIR, Mode::empty(), resolve) {
+                Ok(fd) => return Ok(Self { fd, path: full }),
+                Err(Errno::NOSYS | Errno::PERM) => NO_OPENAT2.store(true, Ordering::Relaxed),
+                // Somebody renamed something on the way; the walk by components looks again.
+                Err(Errno::AGAIN) => {}
+                Err(e) => return Err(Error::new("open", full, e)),
+            }
+        }
+        self.walk_by_components(path)
+    }
+
+    fn walk_by_components(&self, path: &RelPath) -> Result<Self, Error> {
+        let mut held: Option<Dir> = None;
+        for component in path.components() {
+            let name = Name::new(component).expect("the components of a checked path are names");
+            held = Some(held.as_ref().unwrap_or(self).open(&name)?);
+        }
+        match held {
+            Some(dir) => Ok(dir),
+            None => self.walk(&RelPath::root()),
+        }
+    }
+
+    /// Where this directory was found; for messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where `name` in it is; for messages only.
+    pub fn path_of(&self, name: &Name) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.as_bytes()))
+    }
+
+    /// All names in it, sorted by their bytes, without `.` and `..`.
+    ///
+    /// # Errors
+    /// When it cannot be read to its end: then nothing is returned, for half a listing would look like deletions.
+    pub fn list(&self, buffer: &mut ListBuffer) -> Result<Vec<DirEntry>, Error> {
+        let error = |e| Error::new("list", &self.path, e);
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(error)?;
+        let mut entries = Vec::new();
+        let mut raw = RawDir::new(&self.fd, buffer.0.spare_capacity_mut());
+        while let Some(entry) = raw.next() {
+            let entry = entry.map_err(error)?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => None,
+                known => Some(meta::kind_of(known)),
+            };
+            // A file system with longer names than Linux allows does not exist for us.
+            let name = Name::new(name).map_err(|_| error(Errno::NAMETOOLONG))?;
+            entries.push(DirEntry { name, kind });
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// What the disk says about `name`.
+    ///
+    /// # Errors
+    /// When it is missing or the directory may not be searched.
+    pub fn stat(&self, name: &Name) -> Result<Stat, Error> {
+        Stat::read(&self.fd, name.as_bytes()).map_err(|e| self.error("read the metadata of", name, e))
+    }
+
+    /// [`Dir::stat`], with `None` where nothing stands.
+    ///
+    /// # Errors
+    /// When the directory may not be searched.
+    pub fn look(&self, name: &Name) -> Result<Option<Stat>, Error> {
+        match self.stat(name) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What the disk says about this directory itself.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn stat_self(&self) -> Result<Stat, Error> {
+        meta::stat_of(&self.fd, &self.path)
+    }
+
+    /// Where the link `name` points, as found.
+    ///
+    /// # Errors
+    /// When it is missing or not a link.
+    pub fn read_link(&self, name: &Name) -> Result<Box<[u8]>, Error> {
+        rustix::fs::readlinkat(&self.fd, name.as_bytes(), Vec::new())
+            .map(|target| target.into_bytes().into_boxed_slice())
+            .map_err(|e| self.error("read the link", name, e))
+    }
+
+    /// Opens the regular file `name` for reading.
+    ///
+    /// Opening never waits, and anything but a regular file is refused, so a fifo put in its place cannot hold us up.
+    ///
+    /// # Errors
+    /// When it is missing, may not be read, or is not a regular file (`ELOOP`, `EINVAL`).
+    pub fn open_file(&self, name: &Name) -> Result<(File, Stat), Error> {
+        let fd = self.open_bare(name)?;
+        let stat = Stat::read(&fd, b"").map_err(|e| self.error("read the metadata of", name, e))?;
+        if stat.kind != Kind::File {
+            return Err(self.error("read as a file", name, Errno::INVAL));
+        }
+        Ok((fd, stat))
+    }
+
+    /// [`Dir::open_file`] without looking at what was opened: the caller compares a later [`stat_of`](meta::stat_of)
+    /// with what it listed.
+    ///
+    /// # Errors
+    /// When it is missing, a symlink, or may not be read.
+    pub fn open_bare(&self, name: &Name) -> Result<File, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())
+            .map(File::from)
+            .map_err(|e| self.error("open", name, e))
+    }
+
+    /// A new file here without any name, mode 0600: gone by itself unless [`Dir::link_in`] names it.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` (or `EISDIR`, `EINVAL`) where the file system cannot do that; else as any creation.
+    pub fn create_unnamed(&self) -> Result<File, Error> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, ".", flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(|e| Error::new("create a file in", &self.path, e))
+    }
+
+    /// Gives an unnamed file its name. Never replaces: `EEXIST` where something stands.
+    ///
+    /// # Errors
+    /// When something stands there, the file is on another file system, or the directory may not be written.
+    pub fn link_in(&self, file: impl AsFd, name: &Name) -> Result<(), Error> {
+        let direct = rustix::fs::linkat(&file, "", &self.fd, name.as_bytes(), AtFlags::EMPTY_PATH);
+        match direct {
+            // How a kernel before 6.10 says that this is for privileged users.
+            Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+                rustix::fs::linkat(CWD, proc_path(&file), &self.fd, name.as_bytes(), AtFlags::SYMLINK_FOLLOW)
+            }
+            done => done,
+        }
+        .map_err(|e| self.error("create", name, e))
+    }
+
+    /// A new file `name`, for reading and writing, with `mode` as far as the umask lets it. Never replaces.
+    ///
+    /// # Errors
+    /// When something stands there or the directory may not be written.
+    pub fn create(&self, name: &Name, mode: u32) -> Result<File, Error> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::from_raw_mode(mode & 0o777))
+            .map(File::from)
+            .map_err(|e| self.error("create", name, e))
+    }
+
+    /// A new file under a name of `names`, mode 0600.
+    ///
+    /// # Errors
+    /// When the directory may not be written or the disk is full.
+    pub fn create_temp(&self, names: &mut TempNames) -> Result<(Name, File), Error> {
+        self.with_temp_name(names, |dir, name| dir.create(name, 0o600))
+    }
+
+    /// A new directory under a name of `names`, mode 0700, held.
+    ///
+    /// # Errors
+    /// When the directory may not be written or the disk is full.
+    pub fn make_temp_dir(&self, names: &mut TempNames) -> Result<(Name, Dir), Error> {
+        self.with_temp_name(names, |dir, name| {
+            dir.make_dir(name)?;
+            dir.open(name)
+        })
+    }
+
+    /// A new symlink to `target` under a name of `names`.
+    ///
+    /// # Errors
+    /// When the directory may not be written or the disk is full.
+    pub fn make_temp_link(&self, names: &mut TempNames, target: &[u8]) -> Result<Name, Error> {
+        self.with_temp_name(names, |dir, name| dir.make_link(name, target)).map(|(name, ())| name)
+    }
+
+    fn with_temp_name<T>(
+        &self,
+        names: &mut TempNames,
+        make: impl Fn(&Self, &Name) -> Result<T, Error>,
+    ) -> Result<(Name, T), Error> {
+        let mut tries = 0;
+        loop {
+            let name = names.next_name();
+            match make(self, &name) {
+                Err(e) if e.errno == Errno::EXIST && tries < TEMP_TRIES => tries += 1,
+                made => return made.map(|made| (name, made)),
+            }
+        }
+    }
+
+    /// Renames `from` to `to` in this directory, replacing what stands there at once.
+    ///
+    /// # Errors
+    /// As rename(2): a directory replaces only an empty one.
+    pub fn rename(&self, from: &Name, to: &Name) -> Result<(), Error> {
+        rustix::fs::renameat(&self.fd, from.as_bytes(), &self.fd, to.as_bytes())
+            .map_err(|e| self.error("replace", to, e))
+    }
+
+    /// Renames `from` to `to`; `EEXIST` where something stands.
+    ///
+    /// # Errors
+    /// When something stands there or the directory may not be written.
+    pub fn rename_no_replace(&self, from: &Name, to: &Name) -> Result<(), Error> {
+        match self.rename_with(from, to, RenameFlags::NOREPLACE) {
+            // The file system does not know the flag: look, then rename. What comes in between and is not an empty
+            // directory or a file fails the rename; one of those two would be replaced, as rename(2) does.
+            Err(Errno::INVAL | Errno::NOSYS) => match Stat::read(&self.fd, to.as_bytes()) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, from.as_bytes(), &self.fd, to.as_bytes()),
+                Err(e) => Err(e),
+            },
+            done => done,
+        }
+        .map_err(|e| self.error("create", to, e))
+    }
+
+    /// Exchanges `a` and `b` at once, whatever their kinds.
+    ///
+    /// # Errors
+    /// `EINVAL` where the file system cannot; else when one is missing or the directory may not be written.
+    pub fn exchange(&self, a: &Name, b: &Name) -> Result<(), Error> {
+        self.rename_with(a, b, RenameFlags::EXCHANGE).map_err(|e| self.error("replace", b, e))
+    }
+
+    fn rename_with(&self, from: &Name, to: &Name, flags: RenameFlags) -> Result<(), Errno> {
+        rustix::fs::renameat_with(&self.fd, from.as_bytes(), &self.fd, to.as_bytes(), flags)
+    }
+
+    /// A new directory, mode 0700. Never replaces.
+    ///
+    /// # Errors
+    /// When something stands there or the directory may not be written.
+    pub fn make_dir(&self, name: &Name) -> Result<(), Error> {
+        rustix::fs::mkdirat(&self.fd, name.as_bytes(), Mode::from_raw_mode(0o700))
+            .map_err(|e| self.error("create the directory", name, e))
+    }
+
+    /// A new symlink. Never replaces.
+    ///
+    /// # Errors
+    /// When something stands there or the directory may not be written.
+    pub fn make_link(&self, name: &Name, target: &[u8]) -> Result<(), Error> {
+        rustix::fs::symlinkat(target, &self.fd, name.as_bytes()).map_err(|e| self.error("create the link", name, e))
+    }
+
+    /// Removes anything but a directory.
+    ///
+    /// # Errors
+    /// When it is missing, a directory, or the directory may not be written.
+    pub fn remove_file(&self, name: &Name) -> Result<(), Error> {
+        rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty()).map_err(|e| self.error("delete", name, e))
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// When it is missing, not a directory, not empty, or the directory may not be written.
+    pub fn remove_dir(&self, name: &Name) -> Result<(), Error> {
+        rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::REMOVEDIR).map_err(|e| self.error("delete", name, e))
+    }
+
+    /// Sets the time of last modification of `name` itself; a link is not followed.
+    ///
+    /// # Errors
+    /// When it is missing or not ours.
+    pub fn set_times_of(&self, name: &Name, mtime_ns: i64) -> Result<(), Error> {
+        rustix::fs::utimensat(&self.fd, name.as_bytes(), &meta::timestamps(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| self.error("set the time of", name, e))
+    }
+
+    /// Sets the permission bits of the file `name`, whatever they are now, if it is still `found`.
+    ///
+    /// # Errors
+    /// `ESTALE` when something else stands there by now; else when it is missing or not ours.
+    pub fn set_mode_of(&self, name: &Name, found: &Stat, mode: u32) -> Result<(), Error> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())
+            .map_err(|e| self.error("open", name, e))?;
+        let now = meta::stat_of(&fd, &self.path_of(name))?;
+        if !found.is_unchanged(&now) {
+            return Err(self.error("set the mode of", name, Errno::STALE));
+        }
+        rustix::fs::chmodat(CWD, proc_path(&fd), Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+            .map_err(|e| self.error("set the mode of", name, e))
+    }
+
+    /// Takes the one writer's lock of this directory without waiting; it lasts as long as this descriptor, or a
+    /// copy of it. Returns whether it was free. Keyed by the inode, so no path leads around it.
+    ///
+    /// # Errors
+    /// Where the file system has no locks.
+    pub fn try_lock(&self) -> Result<bool, Error> {
+        match rustix::fs::flock(&self.fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(Error::new("lock", &self.path, e)),
+        }
+    }
+
+    /// Identifier of the file system this directory is on, as statfs(2) tells it; 0 where it tells none.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn file_system_id(&self) -> Result<u64, Error> {
+        let stat = rustix::fs::fstatvfs(&self.fd).map_err(|e| Error::new("read the file system of", &self.path, e))?;
+        Ok(stat.f_fsid)
+    }
+
+    /// Has everything written to this file system so far reach the disk.
+    ///
+    /// # Errors
+    /// When a write could not be done, now or since the last call.
+    pub fn sync_file_system(&self) -> Result<(), Error> {
+        rustix::fs::syncfs(&self.fd).map_err(|e| Error::new("write to disk", &self.path, e))
+    }
+
+    fn error(&self, op: &'static str, name: &Name, errno: Errno) -> Error {
+        Error::new(op, self.path_of(name), errno)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn proc_path(fd: &impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
