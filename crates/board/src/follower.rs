@@ -1,0 +1,357 @@
+//! The hub's side of one following client: from its cursor to the head, and on from there.
+//!
+//! A follower is a place on the board, not a queue. It is **live** at a seq and gets the newest entries above it in the
+//! order of their seqs, or it is in a **walk** and gets those above its cursor in the order of their names.
+//!
+//! - A live follower with more than [`SHORT_WAY_ENTRIES_MAX`] entries before it walks instead. By seq, a name that
+//!   changes all the time would flee before a client that is slower than the writes; a walk passes each name once.
+//! - A walk fixes the head H that it begins with. It sends entries as they are, so also newer than H, and goes on live
+//!   from H; what comes a second time is ignored by the client as not newer.
+//! - Batches with nothing in them are sent only to say something: once on arrival at the head, once more when the board
+//!   became complete, and when [`MARK_SEQS`] foreign seqs were passed, or the hub asked ([`Follower::mark`]).
+
+use crate::index::{Board, Index, Name, Record};
+use crate::mutant::{self, Mutant};
+use crate::pattern::Pattern;
+use crate::version::{Cursor, Epoch, Resume, Run, WalkMark};
+use bytes::Bytes;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The most entries between a follower and the head that are sent by seq.
+pub const SHORT_WAY_ENTRIES_MAX: usize = 1024;
+
+/// The most entries between a group and the head for which a shared batch is made; beyond it each member walks. More
+/// than the short way, because one large commit should still be encoded once for all who stood at the head before it.
+pub const LIVE_WAY_ENTRIES_MAX: usize = 16 * 1024;
+
+/// After how many seqs without a matching entry a follower's cursor is moved by an empty batch, unasked. A cursor that
+/// lags costs its client a longer way, so at most the short way's number of entries is looked through in vain.
+pub const MARK_SEQS: u64 = SHORT_WAY_ENTRIES_MAX as u64;
+
+/// The most names looked at under one read lock.
+const SCAN_NAMES_MAX: usize = 4096;
+
+/// What an entry counts for in a batch beside the bytes of its name and value.
+const ENTRY_BYTES: usize = 16;
+
+/// How much one batch may hold. At least one entry always goes, however large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most entries.
+    pub entries: usize,
+    /// The most bytes of names and values, and 16 an entry.
+    pub bytes: usize,
+}
+
+/// The answer to a client that asks to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The board's epoch.
+    pub epoch: Epoch,
+    /// The board's run, to which the client's cursor belongs from now on.
+    pub run: Run,
+    /// Nothing that the client holds counts any more; a walk from zero comes.
+    pub reset: bool,
+}
+
+/// Entries for a client, and what they say about all those that are not among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The entries, their asides left out.
+    pub records: Vec<Record>,
+    /// How far the client has come with them.
+    pub mark: Mark,
+}
+
+/// What a batch proves beyond its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// All of (from, to] that matches is in the batch.
+    Live {
+        /// The client's cursor before.
+        from: u64,
+        /// The client's cursor after.
+        to: u64,
+        /// `to` was the head, and the board complete, in the view from which the batch was made.
+        current: bool,
+    },
+    /// What the client holds of every name up to `upto` is at least as new as `head`.
+    Walk {
+        /// The board's head when the walk began.
+        head: u64,
+        /// The last name passed.
+        upto: Name,
+        /// The walk is at its end: all names are passed, the cursor becomes `head`.
+        last: bool,
+        /// Of the range passed since the mark before, only what is in the batch exists: the client drops the rest.
+        reset: bool,
+    },
+}
+
+/// Where a follower stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// At this seq; every follower of the same pattern there needs the same next batch.
+    Live(u64),
+    /// In a walk of its own.
+    Walking,
+}
+
+/// The hub's side of one following client. Free of I/O; while it lives, no tombstone it may need is purged.
+#[derive(Debug)]
+pub struct Follower {
+    board: Board,
+    pattern: Pattern,
+    start: Start,
+    state: State,
+    /// The state's own need of tombstones, as the writer sees it.
+    pin: Arc<AtomicU64>,
+    /// Whether the client was told at least once where it stands since it began, or since its walk ended.
+    greeted: bool,
+    /// The board's count of completions when the client last got `current`.
+    told: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Live { from: u64 },
+    Walk { from: u64, head: u64, after: Option<Name>, reset: bool },
+}
+
+impl Follower {
+    /// Begins where `cursor` says, if it belongs to the board's history; otherwise with a walk from zero.
+    pub fn new(board: &Board, pattern: Pattern, cursor: Option<Cursor>) -> Follower {
+        // The pin is set under the lock under which the horizon was looked at, else a purge could come in between.
+        let view = board.view();
+        let resume = cursor.map_or(Resume::Reset, |cursor| view.lineage().resume(view.head(), &cursor));
+        let reset = resume == Resume::Reset;
+        let state = match resume {
+            Resume::From(from) => State::toward_head(&view, from),
+            Resume::Walk { from, mark: WalkMark { head, upto, reset } } => {
+                State::Walk { from, head, after: Some(upto), reset }
+            }
+            Resume::Reset => State::Walk { from: 0, head: view.head(), after: None, reset: true },
+        };
+        let start = Start { epoch: view.lineage().epoch, run: view.lineage().run, reset };
+        let pin = board.pin(state.pin());
+        drop(view);
+        Follower { board: board.clone(), pattern, start, state, pin, greeted: false, told: 0 }
+    }
+
+    /// What the client is told before its first batch.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// The pattern that is followed.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// Where the follower stands.
+    pub fn position(&self) -> Position {
+        match self.state {
+            State::Live { from } => Position::Live(from),
+            State::Walk { .. } => Position::Walking,
+        }
+    }
+
+    /// Whether the client waits for something that no shared batch brings: the first word on where it stands, or the
+    /// `current` of a board that became complete. [`Follower::next`] then gives it, if need be as an empty batch.
+    pub fn owes(&self) -> bool {
+        match self.state {
+            State::Walk { .. } => true,
+            State::Live { from } => self.board.read(|index| self.owes_at(index, from)),
+        }
+    }
+
+    /// The next batch, and the follower has moved behind it; `None` while there is nothing to say.
+    pub fn next(&mut self, limits: Limits) -> Option<Batch> {
+        self.step(limits, false)
+    }
+
+    /// The next batch as [`Follower::next`] gives it, but an empty one also for a single foreign seq: for someone who
+    /// waits until this client has passed the head. `None` only at the head.
+    pub fn mark(&mut self, limits: Limits) -> Option<Batch> {
+        self.step(limits, true)
+    }
+
+    /// The hub gave this client a shared batch (from, to] that [`live_batch`] made for the follower's pattern.
+    ///
+    /// Not for a follower elsewhere than at `from`: the call is then without effect.
+    pub fn advance_live(&mut self, from: u64, to: u64) {
+        if let State::Live { from: at } = &mut self.state
+            && *at == from
+            && to >= from
+        {
+            *at = to;
+            self.greeted = true;
+            self.pin.store(self.state.pin(), Ordering::Release);
+        }
+    }
+
+    fn step(&mut self, limits: Limits, asked: bool) -> Option<Batch> {
+        // The board is complete for the range of a mark only if it was so in all views that the range was read from.
+        let mut complete = true;
+        loop {
+            let board = self.board.clone();
+            let view = board.view();
+            complete &= view.complete() || mutant::is(Mutant::DropsWhileIncomplete);
+            if let State::Live { from } = self.state {
+                self.state = State::toward_head(&view, from);
+            }
+            let step = match &mut self.state {
+                State::Live { from } => {
+                    let from = *from;
+                    let must = asked && view.head() > from || self.owes_at(&view, from);
+                    let batch = live(&view, &self.pattern, from, limits, must);
+                    if let Some(Batch { mark: Mark::Live { to, current, .. }, .. }) = &batch {
+                        self.state = State::Live { from: *to };
+                        self.greeted = true;
+                        if *current {
+                            self.told = view.completions();
+                        }
+                    }
+                    ControlFlow::Break(batch)
+                }
+                State::Walk { from, head, after, reset } => {
+                    let passed = pass(&view, &self.pattern, *from, after.as_deref(), *reset, limits);
+                    if let Some(upto) = passed.upto {
+                        *after = Some(upto);
+                    }
+                    if passed.records.is_empty() && !passed.last {
+                        ControlFlow::Continue(())
+                    } else {
+                        let (head, last) = (*head, passed.last);
+                        let upto = after.clone().unwrap_or_default();
+                        let mark = Mark::Walk { head, upto, last, reset: *reset && complete };
+                        if last {
+                            let from = if mutant::is(Mutant::WalkEndsAtPresentHead) { view.head() } else { head };
+                            self.state = State::Live { from };
+                            self.greeted = false;
+                        }
+                        ControlFlow::Break(Some(Batch { records: passed.records, mark }))
+                    }
+                }
+            };
+            self.pin.store(self.state.pin(), Ordering::Release);
+            if let ControlFlow::Break(batch) = step {
+                return batch;
+            }
+        }
+    }
+
+    fn owes_at(&self, index: &Index, from: u64) -> bool {
+        let untold = index.complete() && self.told != index.completions();
+        from == index.head() && (untold || !self.greeted)
+    }
+}
+
+impl State {
+    /// From a seq that was seen: by seq if the way is short, else by name.
+    fn toward_head(index: &Index, from: u64) -> State {
+        match index.since(from).nth(SHORT_WAY_ENTRIES_MAX) {
+            None => State::Live { from },
+            Some(_) => State::Walk { from, head: index.head(), after: None, reset: false },
+        }
+    }
+
+    /// The seq above which tombstones are needed from here.
+    fn pin(&self) -> u64 {
+        match self {
+            State::Live { from } | State::Walk { from, reset: false, .. } => *from,
+            State::Walk { head, reset: true, .. } => *head,
+        }
+    }
+}
+
+/// The batch that every follower of `pattern` that stands at `from` needs next, made once for all of them.
+///
+/// `None` when there is nothing for them: at the head, when less than [`MARK_SEQS`] seqs were passed without a match, or
+/// when the way is longer than [`LIVE_WAY_ENTRIES_MAX`] entries; then [`Follower::next`] of each goes by name. Valid for
+/// followers that live: for them the tombstones above `from` are kept.
+pub fn live_batch(board: &Board, pattern: &Pattern, from: u64, limits: Limits) -> Option<Batch> {
+    let view = board.view();
+    if from >= view.head() || from < view.lineage().horizon || view.since(from).nth(LIVE_WAY_ENTRIES_MAX).is_some() {
+        return None;
+    }
+    live(&view, pattern, from, limits, false)
+}
+
+/// The batch after `from` by seq. With `must` also an empty one that moves nothing far.
+fn live(index: &Index, pattern: &Pattern, from: u64, limits: Limits, must: bool) -> Option<Batch> {
+    let head = index.head();
+    let mut fill = Fill::new(limits);
+    let mut to = head;
+    if pattern.is_exact() {
+        // One look instead of all entries of the way; it is the newest of its name, so nothing else can match.
+        if let Some(record) = index.get(pattern.prefix()).filter(|record| record.seq > from) {
+            fill.add(record);
+        }
+    } else {
+        let mut passed = from;
+        for record in index.since(from) {
+            if pattern.matches(&record.name) && !fill.add(record) {
+                to = passed;
+                break;
+            }
+            passed = record.seq;
+        }
+    }
+    let complete = index.complete() || mutant::is(Mutant::CurrentWhileIncomplete);
+    let current = to == head && complete;
+    let says = !fill.records.is_empty() || must || to - from >= MARK_SEQS;
+    says.then_some(Batch { records: fill.records, mark: Mark::Live { from, to, current } })
+}
+
+/// One stretch of a walk.
+struct Passed {
+    records: Vec<Record>,
+    /// The last name looked at, if any was.
+    upto: Option<Name>,
+    /// There is no name after it.
+    last: bool,
+}
+
+/// Walks on from `after`: entries above `from`, without tombstones if nothing that the client holds counts there.
+fn pass(index: &Index, pattern: &Pattern, from: u64, after: Option<&[u8]>, reset: bool, limits: Limits) -> Passed {
+    let mut fill = Fill::new(limits);
+    let mut upto = None;
+    for (looked, record) in index.walk(pattern, after).enumerate() {
+        let wanted = record.seq > from && (record.value.is_some() || !reset) && pattern.matches(&record.name);
+        if looked == SCAN_NAMES_MAX || wanted && !fill.add(record) {
+            return Passed { records: fill.records, upto, last: false };
+        }
+        upto = Some(record.name.clone());
+    }
+    Passed { records: fill.records, upto, last: true }
+}
+
+/// Entries up to a limit.
+struct Fill {
+    limits: Limits,
+    bytes: usize,
+    records: Vec<Record>,
+}
+
+impl Fill {
+    fn new(limits: Limits) -> Fill {
+        Fill { limits, bytes: 0, records: Vec::new() }
+    }
+
+    /// Whether the entry found room. The first always does.
+    fn add(&mut self, record: &Record) -> bool {
+        let bytes = self.bytes + record.name.len() + record.value.as_ref().map_or(0, Bytes::len) + ENTRY_BYTES;
+        let fits = self.records.len() < self.limits.entries && bytes <= self.limits.bytes;
+        if !fits && !self.records.is_empty() {
+            return false;
+        }
+        self.bytes = bytes;
+        if record.value.is_some() || !mutant::is(Mutant::FollowerForgetsTombstones) {
+            self.records.push(Record { aside: Bytes::new(), ..record.clone() });
+        }
+        true
+    }
+}
