@@ -114,7 +114,7 @@ pub(crate) fn to_client(message: &ToClient) -> Result<(), BadMessage> {
         },
         ToClient::Answer { req: _, answer } => in_answer(answer),
         ToClient::Content { content: _, bytes } => length("the content", bytes.len(), CONTENT_WHOLE_BYTES_MAX),
-        ToClient::Recipe { content: _, chunks } => {
+        ToClient::Recipe { content: _, first: _, total: _, chunks } => {
             count("the recipe", chunks.len(), CHUNKS_MAX)?;
             chunks.iter().try_for_each(|&(_, bytes)| {
                 filled("a chunk of the recipe", usize::try_from(bytes).unwrap_or(usize::MAX), CHUNK_BYTES_MAX)

@@ -219,10 +219,14 @@ pub enum ToClient {
         #[serde(with = "crate::block")]
         bytes: Bytes,
     },
-    /// The chunks of a large content, in order (bulk).
+    /// The chunks of a large content, in order, in as many of these as it takes (bulk).
     Recipe {
         /// Its id.
         content: Hash,
+        /// Index of the first chunk in here.
+        first: u32,
+        /// How many chunks the content has in all.
+        total: u32,
         /// Hash and length of each.
         #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::CHUNKS_MAX }>")]
         chunks: Vec<(Hash, u32)>,
@@ -281,6 +285,8 @@ pub struct Version {
 pub struct Cursor {
     /// Everything up to here.
     pub version: Version,
+    /// The newest sequence number the client was sent; a walk sends some above its head.
+    pub seen: u64,
     /// Where a walk was cut.
     pub walk: Option<WalkMark>,
 }
