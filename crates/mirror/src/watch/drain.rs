@@ -1,0 +1,727 @@
+//! The thread of a watcher: reads the kernel's queue, keeps the paths of the watches right, and puts what it read
+//! into the settle.
+//!
+//! Between two looks at the queue it watches and lists a few directories that are new, never more than
+//! [`GROW_DIRS`] or [`GROW_TIME`] at a time, so the queue stays short however large a tree is moved in.
+//!
+//! **Paths.** A watch follows its directory through renames, so the path of each watch is kept by applying the
+//! reported renames. Two things make a report ambiguous: a directory opened by its path while older reports were
+//! still unread, and an exchange of two directories. Against the first, a rename read while directories were added
+//! since the queue was last seen empty drops the subtree and makes it again. Against the second, both places of a
+//! renamed directory are opened again, and a watch that is not the expected one drops what was believed of it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::{AsRawFd, AsFd, OwnedFd};
+use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use tree::at::{ListBuffer, is_temp_name};
+use tree::{Dir, Kind, Name, RelPath, fsx};
+
+use super::nodes::{NodeId, Nodes, ROOT};
+use super::{News, Request, RootGone, Shared, State, WatchError, limit, now, watches_hint};
+use crate::dirty::All;
+use crate::settle::Seen;
+
+/// Bytes asked for in one read: some 8,000 events.
+const READ_BYTES: usize = 256 * 1024;
+/// Most directories watched and listed between two looks at the queue.
+const GROW_DIRS: usize = 64;
+/// Longest time spent on them.
+const GROW_TIME: Duration = Duration::from_millis(1);
+/// A directory renamed away whose new name was not reported by then has left the tree.
+const MOVE_WAIT: Duration = Duration::from_millis(2);
+/// How often the root is asked whether it still has a name: whoever holds it open keeps the kernel from reporting
+/// its removal.
+const ROOT_CHECK: Duration = Duration::from_secs(1);
+/// The same, right after something directly in the root was removed.
+const ROOT_CHECK_SOON: Duration = Duration::from_millis(10);
+
+/// What is asked of the kernel. Without opens, accesses and closes after reading, which say nothing new.
+const MASK: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::DONT_FOLLOW)
+    .union(WatchFlags::EXCL_UNLINK);
+
+/// See the module.
+pub(super) struct Drainer {
+    root: Dir,
+    inotify: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+    nodes: Nodes,
+    growth: VecDeque<Grow>,
+    /// Directories were added since the queue was last seen empty.
+    grew: bool,
+    moves: HashMap<u32, Move>,
+    moves_in_order: VecDeque<(Duration, u32)>,
+    unwatched: HashSet<NodeId>,
+    unwatched_changed: bool,
+    used_up_told: bool,
+    rebuild: Option<Rebuild>,
+    /// The path of the directory of the last event.
+    last_path: Option<(NodeId, RelPath)>,
+    root_check: Duration,
+    root_gone: bool,
+    queue_len: usize,
+    buffer: Vec<MaybeUninit<u8>>,
+    list_buffer: ListBuffer,
+}
+
+/// A directory to watch and list.
+#[derive(Clone, Copy, Debug)]
+struct Grow {
+    id: NodeId,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Asked for by the owner, who looks at all of it afterwards.
+    Asked,
+    /// New to the watch: all that stands there becomes due.
+    New,
+    /// Is it still the directory behind its watch? If not it is new.
+    Probe,
+    /// Another path turned out to lead to its watch.
+    Contested,
+}
+
+/// A directory or file renamed away, whose new name may still be reported.
+struct Move {
+    dir: RelPath,
+    name: Name,
+    node: Option<NodeId>,
+}
+
+/// All watches are being verified after lost events.
+struct Rebuild {
+    /// Watches of before that were not found again yet.
+    strays: HashSet<i32>,
+    /// Events were lost again meanwhile.
+    again: bool,
+}
+
+/// One event of the kernel.
+struct Raw {
+    watch: i32,
+    flags: ReadFlags,
+    cookie: u32,
+    name: Option<Name>,
+}
+
+impl Drainer {
+    /// Watches the root.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub(super) fn new(root: Dir, inotify: OwnedFd, shared: Arc<Shared>) -> Result<Self, WatchError> {
+        let mut nodes = Nodes::new();
+        let watch = add_watch(&inotify, &root).map_err(|e| match e {
+            Errno::NOSPC => WatchError::WatchesUsedUp { hint: watches_hint() },
+            e => fsx::Error::new("watch", root.path(), e).into(),
+        })?;
+        nodes.set_watch(ROOT, Some(watch));
+        let queue_len = limit("max_queued_events").and_then(|n| usize::try_from(n).ok()).unwrap_or(16_384);
+        Ok(Self {
+            root,
+            inotify: Arc::new(inotify),
+            shared,
+            nodes,
+            growth: VecDeque::new(),
+            grew: false,
+            moves: HashMap::new(),
+            moves_in_order: VecDeque::new(),
+            unwatched: HashSet::new(),
+            unwatched_changed: false,
+            used_up_told: false,
+            rebuild: None,
+            last_path: None,
+            root_check: now() + ROOT_CHECK,
+            root_gone: false,
+            queue_len,
+            buffer: vec![MaybeUninit::uninit(); READ_BYTES],
+            list_buffer: ListBuffer::default(),
+        })
+    }
+
+    /// Runs until the watcher is dropped or the queue cannot be read.
+    pub(super) fn run(mut self) {
+        if let Err(errno) = self.run_until_stopped() {
+            let error = fsx::Error::new("read the events of", self.root.path(), errno);
+            self.shared.lock().tell(News::Broken(error.to_string()));
+        }
+        let mut state = self.shared.lock();
+        state.ended = true;
+        drop(state);
+        self.shared.answered.notify_all();
+        (self.shared.waker)();
+    }
+
+    fn run_until_stopped(&mut self) -> Result<(), Errno> {
+        loop {
+            #[cfg(test)]
+            self.shared.hooks.wait_while_paused();
+            let mut state = self.shared.lock();
+            if state.stop {
+                return Ok(());
+            }
+            // Taken before the queue is read: what was queued before it was asked for is read behind this line.
+            let ticket = state.asked;
+            let requests = std::mem::take(&mut state.requests);
+            drop(state);
+            for request in requests {
+                self.accept(request);
+            }
+            let emptied = self.drain()?;
+            self.expire_moves();
+            if emptied {
+                self.grew = false;
+            }
+            self.grow_some();
+            if self.growth.is_empty() {
+                self.finish_rebuild();
+            }
+            self.publish_unwatched();
+            if !self.growth.is_empty() {
+                continue;
+            }
+            let mut state = self.shared.lock();
+            if state.reached < ticket {
+                state.reached = ticket;
+                self.shared.answered.notify_all();
+            }
+            drop(state);
+            self.check_root();
+            if emptied {
+                self.wait()?;
+            }
+        }
+    }
+
+    fn accept(&mut self, request: Request) {
+        match request {
+            Request::Tree(path) => {
+                let mut id = ROOT;
+                for component in path.components() {
+                    let name = Name::new(component).expect("the components of a checked path are names");
+                    id = self.nodes.add(id, &name);
+                }
+                self.growth.push_back(Grow { id, why: Why::Asked });
+            }
+            Request::Retry => {
+                self.used_up_told = false;
+                self.growth.extend(self.unwatched.iter().map(|id| Grow { id: *id, why: Why::New }));
+            }
+        }
+    }
+
+    /// Waits for the kernel, for the bell, or until something of ours is due.
+    fn wait(&mut self) -> Result<(), Errno> {
+        let mut until = self.root_check;
+        if let Some((at, _)) = self.moves_in_order.front() {
+            until = until.min(*at);
+        }
+        let left = until.saturating_sub(now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut fds =
+            [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.shared.bell, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+        if !fds[1].revents().is_empty() {
+            let mut count = [0; 8];
+            // It is not blocking; an empty one says the same as a full one, as requests are looked for anyway.
+            let _ = rustix::io::read(&self.shared.bell, &mut count);
+        }
+        Ok(())
+    }
+
+    /// Reads until the queue is empty, or as much as it can have held at the start. Returns whether it was empty.
+    fn drain(&mut self) -> Result<bool, Errno> {
+        let shared = Arc::clone(&self.shared);
+        let inotify = Arc::clone(&self.inotify);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut reader = inotify::Reader::new(inotify.as_fd(), &mut buffer);
+        let mut events = 0;
+        let emptied = loop {
+            let first = match reader.next() {
+                Ok(event) => Raw::new(&event),
+                Err(Errno::AGAIN) => break Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(e) => break Err(e),
+            };
+            let mut state = shared.lock();
+            let now = now();
+            self.event(&mut state, first, now);
+            events += 1;
+            while !reader.is_buffer_empty() {
+                let Ok(event) = reader.next() else { break };
+                self.event(&mut state, Raw::new(&event), now);
+                events += 1;
+            }
+            drop(state);
+            (shared.waker)();
+            if events > self.queue_len {
+                break Ok(false);
+            }
+        };
+        self.buffer = buffer;
+        emptied
+    }
+
+    fn event(&mut self, state: &mut State, raw: Raw, now: Duration) {
+        if raw.flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            state.tell(News::Overflow);
+            self.lost();
+            return;
+        }
+        // Events of a dropped watch may still be queued: its directory is looked at where it is now.
+        let Some(id) = self.nodes.by_watch(raw.watch) else { return };
+        let Some(name) = raw.name else {
+            self.event_of_itself(state, id, raw.flags);
+            return;
+        };
+        let Some(dir) = self.path(id) else { return };
+        let ours = is_temp_name(&name) || self.shared.ignore.as_ref().is_some_and(|ignore| ignore(&dir, &name));
+        if ours {
+            return;
+        }
+        let is_dir = raw.flags.contains(ReadFlags::ISDIR);
+        if raw.flags.contains(ReadFlags::MOVED_TO) {
+            self.moved_in(state, id, &dir, &name, raw.cookie, is_dir, now);
+        } else if raw.flags.contains(ReadFlags::MOVED_FROM) {
+            state.push(&dir, &name, Seen::Removed, now);
+            let node = if is_dir { self.nodes.child(id, &name) } else { None };
+            self.moves.insert(raw.cookie, Move { dir, name, node });
+            self.moves_in_order.push_back((now + MOVE_WAIT, raw.cookie));
+            self.check_root_soon(id, now);
+        } else if raw.flags.contains(ReadFlags::CREATE) {
+            state.push(&dir, &name, if is_dir { Seen::MadeDir } else { Seen::Created }, now);
+            if is_dir {
+                self.forget_moving(id, &name);
+                self.grow(id, &name, Why::New);
+            }
+        } else if raw.flags.contains(ReadFlags::DELETE) {
+            state.push(&dir, &name, Seen::Removed, now);
+            if let Some(child) = self.nodes.child(id, &name) {
+                self.remove(child);
+            }
+            self.check_root_soon(id, now);
+        } else if raw.flags.contains(ReadFlags::CLOSE_WRITE) {
+            state.push(&dir, &name, Seen::Closed, now);
+        } else if raw.flags.contains(ReadFlags::MODIFY) {
+            state.push(&dir, &name, Seen::Written, now);
+        } else if raw.flags.contains(ReadFlags::ATTRIB) {
+            state.push(&dir, &name, Seen::Attributes, now);
+            // It may have become readable.
+            if is_dir && self.nodes.child(id, &name).is_none_or(|child| self.unwatched.contains(&child)) {
+                self.grow(id, &name, Why::New);
+            }
+        }
+    }
+
+    /// An event of a watched directory itself. Its parent reports the same for all but the root.
+    fn event_of_itself(&mut self, state: &mut State, id: NodeId, flags: ReadFlags) {
+        if id == ROOT {
+            if flags.contains(ReadFlags::UNMOUNT) {
+                self.root_is_gone(state, RootGone::Unmounted);
+            } else if flags.contains(ReadFlags::MOVE_SELF) {
+                self.root_is_gone(state, RootGone::Moved);
+            } else if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::IGNORED) {
+                self.root_is_gone(state, RootGone::Deleted);
+            } else if flags.contains(ReadFlags::ATTRIB) {
+                state.settle.push_root_entry();
+            }
+            return;
+        }
+        if flags.contains(ReadFlags::UNMOUNT)
+            && let Some(path) = self.path(id)
+        {
+            state.settle.push_all(&path, All { recursive: true, content: true });
+            state.tell(News::Unmounted(path));
+        }
+        if flags.contains(ReadFlags::IGNORED) {
+            // The watch is gone. If its path still leads to a directory, that one is new.
+            self.nodes.set_watch(id, None);
+            self.growth.push_back(Grow { id, why: Why::New });
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all parts of one event, used once")]
+    fn moved_in(
+        &mut self,
+        state: &mut State,
+        id: NodeId,
+        dir: &RelPath,
+        name: &Name,
+        cookie: u32,
+        is_dir: bool,
+        now: Duration,
+    ) {
+        let from = self.moves.remove(&cookie);
+        if let Some(from) = &from {
+            state.push(&from.dir, &from.name, Seen::MovedAway, now);
+        }
+        state.push(dir, name, Seen::MovedIn, now);
+        if !is_dir {
+            return;
+        }
+        self.forget_moving(id, name);
+        let moved = from.as_ref().and_then(|from| from.node).filter(|node| self.nodes.is_known(*node));
+        // An empty directory that the rename replaced.
+        if let Some(replaced) = self.nodes.child(id, name)
+            && Some(replaced) != moved
+        {
+            self.remove(replaced);
+        }
+        let old = from.as_ref().and_then(|from| from.dir.join(&from.name).ok());
+        let new = dir.join(name).ok();
+        match (moved, old, new) {
+            (Some(moved), Some(old), Some(new)) if !self.grew && self.nodes.is_known(id) => {
+                let parent = self.nodes.parent(moved);
+                if !self.nodes.rename(moved, id, name) {
+                    self.remove(moved);
+                }
+                self.last_path = None;
+                self.unwatched_changed |= !self.unwatched.is_empty();
+                state.settle.rename(&old, &new);
+                state.settle.push_all(&new, All { recursive: true, content: true });
+                self.grow(id, name, Why::Probe);
+                // After an exchange another directory stands at the old place.
+                if let (Some(parent), Some(from)) = (parent, from) {
+                    self.grow(parent, &from.name, Why::Probe);
+                }
+            }
+            (moved, _, new) => {
+                if let Some(moved) = moved {
+                    self.remove(moved);
+                }
+                if let Some(new) = new {
+                    state.settle.push_all(&new, All { recursive: true, content: true });
+                }
+                if self.nodes.is_known(id) {
+                    self.grow(id, name, Why::New);
+                }
+            }
+        }
+    }
+
+    /// Takes renames away whose new names did not come for what they are: the directories left the tree.
+    fn expire_moves(&mut self) {
+        let now = now();
+        while let Some(&(until, cookie)) = self.moves_in_order.front() {
+            if until > now {
+                break;
+            }
+            self.moves_in_order.pop_front();
+            if let Some(Move { node: Some(node), .. }) = self.moves.remove(&cookie)
+                && self.nodes.is_known(node)
+            {
+                self.remove(node);
+            }
+        }
+    }
+
+    /// Something new stands where a directory was renamed away: that directory cannot be known by this path.
+    fn forget_moving(&mut self, parent: NodeId, name: &Name) {
+        let Some(child) = self.nodes.child(parent, name) else { return };
+        let moving = self.moves.values_mut().find(|m| m.node == Some(child));
+        if let Some(moving) = moving {
+            moving.node = None;
+            self.remove(child);
+        }
+    }
+
+    /// Events were lost: nothing that is believed of the tree is certain, so all of it is found again.
+    fn lost(&mut self) {
+        self.moves.clear();
+        self.moves_in_order.clear();
+        if let Some(rebuild) = &mut self.rebuild {
+            // Beginning anew each time would never end under a steady flood.
+            rebuild.again = true;
+            return;
+        }
+        let mut strays = HashSet::new();
+        self.nodes.remove_below(ROOT, |_, watch| strays.extend(watch));
+        self.forget_all();
+        self.rebuild = Some(Rebuild { strays, again: false });
+        self.growth.push_back(Grow { id: ROOT, why: Why::Asked });
+    }
+
+    fn forget_all(&mut self) {
+        self.last_path = None;
+        self.growth.clear();
+        self.unwatched_changed |= !self.unwatched.is_empty();
+        self.unwatched.clear();
+    }
+
+    fn finish_rebuild(&mut self) {
+        let Some(rebuild) = self.rebuild.take() else { return };
+        for watch in rebuild.strays {
+            // It may be gone by itself.
+            let _ = inotify::remove_watch(&self.inotify, watch);
+        }
+        self.shared.lock().settle.push_lost();
+        (self.shared.waker)();
+        if rebuild.again {
+            self.lost();
+        }
+    }
+
+    fn grow(&mut self, parent: NodeId, name: &Name, why: Why) {
+        let id = self.nodes.add(parent, name);
+        self.growth.push_back(Grow { id, why });
+    }
+
+    fn grow_some(&mut self) {
+        if self.growth.is_empty() {
+            return;
+        }
+        let until = now() + GROW_TIME;
+        let mut reported = false;
+        for _ in 0..GROW_DIRS {
+            let Some(grow) = self.growth.pop_front() else { break };
+            if self.nodes.is_known(grow.id) {
+                self.grew = true;
+                reported |= self.watch_then_list(grow);
+            }
+            if now() >= until {
+                break;
+            }
+        }
+        if reported {
+            (self.shared.waker)();
+        }
+    }
+
+    /// Watches a directory, then lists it: what is made in it from the watch on is reported, and what was made
+    /// before is in the listing. Returns whether anything became due.
+    fn watch_then_list(&mut self, Grow { id, why }: Grow) -> bool {
+        let Some(path) = self.path(id) else {
+            // Too deep for a path of ours; whoever lists its parent says so.
+            self.remove(id);
+            return false;
+        };
+        let dir = match self.root.walk(&path) {
+            Ok(dir) => dir,
+            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => {
+                if id != ROOT {
+                    self.remove(id);
+                }
+                return false;
+            }
+            Err(_) => return self.cannot_watch(id, &path, why),
+        };
+        #[cfg(test)]
+        let early = self.shared.hooks.lists_first().then(|| {
+            let listed = dir.list(&mut self.list_buffer);
+            self.shared.hooks.widen_the_race();
+            listed
+        });
+        let watch = match self.add_watch(&dir) {
+            Ok(watch) => watch,
+            Err(Errno::NOSPC) => {
+                self.tell_used_up(&path);
+                return self.cannot_watch(id, &path, why);
+            }
+            Err(_) => return self.cannot_watch(id, &path, why),
+        };
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.strays.remove(&watch);
+        }
+        match self.nodes.by_watch(watch) {
+            Some(other) if other == id => {
+                if why == Why::Probe {
+                    return false;
+                }
+            }
+            Some(_) if why == Why::Contested => {
+                // Two paths lead to one directory, as with a bind mount, and a directory has one watch.
+                return self.cannot_watch(id, &path, why);
+            }
+            other => {
+                if let Some(old) = self.nodes.watch(id) {
+                    self.nodes.set_watch(id, None);
+                    let _ = inotify::remove_watch(&self.inotify, old);
+                    self.remove_below(id);
+                }
+                if let Some(other) = other {
+                    self.remove_below(other);
+                    self.growth.push_back(Grow { id: other, why: Why::Contested });
+                }
+                self.nodes.set_watch(id, Some(watch));
+            }
+        }
+        self.unwatched_changed |= self.unwatched.remove(&id);
+        let listed = dir.list(&mut self.list_buffer);
+        #[cfg(test)]
+        let listed = early.unwrap_or(listed);
+        let Ok(entries) = listed else { return self.cannot_watch(id, &path, why) };
+        let mut files = Vec::new();
+        let mut dirs = Vec::new();
+        for entry in entries {
+            if is_temp_name(&entry.name) || self.shared.ignore.as_ref().is_some_and(|ignore| ignore(&path, &entry.name))
+            {
+                continue;
+            }
+            match entry.kind.or_else(|| dir.stat(&entry.name).ok().map(|stat| stat.kind)) {
+                Some(Kind::Dir) => dirs.push(entry.name),
+                Some(Kind::File) => files.push(entry.name),
+                _ => {}
+            }
+        }
+        let gone: Vec<NodeId> = self
+            .nodes
+            .children(id)
+            .filter(|(_, name)| dirs.binary_search(name).is_err())
+            .map(|(child, _)| child)
+            .collect();
+        for child in gone {
+            self.remove(child);
+        }
+        let below = if why == Why::Asked { Why::Asked } else { Why::New };
+        for name in &dirs {
+            self.grow(id, name, below);
+        }
+        if why == Why::Asked {
+            return false;
+        }
+        let mut state = self.shared.lock();
+        let now = now();
+        state.settle.push_all(&path, All::default());
+        for name in &files {
+            state.push(&path, name, Seen::Found, now);
+        }
+        true
+    }
+
+    fn add_watch(&self, dir: &Dir) -> Result<i32, Errno> {
+        #[cfg(test)]
+        if self.nodes.watched() >= self.shared.hooks.watches_max() {
+            return Err(Errno::NOSPC);
+        }
+        add_watch(&self.inotify, dir)
+    }
+
+    /// Leaves a directory to be polled. Returns whether it became due, as it does if it is new.
+    fn cannot_watch(&mut self, id: NodeId, path: &RelPath, why: Why) -> bool {
+        self.remove_below(id);
+        self.unwatched_changed |= self.unwatched.insert(id);
+        if why == Why::Asked {
+            return false;
+        }
+        self.shared.lock().settle.push_all(path, All { recursive: true, content: false });
+        true
+    }
+
+    fn tell_used_up(&mut self, dir: &RelPath) {
+        if !std::mem::replace(&mut self.used_up_told, true) {
+            let news = News::WatchesUsedUp { dir: dir.clone(), hint: watches_hint() };
+            self.shared.lock().tell(news);
+            (self.shared.waker)();
+        }
+    }
+
+    fn remove(&mut self, id: NodeId) {
+        self.last_path = None;
+        let Self { nodes, inotify, unwatched, unwatched_changed, .. } = self;
+        nodes.remove(id, |id, watch| forget(inotify, unwatched, unwatched_changed, id, watch));
+    }
+
+    fn remove_below(&mut self, id: NodeId) {
+        self.last_path = None;
+        let Self { nodes, inotify, unwatched, unwatched_changed, .. } = self;
+        nodes.remove_below(id, |id, watch| forget(inotify, unwatched, unwatched_changed, id, watch));
+    }
+
+    fn publish_unwatched(&mut self) {
+        if !std::mem::replace(&mut self.unwatched_changed, false) {
+            return;
+        }
+        let mut paths: Vec<RelPath> = self.unwatched.iter().filter_map(|id| self.nodes.path(*id)).collect();
+        paths.sort_unstable();
+        self.used_up_told &= !paths.is_empty();
+        self.shared.lock().unwatched = paths;
+    }
+
+    fn check_root_soon(&mut self, id: NodeId, now: Duration) {
+        if id == ROOT {
+            self.root_check = self.root_check.min(now + ROOT_CHECK_SOON);
+        }
+    }
+
+    fn check_root(&mut self) {
+        let now = now();
+        if now < self.root_check {
+            return;
+        }
+        self.root_check = now + ROOT_CHECK;
+        if self.root.stat_self().is_ok_and(|stat| stat.nlink == 0) {
+            let shared = Arc::clone(&self.shared);
+            self.root_is_gone(&mut shared.lock(), RootGone::Deleted);
+            (shared.waker)();
+        }
+    }
+
+    fn root_is_gone(&mut self, state: &mut State, how: RootGone) {
+        // Once: a deleted root reports itself, then its watch.
+        if !std::mem::replace(&mut self.root_gone, true) {
+            state.tell(News::RootGone(how));
+        }
+    }
+
+    fn path(&mut self, id: NodeId) -> Option<RelPath> {
+        match &self.last_path {
+            Some((last, path)) if *last == id => Some(path.clone()),
+            _ => {
+                let path = self.nodes.path(id)?;
+                self.last_path = Some((id, path.clone()));
+                Some(path)
+            }
+        }
+    }
+}
+
+impl Raw {
+    fn new(event: &inotify::Event<'_>) -> Self {
+        // The kernel gives no name for the directory itself, and only valid ones else.
+        let name = event.file_name().and_then(|name| Name::new(name.to_bytes()).ok());
+        Self { watch: event.wd(), flags: event.events(), cookie: event.cookie(), name }
+    }
+}
+
+/// Watches a held directory: by its descriptor, so that no path is looked up again. The dot behind it is what
+/// lets `DONT_FOLLOW` stay: the last component is no link.
+fn add_watch(inotify: &OwnedFd, dir: &Dir) -> Result<i32, Errno> {
+    inotify::add_watch(inotify, format!("/proc/self/fd/{}/.", dir.as_fd().as_raw_fd()), MASK)
+}
+
+fn forget(
+    inotify: &OwnedFd,
+    unwatched: &mut HashSet<NodeId>,
+    unwatched_changed: &mut bool,
+    id: NodeId,
+    watch: Option<i32>,
+) {
+    *unwatched_changed |= unwatched.remove(&id);
+    if let Some(watch) = watch {
+        // With its directory deleted the watch is gone by itself.
+        let _ = inotify::remove_watch(inotify, watch);
+    }
+}
