@@ -1,0 +1,96 @@
+//! Values people type: spans of time and sizes. For `#[arg(value_parser = args::parse_duration)]`.
+
+use std::time::Duration;
+
+/// The longest span anyone may ask for. Beyond a century a clock sum could overflow, and nobody means it.
+const SPAN_DAYS_MAX: u64 = 36_500;
+
+/// Reads a span: a whole number and a unit, `500ms`, `1s`, `2m`, `1h`, `1d`. A bare number is refused, since nobody
+/// can see whether it means seconds.
+///
+/// # Errors
+/// Says which forms are understood.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a span of time is a whole number and a unit: 500ms, 1s, 2m, 1h, 1d".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("“{number}” is not a whole number"))?;
+    let span_ms = number.checked_mul(unit_ms).filter(|ms| *ms <= SPAN_DAYS_MAX * 86_400_000);
+    span_ms.map(Duration::from_millis).ok_or_else(|| format!("longer than {SPAN_DAYS_MAX} days"))
+}
+
+/// As [`parse_duration`], and longer than nothing.
+///
+/// # Errors
+/// Says what is understood, or that zero is not.
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .and_then(|span| if span.is_zero() { Err("must be longer than nothing".into()) } else { Ok(span) })
+}
+
+/// Reads a size in bytes: a whole number, bare or with `B`, `KiB`, `MiB`, `GiB`, `TiB` (also `K`, `M`, `G`, `T`).
+///
+/// # Errors
+/// Says which forms are understood.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let shift = match unit.trim_end_matches("iB") {
+        "" | "B" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("a size is a whole number and perhaps a unit: 4096, 64KiB, 8MiB, 1GiB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("“{number}” is not a whole number"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than can be counted".into())
+}
+
+/// The leading digits, and the unit behind them with spaces dropped.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_a_number_and_a_unit() {
+        for (text, ms) in
+            [("500ms", 500), ("1s", 1_000), ("2m", 120_000), ("1h", 3_600_000), ("1d", 86_400_000), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "1", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "40000d", "1s2"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_longer_than_nothing() {
+        assert!(parse_interval("0ms").is_err());
+        assert_eq!(parse_interval("1ms"), Ok(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn sizes_count_in_powers_of_two() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("1B", 1), ("64KiB", 65_536), ("8 MiB", 8 << 20), ("1G", 1 << 30)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "KiB", "-1", "1.5MiB", "1XB", "18446744073709551615K"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The one way of logging: `tracing`, to the command's log file, with warnings and errors to stderr as well.
+//!
+//! The first line on stderr names the file. `LOCKSTEP_LOG` sets what goes into it (`debug`, `hub=trace,info`; default
+//! `info`). Nothing else in this program writes to stderr but the final error.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::exit::Failure;
+use crate::paths;
+
+/// The variable that says how much is logged.
+const LEVEL_VARIABLE: &str = "LOCKSTEP_LOG";
+/// The value of `--log` that turns the log file off.
+const NO_FILE: &str = "none";
+
+/// The flag every command has that runs on or changes something.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct LogArgs {
+    /// Log file, or `none` [default: /var/log/lockstep/COMMAND.log for root, else
+    /// $XDG_STATE_HOME/lockstep/log/COMMAND.log]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// The log file of this run, shared by all who write to it. A clone writes to the same file.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    /// Where the lines go; `None` after `--log none`.
+    pub(crate) path: Option<PathBuf>,
+    file: Option<Arc<Mutex<fs::File>>>,
+}
+
+impl Log {
+    /// Writes one line of a record of its own (a result, a sample) as it is; the newline is added.
+    ///
+    /// # Errors
+    /// When the file cannot be written. Without a file nothing happens.
+    pub(crate) fn append_line(&self, line: &[u8]) -> io::Result<()> {
+        match &self.file {
+            None => Ok(()),
+            Some(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.write_all(&[line, b"\n"].concat())
+            }
+        }
+    }
+}
+
+/// Opens the log file of `command`, names it on stderr, and sends the program's own messages there.
+///
+/// # Errors
+/// When the file cannot be opened, or there is no default place for it; says which flag helps.
+pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
+    let log = open(command, args)?;
+    let filter = filter()?;
+    match &log.path {
+        Some(path) => eprintln!("log: {}", path.display()),
+        None => eprintln!("log: none"),
+    }
+    let to_file = fmt::layer().with_timer(Clock).with_ansi(false).with_writer(Lines(log.clone())).with_filter(filter);
+    let to_stderr = fmt::layer()
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(io::stderr)
+        .with_filter(LevelFilter::WARN);
+    // A second call in one process finds a subscriber already set; the first one's file stays in use.
+    tracing_subscriber::registry().with(to_file).with(to_stderr).try_init().ok();
+    Ok(log)
+}
+
+fn open(command: &str, args: &LogArgs) -> Result<Log, Failure> {
+    let path = match &args.log {
+        Some(path) if path.as_os_str() == NO_FILE => return Ok(Log { path: None, file: None }),
+        Some(path) => path.clone(),
+        None => paths::default_log(command)?,
+    };
+    let file = open_file(&path).with_context(|| {
+        format!("cannot open the log file {} (choose another with --log FILE, or --log none)", path.display())
+    })?;
+    Ok(Log { path: Some(path), file: Some(Arc::new(Mutex::new(file))) })
+}
+
+fn open_file(path: &Path) -> io::Result<fs::File> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    fs::OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn filter() -> Result<EnvFilter, Failure> {
+    match std::env::var(LEVEL_VARIABLE) {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
+            .map_err(|error| Failure::usage(format!("{LEVEL_VARIABLE}={text}: {error} (try info, debug or trace)"))),
+        _ => Ok(EnvFilter::new("info")),
+    }
+}
+
+/// Time stamps as everywhere in our files: UTC, RFC 3339, to the millisecond.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{:.3}", Timestamp::now())
+    }
+}
+
+/// Hands each formatted event, complete, to the log file.
+struct Lines(Log);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { log: &self.0, bytes: Vec::new() }
+    }
+}
+
+/// One event on its way to the file. It is written when dropped, so that two threads never mix their lines.
+struct Line<'a> {
+    log: &'a Log,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let line = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+        if !line.is_empty() && self.log.append_line(line).is_err() {
+            // The log's disk is full or gone. The event is not lost while someone looks at stderr.
+            io::stderr().write_all(&self.bytes).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_turns_the_file_off() {
+        let log = open("monitor", &LogArgs { log: Some("none".into()) }).unwrap();
+        assert_eq!(log.path, None);
+        log.append_line(b"into nothing").unwrap();
+    }
+
+    #[test]
+    fn the_directory_is_made_and_lines_are_appended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/x.log");
+        let args = LogArgs { log: Some(path.clone()) };
+        for line in ["one", "two"] {
+            open("monitor", &args).unwrap().append_line(line.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_names_the_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = open("monitor", &LogArgs { log: Some(dir.path().into()) }).unwrap_err();
+        assert!(refused.error.to_string().contains("--log none"), "{:#}", refused.error);
+    }
+
+    #[test]
+    fn one_event_is_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let lines = Lines(open("monitor", &LogArgs { log: Some(path.clone()) }).unwrap());
+        let subscriber =
+            tracing_subscriber::registry().with(fmt::layer().with_timer(Clock).with_ansi(false).with_writer(lines));
+        tracing::subscriber::with_default(subscriber, || tracing::info!(path = "a\nb", "wrote"));
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("wrote") && text.contains("INFO") && text.contains('Z'), "{text}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Being asked to stop: SIGINT and SIGTERM, as a state a loop can look at and wait on.
+//!
+//! The first signal asks, and the command ends in order. A second SIGINT ends the process at once, for a person who
+//! does not want to wait.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use crate::exit::Failure;
+
+/// Which signal asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// A person at the terminal (Ctrl-C).
+    Interrupt,
+    /// The system, or a service manager.
+    Terminate,
+}
+
+/// Whether this process was asked to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    asked: Mutex<Option<Signal>>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// The signal that asked first, if any did.
+    pub(crate) fn requested(&self) -> Option<Signal> {
+        *self.lock()
+    }
+
+    /// Waits for `span`, or until asked to stop. True: stop.
+    pub(crate) fn wait(&self, span: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), span, |asked| asked.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    /// Waits until asked to stop.
+    pub(crate) fn wait_until_asked(&self) -> Signal {
+        let mut asked = self.lock();
+        loop {
+            if let Some(signal) = *asked {
+                return signal;
+            }
+            asked = self.changed.wait(asked).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn ask(&self, signal: Signal) {
+        self.lock().get_or_insert(signal);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Signal>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of this process; the first call starts listening for signals.
+///
+/// # Errors
+/// When the system refuses the handlers or the thread that listens.
+pub(crate) fn flag() -> Result<&'static Stop, Failure> {
+    static STOP: Stop = Stop { asked: Mutex::new(None), changed: Condvar::new() };
+    static LISTENING: OnceLock<()> = OnceLock::new();
+    if LISTENING.get().is_none() {
+        listen(&STOP).context("cannot listen for SIGINT and SIGTERM")?;
+        LISTENING.set(()).ok();
+    }
+    Ok(&STOP)
+}
+
+fn listen(stop: &'static Stop) -> anyhow::Result<()> {
+    // The order matters: handlers run in the order they were registered, so the first signal finds `again` still
+    // false and only then sets it, and a second SIGINT finds it true and does what SIGINT does by default.
+    let again = Arc::new(AtomicBool::new(false));
+    flag::register_conditional_default(SIGINT, Arc::clone(&again))?;
+    flag::register(SIGINT, Arc::clone(&again))?;
+    flag::register(SIGTERM, again)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in &mut signals {
+            stop.ask(if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate });
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_asked_yet() {
+        let stop = Stop::default();
+        assert_eq!(stop.requested(), None);
+        assert!(!stop.wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn the_first_signal_is_kept_and_ends_every_wait() {
+        let stop = Stop::default();
+        thread::scope(|scope| {
+            let long = scope.spawn(|| stop.wait(Duration::from_hours(1)));
+            let forever = scope.spawn(|| stop.wait_until_asked());
+            stop.ask(Signal::Terminate);
+            stop.ask(Signal::Interrupt);
+            assert!(long.join().unwrap());
+            assert_eq!(forever.join().unwrap(), Signal::Terminate);
+        });
+        assert_eq!(stop.requested(), Some(Signal::Terminate));
+    }
+}
