@@ -11,7 +11,7 @@
 //!   became complete, and when [`MARK_SEQS`] foreign seqs were passed, or the hub asked ([`Follower::mark`]).
 
 use crate::index::{Board, Index, Name, Record};
-use crate::mutant::{self, Mutant};
+use crate::mutant::{self, Mutant, small_in_tests};
 use crate::pattern::Pattern;
 use crate::version::{Cursor, Epoch, Resume, Run, WalkMark};
 use bytes::Bytes;
@@ -20,18 +20,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The most entries between a follower and the head that are sent by seq.
-pub const SHORT_WAY_ENTRIES_MAX: usize = 1024;
+pub const SHORT_WAY_ENTRIES_MAX: usize = small_in_tests(1024, 3);
 
 /// The most entries between a group and the head for which a shared batch is made; beyond it each member walks. More
 /// than the short way, because one large commit should still be encoded once for all who stood at the head before it.
-pub const LIVE_WAY_ENTRIES_MAX: usize = 16 * 1024;
+pub const LIVE_WAY_ENTRIES_MAX: usize = small_in_tests(16 * 1024, 6);
 
 /// After how many seqs without a matching entry a follower's cursor is moved by an empty batch, unasked. A cursor that
 /// lags costs its client a longer way, so at most the short way's number of entries is looked through in vain.
 pub const MARK_SEQS: u64 = SHORT_WAY_ENTRIES_MAX as u64;
 
 /// The most names looked at under one read lock.
-const SCAN_NAMES_MAX: usize = 4096;
+const SCAN_NAMES_MAX: usize = small_in_tests(4096, 3);
 
 /// What an entry counts for in a batch beside the bytes of its name and value.
 const ENTRY_BYTES: usize = 16;

@@ -1,4 +1,4 @@
-//! Known-bad variants of this crate, for the canaries of the model test alone.
+//! Known-bad variants of this crate and small limits, for its model test alone.
 //!
 //! Outside of this crate's own tests [`is`] is a constant `false` and every branch on it is compiled away.
 
@@ -62,4 +62,9 @@ pub(crate) use switch::{is, set};
 #[inline(always)]
 pub(crate) const fn is(_mutant: Mutant) -> bool {
     false
+}
+
+/// A limit as it is, and for this crate's own tests one that a model of a dozen names runs into.
+pub(crate) const fn small_in_tests(limit: usize, in_tests: usize) -> usize {
+    if cfg!(test) { in_tests } else { limit }
 }

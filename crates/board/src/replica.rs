@@ -203,7 +203,7 @@ impl Replica {
         let start = self.start.ok_or(ReplicaError::NotBegun)?;
         self.check(batch)?;
         let mut changes = Vec::new();
-        let passed = self.passed().cloned();
+        let (before, passed) = (self.head(), self.passed().cloned());
         let mut seen = self.cursor.as_ref().map_or(0, |cursor| cursor.seen);
         for record in &batch.records {
             seen = seen.max(record.seq);
@@ -233,7 +233,9 @@ impl Replica {
                 }
             }
         }
-        self.forget_removed();
+        if self.head() > before {
+            self.forget_removed();
+        }
         Ok(changes)
     }
 

@@ -6,11 +6,11 @@
 //! history was lost outright; nothing of an older epoch is valid.
 
 use crate::index::{NAME_BYTES_MAX, Name};
-use crate::mutant::{self, Mutant};
+use crate::mutant::{self, Mutant, small_in_tests};
 use crate::store::{Meta, StoreError};
 
 /// How many runs a board lists. A client that was away for longer walks from zero.
-pub const RUNS_MAX: usize = 1024;
+pub const RUNS_MAX: usize = small_in_tests(1024, 4);
 
 /// A random number for one unbroken history of a board.
 pub type Epoch = u128;
@@ -98,7 +98,7 @@ impl Lineage {
         if mutant::is(Mutant::SeenIgnored) {
             newest = seq;
         }
-        if epoch != self.epoch || !self.last_of(run, head).is_some_and(|last| newest <= last) {
+        if epoch != self.epoch || self.last_of(run, head).is_none_or(|last| newest > last) {
             return Resume::Reset;
         }
         let horizon = if mutant::is(Mutant::HorizonIgnored) { 0 } else { self.horizon };
@@ -154,7 +154,7 @@ impl Lineage {
             return Ok(None);
         }
         let runs = meta.get(RUNS_ENDED).unwrap_or_default();
-        if runs.len() % RUN_BYTES != 0 {
+        if !runs.len().is_multiple_of(RUN_BYTES) {
             return Err(StoreError::meta(RUNS_ENDED));
         }
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| StoreError::meta(RUNS_ENDED));

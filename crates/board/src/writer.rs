@@ -106,6 +106,11 @@ impl Writer {
         Ok(writer)
     }
 
+    /// The seq that the next change will get: who must know a commit's seqs before it is seen counts from here.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
     /// The board for readers. It is not complete until [`Board::set_complete`] says so.
     pub fn board(&self) -> Board {
         self.board.clone()
