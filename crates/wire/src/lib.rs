@@ -5,10 +5,15 @@ mod base32;
 mod block;
 mod bounded;
 pub mod check;
+pub mod client_login;
 pub mod codec;
 pub mod id;
+pub mod limiter;
 pub mod limits;
+pub mod link;
+pub mod login;
 pub mod message;
+pub mod roster;
 pub mod secret;
 pub mod unique_id;
 

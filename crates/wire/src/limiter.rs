@@ -1,0 +1,176 @@
+//! How wrong answers are slowed down without locking anybody out.
+//!
+//! Nothing here ever refuses a right answer. After wrong answers for an id from an address, the next answer for that id
+//! from that address is *held* before it is looked at, right or wrong alike, for at most [`HOLD_MAX`]: hanging up early
+//! gains nothing, since what was not looked at was not tried. Other addresses notice nothing of it. Secrets of 130 bits
+//! cannot be guessed at any rate; this keeps the log readable and the hub idle. New enrolments from one address are
+//! limited outright, with the time after which it is worth trying again.
+
+use crate::id::ClientId;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// The longest that an answer is held. Below [`crate::limits::LOGIN_MAX`], so that a held client is not a silent one.
+pub const HOLD_MAX: Duration = Duration::from_secs(4);
+/// The first wrong answer costs the next one this much; each further one doubles it.
+const HOLD_FIRST: Duration = Duration::from_secs(1);
+/// Wrong answers from one address, whatever the id, before all its answers are held.
+const ADDRESS_FAILURES: u32 = 50;
+/// Wrong answers are forgotten after this long without another.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// Enrolments from one address in one go: a classroom behind one router.
+const ENROL_BURST: f64 = 200.0;
+/// Further enrolments from it, each second.
+const ENROL_PER_SECOND: f64 = 5.0;
+/// Addresses (and pairs of address and id) remembered; past it the oldest half is forgotten.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// What it remembers of addresses. One for the whole hub.
+#[derive(Debug, Default)]
+pub struct Limiter {
+    pairs: HashMap<(String, ClientId), Failures>,
+    addresses: HashMap<String, Failures>,
+    enrolments: HashMap<String, Enrolments>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    last: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Enrolments {
+    left: f64,
+    last: Duration,
+}
+
+impl Limiter {
+    /// One that remembers nothing.
+    pub fn new() -> Limiter {
+        Limiter::default()
+    }
+
+    /// For how long an answer for `id` from `address` is held before it is looked at; at most [`HOLD_MAX`]. `now` is
+    /// any clock that never goes back.
+    pub fn hold(&self, address: &str, id: ClientId, now: Duration) -> Duration {
+        let recent = |failures: &&Failures| now.saturating_sub(failures.last) < FORGET_AFTER;
+        let of_address = self.addresses.get(address).filter(recent).map_or(0, |failures| failures.count);
+        if of_address >= ADDRESS_FAILURES {
+            return HOLD_MAX;
+        }
+        match self.pairs.get(&(address.to_owned(), id)).filter(recent).map_or(0, |failures| failures.count) {
+            0 => Duration::ZERO,
+            count => HOLD_FIRST.saturating_mul(1 << (count - 1).min(16)).min(HOLD_MAX),
+        }
+    }
+
+    /// An answer was wrong.
+    pub fn failed(&mut self, address: &str, id: ClientId, now: Duration) {
+        note(&mut self.pairs, (address.to_owned(), id), now);
+        note(&mut self.addresses, address.to_owned(), now);
+    }
+
+    /// An answer was right: what went wrong for this id from this address is forgotten.
+    pub fn proved(&mut self, address: &str, id: ClientId) {
+        self.pairs.remove(&(address.to_owned(), id));
+    }
+
+    /// Counts one enrolment from `address`.
+    ///
+    /// # Errors
+    /// When there were too many: how long until the next is allowed.
+    pub fn enrol(&mut self, address: &str, now: Duration) -> Result<(), Duration> {
+        if self.enrolments.len() >= REMEMBERED_MAX {
+            forget_oldest(&mut self.enrolments, |enrolments| enrolments.last);
+        }
+        let entry = self.enrolments.entry(address.to_owned()).or_insert(Enrolments { left: ENROL_BURST, last: now });
+        let earned = now.saturating_sub(entry.last).as_secs_f64() * ENROL_PER_SECOND;
+        *entry = Enrolments { left: (entry.left + earned).min(ENROL_BURST), last: entry.last.max(now) };
+        if entry.left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - entry.left) / ENROL_PER_SECOND));
+        }
+        entry.left -= 1.0;
+        Ok(())
+    }
+}
+
+fn note<K: std::hash::Hash + Eq + Clone>(failures: &mut HashMap<K, Failures>, key: K, now: Duration) {
+    if failures.len() >= REMEMBERED_MAX && !failures.contains_key(&key) {
+        forget_oldest(failures, |failures| failures.last);
+    }
+    let entry = failures.entry(key).or_insert(Failures { count: 0, last: now });
+    if now.saturating_sub(entry.last) >= FORGET_AFTER {
+        entry.count = 0;
+    }
+    *entry = Failures { count: entry.count.saturating_add(1), last: entry.last.max(now) };
+}
+
+fn forget_oldest<K: std::hash::Hash + Eq + Clone, V>(map: &mut HashMap<K, V>, last: impl Fn(&V) -> Duration) {
+    let mut keys: Vec<(Duration, K)> = map.iter().map(|(key, value)| (last(value), key.clone())).collect();
+    keys.sort_by_key(|(last, _)| *last);
+    for (_, key) in keys.drain(..keys.len() / 2) {
+        map.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn id(id: u64) -> ClientId {
+        ClientId::new(id).unwrap()
+    }
+
+    #[test]
+    fn wrong_answers_slow_down_their_own_address_and_id_only() {
+        let mut limiter = Limiter::new();
+        let mut holds = Vec::new();
+        for at in 0..5 {
+            holds.push(limiter.hold("a", id(7), s(at)));
+            limiter.failed("a", id(7), s(at));
+        }
+        assert_eq!(holds, [s(0), s(1), s(2), HOLD_MAX, HOLD_MAX]);
+        assert_eq!(limiter.hold("b", id(7), s(5)), s(0), "strangers do not slow the client down");
+        assert_eq!(limiter.hold("a", id(8), s(5)), s(0));
+        assert_eq!(limiter.hold("a", id(7), s(4) + FORGET_AFTER), s(0));
+        limiter.proved("a", id(7));
+        assert_eq!(limiter.hold("a", id(7), s(5)), s(0));
+    }
+
+    #[test]
+    fn an_address_that_tries_many_ids_is_held_for_all() {
+        let mut limiter = Limiter::new();
+        for at in 1..=u64::from(ADDRESS_FAILURES) {
+            assert_eq!(limiter.hold("a", id(at), s(1)), s(0));
+            limiter.failed("a", id(at), s(1));
+        }
+        assert_eq!(limiter.hold("a", id(1000), s(1)), HOLD_MAX);
+        assert_eq!(limiter.hold("b", id(1000), s(1)), s(0));
+    }
+
+    #[test]
+    fn enrolments_from_one_address_are_limited_and_come_back() {
+        let mut limiter = Limiter::new();
+        while limiter.enrol("a", s(0)).is_ok() {}
+        let wait = limiter.enrol("a", s(0)).unwrap_err();
+        assert!(wait <= s(1) && limiter.enrol("a", wait + Duration::from_millis(1)).is_ok());
+        assert!(limiter.enrol("b", s(0)).is_ok());
+    }
+
+    #[test]
+    fn memory_is_limited_whatever_comes() {
+        let mut limiter = Limiter::new();
+        for at in 0..3 * REMEMBERED_MAX {
+            limiter.failed(&at.to_string(), id(1), Duration::from_millis(at as u64));
+            let _allowed = limiter.enrol(&at.to_string(), Duration::from_millis(at as u64));
+        }
+        for len in [limiter.pairs.len(), limiter.addresses.len(), limiter.enrolments.len()] {
+            assert!(len <= REMEMBERED_MAX, "{len}");
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! The hub's side of a login: a state machine free of I/O and of clocks, the same behind every transport.
+//!
+//! ```text
+//! client                         hub
+//! Hello                ->
+//!                      <-        Hello, AskId
+//! Id                   ->
+//!                      <-        Issued                unknown, and it may enrol (or a reissue was presented)
+//! Confirm              ->        in
+//!                      <-        AskUniqueId           anything else, the unknown who may not enrol included
+//! UniqueId             ->        in, or Refused
+//! Lost                 ->
+//!                      <-        Issued, or Refused
+//! ```
+//!
+//! Invariants, whatever comes and wherever it is cut:
+//! - nobody is in without having confirmed a unique ID that was issued on this connection, or having proven one;
+//! - a known id is always asked for its unique ID; only a reissue made for it, or its own origin declaring a never
+//!   confirmed one lost, gets a new one;
+//! - unknown, wrong, revoked and not lost are one answer, and cost the same work;
+//! - a right unique ID is never refused because of what others did.
+//!
+//! The caller sends what a [`Step`] says, calls [`Login::tick`] when it says so, and gives the machine every message. One
+//! call of [`Login::on`] sees one state of the roster: hold its lock meanwhile. No step keeps the lock waiting.
+
+use crate::id::{BadId, ClientId};
+use crate::limiter::Limiter;
+use crate::limits::{BAD_ANSWERS_MAX, LOGIN_MAX};
+use crate::link::{InviteCode, InviteHash};
+use crate::message::{Code, Purpose, Refusal, ToClient, ToHub};
+use crate::roster::{Grant, Ground, InvitePurpose, Known, Origin, Roster};
+use crate::secret::{RandomError, Secret};
+use crate::unique_id::{KeyHash, UniqueId};
+use crate::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use std::time::Duration;
+
+/// What a client says instead of an ID to get the next free one.
+pub const AUTO: &str = "auto";
+
+/// Who may enrol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrol {
+    /// Who comes.
+    Open,
+    /// Who has an invite.
+    Invite,
+    /// Nobody new.
+    Closed,
+}
+
+/// What a hub says and allows at the door.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The hub's name.
+    pub hub: String,
+    /// Program and version.
+    pub software: String,
+    /// Who may enrol.
+    pub enrol: Enrol,
+    /// From the connection to being in; time that the hub holds an answer does not count.
+    pub login_max: Duration,
+}
+
+impl Policy {
+    /// The policy of the native transport.
+    pub fn new(hub: &str, software: &str, enrol: Enrol) -> Policy {
+        Policy { hub: hub.to_owned(), software: software.to_owned(), enrol, login_max: LOGIN_MAX }
+    }
+}
+
+/// What every login of a hub shares, lent for one step.
+pub struct Desk<'a> {
+    /// What the hub says and allows.
+    pub policy: &'a Policy,
+    /// Who is known.
+    pub roster: &'a mut dyn Roster,
+    /// What went wrong lately.
+    pub limiter: &'a mut Limiter,
+    /// Makes unique IDs: [`UniqueId::fresh`], except in tests.
+    pub fresh: &'a mut dyn FnMut(ClientId) -> Result<UniqueId, RandomError>,
+}
+
+/// The time of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// A clock that never goes back, from any beginning: for delays and deadlines.
+    pub clock: Duration,
+    /// Milliseconds since the Unix epoch, which may go back: for what is kept.
+    pub wall_ms: i64,
+}
+
+/// What the caller does next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// To be sent, in this order.
+    pub say: Vec<ToClient>,
+    /// What then.
+    pub then: Then,
+    /// For the hub's log.
+    pub note: Option<Note>,
+}
+
+/// What comes after a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then {
+    /// Wait for the next message; call [`Login::tick`] at this time of [`Now::clock`].
+    Wait {
+        /// When.
+        until: Duration,
+    },
+    /// The connection wants to attach to a session: look at its token, answer [`ToClient::Attached`] or
+    /// [`ToClient::Refused`]. This machine is done.
+    Attach(Purpose),
+    /// In: answer [`ToClient::Welcome`]. This machine is done.
+    In(Admitted),
+    /// Close the connection once everything is sent. This machine is done.
+    End,
+}
+
+/// A client that is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its id.
+    pub id: ClientId,
+    /// What people call its machine.
+    pub name: String,
+    /// The software it named.
+    pub software: String,
+    /// The protocol version to be spoken.
+    pub version: u16,
+}
+
+/// What happened, for the log; no secret in it, and nothing that was not said aloud already.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Note {
+    /// A unique ID was issued.
+    #[error("id {id} was issued its unique ID ({ground:?}), not confirmed yet")]
+    Issued {
+        /// Whose.
+        id: ClientId,
+        /// Why.
+        ground: Ground,
+    },
+    /// In by confirming what was issued.
+    #[error("id {id} confirmed its unique ID")]
+    Confirmed {
+        /// Whose.
+        id: ClientId,
+    },
+    /// In by proving the id.
+    #[error("id {id} proved itself")]
+    Proved {
+        /// Whose.
+        id: ClientId,
+    },
+    /// A well-formed unique ID was not right, or nothing is lost.
+    #[error("id {id} was not proven: {why}")]
+    NotProven {
+        /// Whose.
+        id: ClientId,
+        /// The reason, which the client is not told.
+        why: &'static str,
+    },
+    /// Not an ID, or mistyped.
+    #[error("a bad answer: {0}")]
+    BadAnswer(String),
+    /// An enrolment that is not allowed.
+    #[error("not let in: {0}")]
+    NotEnrolled(&'static str),
+    /// No common version.
+    #[error("the client speaks protocol {low} to {high}")]
+    Version {
+        /// Its lowest.
+        low: u16,
+        /// Its highest.
+        high: u16,
+    },
+    /// A message at the wrong time.
+    #[error("a message that does not belong here")]
+    OutOfOrder,
+    /// Too slow.
+    #[error("no login in time")]
+    TimedOut,
+    /// The hub's own trouble.
+    #[error("{0}")]
+    HubFailed(String),
+}
+
+/// One connection's login.
+#[derive(Debug)]
+pub struct Login {
+    address: String,
+    deadline: Duration,
+    bad_answers: u32,
+    software: String,
+    version: u16,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting,
+    AskedId,
+    AskedUniqueId(Claim),
+    /// An answer that is looked at later; see [`crate::limiter`].
+    Held {
+        claim: Claim,
+        hash: KeyHash,
+        until: Duration,
+    },
+    Issued {
+        claim: Claim,
+        hash: KeyHash,
+    },
+    Done,
+}
+
+/// Who somebody says to be.
+#[derive(Clone, Debug)]
+struct Claim {
+    id: ClientId,
+    name: String,
+    invite: Option<InviteHash>,
+}
+
+impl Login {
+    /// A login from `address` (without a port), which begins at `now`; until when to call [`Login::tick`] is
+    /// [`Login::until`].
+    pub fn new(address: &str, policy: &Policy, now: Now) -> Login {
+        Login {
+            address: address.to_owned(),
+            deadline: now.clock + policy.login_max,
+            bad_answers: 0,
+            software: String::new(),
+            version: PROTOCOL_VERSION,
+            state: State::Greeting,
+        }
+    }
+
+    /// When to call [`Login::tick`] next.
+    pub fn until(&self) -> Duration {
+        match &self.state {
+            State::Held { until, .. } => *until,
+            _ => self.deadline,
+        }
+    }
+
+    /// The time that a [`Step`] named has come. Too early does no harm.
+    pub fn tick(&mut self, desk: &mut Desk<'_>, now: Now) -> Step {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Done => self.end(Vec::new(), None),
+            State::Held { claim, hash, until } if now.clock >= until => self.prove(&claim, &hash, desk, now),
+            state if now.clock >= self.until_of(&state) => {
+                let text = "no login in time: connect again";
+                self.refuse(Code::TimedOut, text, Some(0), Note::TimedOut)
+            }
+            state => {
+                self.state = state;
+                self.wait(Vec::new(), None)
+            }
+        }
+    }
+
+    /// A message came.
+    pub fn on(&mut self, message: ToHub, desk: &mut Desk<'_>, now: Now) -> Step {
+        if now.clock >= self.deadline && !matches!(self.state, State::Held { .. }) {
+            return self.tick(desk, now);
+        }
+        match (std::mem::replace(&mut self.state, State::Done), message) {
+            (State::Greeting, ToHub::Hello { versions, software, purpose }) => {
+                self.on_hello(versions, software, purpose, desk)
+            }
+            (State::AskedId, ToHub::Id { id, invite, name }) => self.on_id(&id, invite.as_ref(), name, desk, now),
+            (State::AskedUniqueId(claim), ToHub::UniqueId { unique_id }) => {
+                self.on_unique_id(claim, &unique_id, desk, now)
+            }
+            (State::AskedUniqueId(claim), ToHub::Lost) => self.on_lost(claim, desk, now),
+            (State::Issued { claim, hash }, ToHub::Confirm) => self.on_confirm(&claim, &hash, desk, now),
+            _ => {
+                let text =
+                    "this message does not belong here: the programs on both sides disagree, install the same version";
+                self.refuse(Code::Protocol, text, None, Note::OutOfOrder)
+            }
+        }
+    }
+
+    fn on_hello(&mut self, (low, high): (u16, u16), software: String, purpose: Purpose, desk: &Desk<'_>) -> Step {
+        let version = high.min(PROTOCOL_VERSION);
+        if version < low.max(PROTOCOL_VERSION_MIN) {
+            let (older, newer) = (high < PROTOCOL_VERSION_MIN, desk.policy.software.as_str());
+            let cure = if older { "install this version on this machine" } else { "install your version on the hub" };
+            let text = format!(
+                "this hub ({newer}) speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}, you speak {low} to {high}: {cure}"
+            );
+            return self.refuse(Code::Version, &text, None, Note::Version { low, high });
+        }
+        (self.software, self.version) = (software, version);
+        let hello = ToClient::Hello { version, software: desk.policy.software.clone(), hub: desk.policy.hub.clone() };
+        match purpose {
+            Purpose::Login => {
+                self.state = State::AskedId;
+                self.wait(vec![hello, ToClient::AskId], None)
+            }
+            Purpose::Bulk { .. } | Purpose::Relay { .. } => {
+                Step { say: vec![hello], then: Then::Attach(purpose), note: None }
+            }
+        }
+    }
+
+    fn on_id(&mut self, text: &str, invite: Option<&Secret>, name: String, desk: &mut Desk<'_>, now: Now) -> Step {
+        if let Err(error) = desk.roster.sweep(now.wall_ms) {
+            return self.hub_failed(&error);
+        }
+        let invite = invite.and_then(|code| InviteCode::parse(code.reveal())).map(|code| code.hash());
+        if text == AUTO {
+            return self.on_auto(invite, name, desk, now);
+        }
+        let id = match ClientId::parse(text) {
+            Ok(id) => id,
+            Err(bad) => return self.on_bad_id(bad),
+        };
+        let claim = Claim { id, name, invite };
+        let ground = match desk.roster.lookup(id) {
+            None | Some(Known::Provisional { lapsed: true, .. }) if may_enrol(Some(id), invite.as_ref(), desk, now) => {
+                Some(Ground::New)
+            }
+            Some(Known::Confirmed { .. }) if may_reissue(id, invite.as_ref(), desk, now) => Some(Ground::Reissue),
+            _ => None,
+        };
+        match ground {
+            Some(ground) => self.issue(claim, ground, desk, now),
+            None => {
+                self.state = State::AskedUniqueId(claim);
+                self.wait(vec![ToClient::AskUniqueId], None)
+            }
+        }
+    }
+
+    /// The next free id; or that of the invite, where it is for one client and names it or was used already.
+    fn on_auto(&mut self, invite: Option<InviteHash>, name: String, desk: &mut Desk<'_>, now: Now) -> Step {
+        let known = invite.and_then(|code| desk.roster.lookup_invite(&code));
+        let claim = |id| Claim { id, name: name.clone(), invite };
+        match known.as_ref().map(|invite| (invite.purpose, invite.uses, invite.is_good(now.wall_ms))) {
+            Some((InvitePurpose::Reissue(id), _, true)) if may_reissue(id, invite.as_ref(), desk, now) => {
+                return self.issue(claim(id), Ground::Reissue, desk, now);
+            }
+            Some((InvitePurpose::Enrol(Some(id)), _, true)) if may_enrol(Some(id), invite.as_ref(), desk, now) => {
+                return match desk.roster.lookup(id) {
+                    None | Some(Known::Provisional { lapsed: true, .. }) => {
+                        self.issue(claim(id), Ground::New, desk, now)
+                    }
+                    Some(_) => self.not_invited("the id this invite is for is taken"),
+                };
+            }
+            // Whoever holds a one-off invite is the one it was made for: the reply that issued the id was lost, and the
+            // client cannot know which id that was.
+            Some((InvitePurpose::Enrol(_), 1, false)) => {
+                return match known.and_then(|invite| desk.roster.provisional_of(&invite.hash)) {
+                    Some(id) => self.issue(claim(id), Ground::Lost, desk, now),
+                    None => self.not_invited("the invite is spent or has expired"),
+                };
+            }
+            _ => {}
+        }
+        if !may_enrol(None, invite.as_ref(), desk, now) {
+            return self.not_invited("no invite, or none that is good");
+        }
+        match desk.roster.next_free_id() {
+            Some(id) => self.issue(claim(id), Ground::New, desk, now),
+            None => self.not_invited("no id is free"),
+        }
+    }
+
+    fn on_bad_id(&mut self, bad: BadId) -> Step {
+        self.state = State::AskedId;
+        self.bad_answer(Code::BadId, bad.to_string(), ToClient::AskId)
+    }
+
+    fn on_unique_id(&mut self, claim: Claim, text: &Secret, desk: &mut Desk<'_>, now: Now) -> Step {
+        let wrong = match UniqueId::parse(text.reveal()) {
+            Ok(unique_id) if unique_id.id() == claim.id => {
+                let hash = unique_id.hash();
+                let hold = desk.limiter.hold(&self.address, claim.id, now.clock);
+                if hold.is_zero() {
+                    return self.prove(&claim, &hash, desk, now);
+                }
+                self.deadline += hold;
+                self.state = State::Held { claim, hash, until: now.clock + hold };
+                return self.wait(Vec::new(), None);
+            }
+            Ok(unique_id) => format!("this unique ID is for id {}, not for {}", unique_id.id(), claim.id),
+            Err(bad) => bad.to_string(),
+        };
+        self.state = State::AskedUniqueId(claim);
+        self.bad_answer(Code::NotProven, wrong, ToClient::AskUniqueId)
+    }
+
+    /// Looks at a unique ID. Compares two hashes whatever is known, so that nothing shows in the time it takes.
+    fn prove(&mut self, claim: &Claim, hash: &KeyHash, desk: &mut Desk<'_>, now: Now) -> Step {
+        let (held, next) = match desk.roster.lookup(claim.id) {
+            Some(Known::Provisional { hash, .. }) => (hash, KeyHash::NOBODY),
+            Some(Known::Confirmed { hash, next }) => (hash, next.map_or(KeyHash::NOBODY, |next| next.hash)),
+            Some(Known::Revoked) | None => (KeyHash::NOBODY, KeyHash::NOBODY),
+        };
+        if !bool::from(held.same(hash) | next.same(hash)) {
+            return self.not_proven(claim.id, "unknown, wrong or revoked", desk, now);
+        }
+        self.admit(claim, hash, Note::Proved { id: claim.id }, desk, now)
+    }
+
+    fn on_lost(&mut self, claim: Claim, desk: &mut Desk<'_>, now: Now) -> Step {
+        if let Err(error) = desk.roster.sweep(now.wall_ms) {
+            return self.hub_failed(&error);
+        }
+        let ground = match desk.roster.lookup(claim.id) {
+            Some(Known::Provisional { origin, lapsed: false, .. }) => {
+                let same_invite = claim.invite.is_some() && claim.invite == origin.invite;
+                (same_invite || origin.address == self.address).then_some(Ground::Lost)
+            }
+            // Here the address does not do: the id has an owner, and neighbours share addresses.
+            Some(Known::Confirmed { next: Some(next), .. }) if !next.lapsed => {
+                (claim.invite == Some(next.invite)).then_some(Ground::ReissueLost)
+            }
+            _ => None,
+        };
+        match ground {
+            Some(ground) => self.issue(claim, ground, desk, now),
+            None => self.not_proven(claim.id, "it has no unique ID to give, and none is lost", desk, now),
+        }
+    }
+
+    fn issue(&mut self, claim: Claim, ground: Ground, desk: &mut Desk<'_>, now: Now) -> Step {
+        if let Err(wait) = desk.limiter.enrol(&self.address, now.clock) {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+            let text = "too many new clients from this address: try again in a moment";
+            return self.refuse(
+                Code::RateLimited,
+                text,
+                Some(wait_ms),
+                Note::NotEnrolled("too many from this address"),
+            );
+        }
+        let unique_id = match (desk.fresh)(claim.id) {
+            Ok(unique_id) => unique_id,
+            Err(error) => return self.hub_failed(&error),
+        };
+        let hash = unique_id.hash();
+        let origin = Origin { address: self.address.clone(), invite: claim.invite.filter(|code| spends(code, desk)) };
+        let grant = Grant { id: claim.id, name: claim.name.clone(), hash, origin, ground, now_ms: now.wall_ms };
+        if let Err(error) = desk.roster.issue(&grant) {
+            return self.hub_failed(&error);
+        }
+        let note = Note::Issued { id: claim.id, ground };
+        self.state = State::Issued { claim, hash };
+        self.wait(vec![ToClient::Issued { unique_id: unique_id.reveal().into() }], Some(note))
+    }
+
+    fn on_confirm(&mut self, claim: &Claim, hash: &KeyHash, desk: &mut Desk<'_>, now: Now) -> Step {
+        self.admit(claim, hash, Note::Confirmed { id: claim.id }, desk, now)
+    }
+
+    /// Confirms and lets in. What was issued may have been replaced since: then this is not its client any more.
+    fn admit(&mut self, claim: &Claim, hash: &KeyHash, note: Note, desk: &mut Desk<'_>, now: Now) -> Step {
+        match desk.roster.confirm(claim.id, hash, now.wall_ms) {
+            Ok(true) => {
+                desk.limiter.proved(&self.address, claim.id);
+                let (name, software) = (claim.name.clone(), std::mem::take(&mut self.software));
+                let admitted = Admitted { id: claim.id, name, software, version: self.version };
+                Step { say: Vec::new(), then: Then::In(admitted), note: Some(note) }
+            }
+            Ok(false) => {
+                self.not_proven(claim.id, "its unique ID was replaced, or its invite used by another", desk, now)
+            }
+            Err(error) => self.hub_failed(&error),
+        }
+    }
+
+    fn not_proven(&mut self, id: ClientId, why: &'static str, desk: &mut Desk<'_>, now: Now) -> Step {
+        desk.limiter.failed(&self.address, id, now.clock);
+        self.refuse(Code::NotProven, NOT_PROVEN, None, Note::NotProven { id, why })
+    }
+
+    fn not_invited(&mut self, why: &'static str) -> Step {
+        self.refuse(Code::NotInvited, NOT_INVITED, None, Note::NotEnrolled(why))
+    }
+
+    fn hub_failed(&mut self, error: &dyn std::error::Error) -> Step {
+        let text = "the hub could not read or write its roster: its log says why";
+        self.refuse(Code::HubFailed, text, Some(5_000), Note::HubFailed(error.to_string()))
+    }
+
+    /// Says what is wrong and asks again, until it was wrong too often.
+    fn bad_answer(&mut self, code: Code, text: String, question: ToClient) -> Step {
+        self.bad_answers += 1;
+        let note = Note::BadAnswer(text.clone());
+        let refused = ToClient::Refused(Refusal { code, text, retry_ms: None });
+        if self.bad_answers >= BAD_ANSWERS_MAX {
+            self.state = State::Done;
+            return self.end(vec![refused], Some(note));
+        }
+        self.wait(vec![refused, question], Some(note))
+    }
+
+    fn refuse(&mut self, code: Code, text: &str, retry_ms: Option<u64>, note: Note) -> Step {
+        let refusal = Refusal { code, text: text.to_owned(), retry_ms };
+        self.state = State::Done;
+        self.end(vec![ToClient::Refused(refusal)], Some(note))
+    }
+
+    fn wait(&self, say: Vec<ToClient>, note: Option<Note>) -> Step {
+        Step { say, then: Then::Wait { until: self.until() }, note }
+    }
+
+    fn end(&self, say: Vec<ToClient>, note: Option<Note>) -> Step {
+        Step { say, then: Then::End, note }
+    }
+
+    fn until_of(&self, state: &State) -> Duration {
+        match state {
+            State::Held { until, .. } => *until,
+            _ => self.deadline,
+        }
+    }
+}
+
+/// The one answer to unknown, wrong, revoked and not lost.
+const NOT_PROVEN: &str = "not let in: this id is unknown here, or its unique ID is another, or it was revoked. Check both. \
+    A new machine needs an id that is free and, unless the hub is open, an invite that is not spent (lockstep invite); \
+    one that lost its unique ID needs a new one (lockstep clients reissue ID)";
+/// The answer to `auto` where nobody can enrol like that.
+const NOT_INVITED: &str = "not let in: this hub takes new clients only with an invite that is neither spent nor expired, or \
+    none at all. Ask for a join link (lockstep invite, on the hub)";
+
+fn may_enrol(id: Option<ClientId>, invite: Option<&InviteHash>, desk: &Desk<'_>, now: Now) -> bool {
+    match desk.policy.enrol {
+        Enrol::Open => true,
+        Enrol::Closed => false,
+        Enrol::Invite => invite.and_then(|code| desk.roster.lookup_invite(code)).is_some_and(|invite| {
+            let for_it = match invite.purpose {
+                InvitePurpose::Enrol(bound) => bound.is_none() || bound == id,
+                InvitePurpose::Reissue(_) => false,
+            };
+            for_it && invite.is_good(now.wall_ms)
+        }),
+    }
+}
+
+fn may_reissue(id: ClientId, invite: Option<&InviteHash>, desk: &Desk<'_>, now: Now) -> bool {
+    invite
+        .and_then(|code| desk.roster.lookup_invite(code))
+        .is_some_and(|invite| invite.purpose == InvitePurpose::Reissue(id) && invite.is_good(now.wall_ms))
+}
+
+/// Whether a presented invite counts: on an open hub a bad one does no harm, and none is spent.
+fn spends(code: &InviteHash, desk: &Desk<'_>) -> bool {
+    match desk.roster.lookup_invite(code).map(|invite| invite.purpose) {
+        Some(InvitePurpose::Reissue(_)) => true,
+        Some(InvitePurpose::Enrol(_)) => desk.policy.enrol == Enrol::Invite,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "login/tests.rs"]
+mod tests;
