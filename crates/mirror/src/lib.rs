@@ -1,5 +1,27 @@
 //! Reconciling one directory with another: plan, stage, switch; watch, settle.
+//!
+//! [`Engine::reconcile`] makes a destination directory what a [`Source`] says it should be. It promises that a name
+//! never shows a torn file and never vanishes for a moment, that nothing is deleted because something could not be
+//! read, and that nothing outside the destination is touched, whoever swaps directories for links meanwhile.
+//!
+//! It never talks to a network and never prints: results go to a sink, problems into the [`Outcome`].
 
+mod delete;
 pub mod dirty;
+pub mod disk;
+pub mod engine;
+pub mod guard;
+mod pass;
+pub mod plan;
+pub mod problem;
 pub mod settle;
+pub mod source;
+mod stage;
+mod switch;
 pub mod watch;
+
+pub use dirty::Dirty;
+pub use disk::DiskSource;
+pub use engine::{Action, Counts, Engine, Event, Options, Outcome};
+pub use problem::Problem;
+pub use source::{Look, Same, Source, Supply, Want, WantFile};

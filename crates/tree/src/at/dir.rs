@@ -280,7 +280,7 @@ impl Dir {
     ///
     /// # Errors
     /// When the directory may not be written or the disk is full.
-    pub fn create_temp(&self, names: &mut TempNames) -> Result<(Name, File), Error> {
+    pub fn create_temp(&self, names: &TempNames) -> Result<(Name, File), Error> {
         self.with_temp_name(names, |dir, name| dir.create(name, 0o600))
     }
 
@@ -288,7 +288,7 @@ impl Dir {
     ///
     /// # Errors
     /// When the directory may not be written or the disk is full.
-    pub fn make_temp_dir(&self, names: &mut TempNames) -> Result<(Name, Dir), Error> {
+    pub fn make_temp_dir(&self, names: &TempNames) -> Result<(Name, Dir), Error> {
         self.with_temp_name(names, |dir, name| {
             dir.make_dir(name)?;
             dir.open(name)
@@ -299,13 +299,13 @@ impl Dir {
     ///
     /// # Errors
     /// When the directory may not be written or the disk is full.
-    pub fn make_temp_link(&self, names: &mut TempNames, target: &[u8]) -> Result<Name, Error> {
+    pub fn make_temp_link(&self, names: &TempNames, target: &[u8]) -> Result<Name, Error> {
         self.with_temp_name(names, |dir, name| dir.make_link(name, target)).map(|(name, ())| name)
     }
 
     fn with_temp_name<T>(
         &self,
-        names: &mut TempNames,
+        names: &TempNames,
         make: impl Fn(&Self, &Name) -> Result<T, Error>,
     ) -> Result<(Name, T), Error> {
         let mut tries = 0;

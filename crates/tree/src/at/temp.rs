@@ -1,6 +1,7 @@
 //! Names of temporaries: one known prefix that scans ignore, watchers drop, and start-up sweeps.
 
 use crate::Name;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What every temporary's name begins with; 16 hexadecimal digits follow.
 pub const TEMP_PREFIX: &str = ".lockstep-tmp-";
@@ -18,7 +19,7 @@ pub fn is_temp_name(name: &Name) -> bool {
 #[derive(Debug)]
 pub struct TempNames {
     run: u32,
-    next: u32,
+    next: AtomicU32,
 }
 
 impl TempNames {
@@ -26,13 +27,12 @@ impl TempNames {
     pub fn new() -> Self {
         // Without random numbers the process and the moment still tell two runs apart; O_EXCL does the rest.
         let run = getrandom::u32().unwrap_or_else(|_| std::process::id().rotate_left(16));
-        Self { run, next: 0 }
+        Self { run, next: AtomicU32::new(0) }
     }
 
     /// The next name.
-    pub fn next_name(&mut self) -> Name {
-        let name = format!("{TEMP_PREFIX}{:08x}{:08x}", self.run, self.next);
-        self.next = self.next.wrapping_add(1);
+    pub fn next_name(&self) -> Name {
+        let name = format!("{TEMP_PREFIX}{:08x}{:08x}", self.run, self.next.fetch_add(1, Ordering::Relaxed));
         Name::new(name.into_bytes()).expect("a prefix and hexadecimal digits are a name")
     }
 
@@ -55,10 +55,10 @@ mod tests {
     #[test]
     fn only_the_exact_form_is_a_temporary() {
         let name = |s: &str| Name::new(s.as_bytes()).unwrap();
-        let mut names = TempNames::new();
+        let names = TempNames::new();
         let (a, b) = (names.next_name(), names.next_name());
         assert!(is_temp_name(&a) && names.is_ours(&a) && a != b);
-        assert!(!TempNames { run: !names.run, next: 0 }.is_ours(&a));
+        assert!(!TempNames { run: !names.run, next: AtomicU32::new(0) }.is_ours(&a));
         assert!(is_temp_name(&name(".lockstep-tmp-0123456789abcdef")));
         for not in [".lockstep-tmp-", ".lockstep-tmp-0123456789abcdeF", ".lockstep-tmp-0123456789abcdef0", "x"] {
             assert!(!is_temp_name(&name(not)), "{not}");

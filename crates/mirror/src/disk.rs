@@ -1,0 +1,278 @@
+//! A directory on disk as a [`Source`].
+//!
+//! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn.
+
+use crate::guard::Pin;
+use crate::plan;
+use crate::problem::Problem;
+use crate::source::{Look, Same, Source, Supply, Want, WantFile};
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tree::at::{ListBuffer, stat_of};
+use tree::{Dir, Found, Kind, Listing, Name, RelPath, Stat, fsx};
+
+/// How many of our own writes are remembered; forgetting them costs a comparison, nothing else.
+const WRITES_MAX: usize = 65_536;
+/// Bytes read at once of each side when contents are compared.
+const COMPARE_BYTES: usize = 128 * 1024;
+
+/// A directory on disk; see the module.
+pub struct DiskSource {
+    root: Arc<Dir>,
+    path: PathBuf,
+    pin: Pin,
+    options: DiskOptions,
+    /// The directories from the root to the one last asked for, held.
+    held: Vec<(RelPath, Arc<Dir>)>,
+    list_buffer: ListBuffer,
+    /// What we wrote: the source's and the destination's metadata at that moment.
+    writes: HashMap<RelPath, (Stat, Stat)>,
+    compare: [Vec<u8>; 2],
+    unsettled: Option<Unsettled>,
+}
+
+type Unsettled = Box<dyn Fn(&RelPath, &Name) -> bool + Send>;
+
+/// How a [`DiskSource`] looks.
+#[derive(Clone, Debug, Default)]
+pub struct DiskOptions {
+    /// Compare contents also where size, time and mode are equal.
+    pub checksum: bool,
+    /// Files that are our own (device, inode): they do not exist here.
+    pub own: HashSet<(u64, u64)>,
+}
+
+impl DiskSource {
+    /// Opens and pins the directory at `path`.
+    ///
+    /// # Errors
+    /// When it is missing, not a directory, or may not be read: nothing was touched.
+    pub fn open(path: &Path, options: DiskOptions) -> Result<Self, fsx::Error> {
+        let root = Dir::open_root(path)?;
+        let pin = Pin::new(root.file_system_id()?, &root.stat_self()?);
+        Ok(Self {
+            root: Arc::new(root),
+            path: path.to_owned(),
+            pin,
+            options,
+            held: Vec::new(),
+            list_buffer: ListBuffer::default(),
+            writes: HashMap::new(),
+            compare: [vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]],
+            unsettled: None,
+        })
+    }
+
+    /// The root, held.
+    pub fn root(&self) -> &Arc<Dir> {
+        &self.root
+    }
+
+    /// What the root was when it was opened.
+    pub fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
+    /// Has `unsettled` say which names (of which directory) are in the middle of a change.
+    pub fn set_unsettled(&mut self, unsettled: impl Fn(&RelPath, &Name) -> bool + Send + 'static) {
+        self.unsettled = Some(Box::new(unsettled));
+    }
+
+    /// The directory at `path`, held until one elsewhere is asked for.
+    fn hold(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
+        while self.held.last().is_some_and(|(held, _)| !path.starts_with(held)) {
+            self.held.pop();
+        }
+        match self.held.last() {
+            Some((held, dir)) if held == path => Ok(Arc::clone(dir)),
+            _ if path.is_root() => Ok(Arc::clone(&self.root)),
+            last => {
+                let opened = match (last, path.split()) {
+                    (Some((held, dir)), Some((parent, name))) if *held == parent => dir.open(&name)?,
+                    _ => self.root.walk(path)?,
+                };
+                let opened = Arc::new(opened);
+                self.held.push((path.clone(), Arc::clone(&opened)));
+                Ok(opened)
+            }
+        }
+    }
+
+    /// Like [`DiskSource::hold`], but what was held may have been renamed or replaced since, so everything but the
+    /// root is opened anew.
+    fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
+        while self.held.last().is_some_and(|(held, _)| held.starts_with(path) || !path.starts_with(held)) {
+            self.held.pop();
+        }
+        self.hold(path)
+    }
+
+    /// `None` for what does not exist here.
+    fn want(&mut self, dir: &Dir, dir_dev: u64, path: &RelPath, name: &Name, stat: &Stat) -> Option<Want> {
+        if self.options.own.contains(&stat.id()) {
+            return None;
+        }
+        Some(match stat.kind {
+            Kind::Dir => match self.pin.check_dir(path, stat, dir_dev) {
+                Ok(()) => Want::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
+                Err(broken) => Want::Unknown(broken.into()),
+            },
+            Kind::File => Want::File(WantFile {
+                mode: stat.kept_mode(),
+                mtime_ns: stat.mtime_ns,
+                size_bytes: stat.size_bytes,
+                content: None,
+                found: Some(*stat),
+            }),
+            Kind::Link => match dir.read_link(name) {
+                Ok(target) => Want::Link { mtime_ns: stat.mtime_ns, target },
+                Err(e) if e.is_missing() => return None,
+                Err(e) => Want::Unknown(e.into()),
+            },
+            Kind::Special => Want::Unknown(Problem::Special(path.clone())),
+        })
+    }
+
+    /// Whether both files hold the same bytes. A source that changes meanwhile is different: copying it sorts it out.
+    fn same_content(&mut self, path: &RelPath, before: &Stat, dest: &Dir, name: &Name) -> Result<bool, Problem> {
+        let Some((parent, source_name)) = path.split() else { return Ok(false) };
+        let source = self.hold(&parent)?;
+        let (Ok(mut a), Ok((mut b, _))) = (source.open_bare(&source_name), dest.open_file(name)) else {
+            return Ok(false);
+        };
+        let [left, right] = &mut self.compare;
+        loop {
+            let n =
+                read_full(&mut a, left).map_err(|e| fsx::Error::from_io("read", source.path_of(&source_name), &e))?;
+            let m = read_full(&mut b, right).map_err(|e| fsx::Error::from_io("read", dest.path_of(name), &e))?;
+            if left[..n] != right[..m] {
+                return Ok(false);
+            }
+            if n == 0 {
+                return Ok(before.is_unchanged(&stat_of(&a, &source.path_of(&source_name))?));
+            }
+        }
+    }
+}
+
+impl Source for DiskSource {
+    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
+        let held = self.hold_anew(dir)?;
+        let dev = held.stat_self()?.dev;
+        let listing = Listing::read(&held, &mut self.list_buffer)?;
+        let mut wanted = Vec::with_capacity(listing.0.len());
+        for (name, found) in listing.0 {
+            let want = match found {
+                Found::Unreadable(e) => Some(Want::Unknown(e.into())),
+                Found::Known(stat) if stat.kind == Kind::File => self.want(&held, dev, dir, &name, &stat),
+                Found::Known(stat) => {
+                    let path = dir.join(&name).map_err(|e| Problem::Path(dir.clone(), e))?;
+                    self.want(&held, dev, &path, &name, &stat)
+                }
+            };
+            wanted.extend(want.map(|want| (name, want)));
+        }
+        Ok(wanted)
+    }
+
+    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
+        let Some((parent, name)) = path.split() else {
+            let stat = self.root.stat_self()?;
+            return Ok(Some(Want::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns }));
+        };
+        let dir = match self.hold_anew(&parent) {
+            Ok(dir) => dir,
+            Err(e)
+                if matches!(
+                    e.errno,
+                    rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        match dir.look(&name)? {
+            Some(stat) => {
+                let dev = dir.stat_self()?.dev;
+                Ok(self.want(&dir, dev, path, &name, &stat))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn same(
+        &mut self,
+        path: &RelPath,
+        want: &WantFile,
+        found: &Stat,
+        dest: &Dir,
+        name: &Name,
+        look: Look,
+    ) -> Result<Same, Problem> {
+        if want.size_bytes != found.size_bytes {
+            return Ok(Same::Different);
+        }
+        let meta = plan::meta_same(want.mode, want.mtime_ns, found);
+        let read = self.options.checksum || (look == Look::Content && want.mtime_ns == found.mtime_ns);
+        if !read {
+            return Ok(if want.mtime_ns == found.mtime_ns { meta } else { Same::Different });
+        }
+        let Some(before) = want.found else { return Ok(Same::Different) };
+        let ours = self.writes.get(path).is_some_and(|(s, d)| s.is_unchanged(&before) && d.is_unchanged(found));
+        if ours && !self.options.checksum {
+            return Ok(meta);
+        }
+        Ok(if self.same_content(path, &before, dest, name)? { meta } else { Same::Different })
+    }
+
+    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
+        let (Some((parent, name)), Some(before)) = (path.split(), want.found) else { return Supply::Gone };
+        match self.hold(&parent).and_then(|dir| dir.open_bare(&name)) {
+            Ok(file) => Supply::File { file, before },
+            Err(e) if e.is_missing() => Supply::Gone,
+            Err(e) => Supply::Problem(e.into()),
+        }
+    }
+
+    fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
+        self.unsettled.as_ref().is_some_and(|unsettled| unsettled(dir, name))
+    }
+
+    fn check_pin(&mut self) -> Result<(), Problem> {
+        let shown = self.path.display().to_string();
+        let now =
+            Dir::open_root(&self.path).ok().and_then(|dir| Some((dir.file_system_id().ok()?, dir.stat_self().ok()?)));
+        let (file_system, stat) = now.map_or((0, None), |(file_system, stat)| (file_system, Some(stat)));
+        Ok(self.pin.check_root(file_system, stat.as_ref(), &shown)?)
+    }
+
+    fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        if let Want::File(WantFile { found: Some(found), .. }) = want {
+            if self.writes.len() >= WRITES_MAX {
+                self.writes.clear();
+            }
+            self.writes.insert(path.clone(), (*found, *stat));
+        }
+    }
+}
+
+impl std::fmt::Debug for DiskSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DiskSource({})", self.path.display())
+    }
+}
+
+/// Fills `buffer` as far as the file goes.
+fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,194 @@
+//! The one engine: makes a destination what a [`Source`] says it should be, wherever a [`Dirty`] says to look.
+//!
+//! The first pass, an event, an overflow, the periodic check and the repair of a changed destination differ only in
+//! what they mark dirty. One pass lists, compares and stages; switches what was staged; deletes; and sets the modes
+//! and times of directories last. It waits for nothing: content that is not here yet is told and left for later.
+
+use crate::dirty::Dirty;
+use crate::guard::Held;
+use crate::pass::Pass;
+use crate::problem::Problem;
+use crate::source::Source;
+use crate::stage::Scratch;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tree::at::{ListBuffer, TempNames};
+use tree::{Dir, Kind, RelPath};
+
+/// Fewest and most staged files that wait for their switch; each may hold two descriptors.
+const PORTION: std::ops::RangeInclusive<u64> = 32..=1_024;
+/// Descriptors that are not for staging: a directory a level on both sides, and what the process has besides.
+const DESCRIPTORS_RESERVED: u64 = 600;
+
+/// How an [`Engine`] works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Tell what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Deletions need no permission, however many.
+    pub allow_mass_delete: bool,
+    /// The destination's lock is held, so temporaries of others are left over and are removed.
+    pub sweep: bool,
+    /// Files that are our own (device, inode): at the destination they are neither replaced nor deleted.
+    pub own: HashSet<(u64, u64)>,
+    /// How many staged files wait for their switch at most.
+    pub portion: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { dry_run: false, allow_mass_delete: false, sweep: false, own: HashSet::new(), portion: portion() }
+    }
+}
+
+/// What became of one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// It was not there and is now.
+    Copied,
+    /// It was there and is now what it should be.
+    Updated,
+    /// It was what it should be.
+    Skipped,
+    /// It was extra and is gone.
+    Deleted,
+    /// It is extra, and a guard kept it.
+    Held,
+    /// Its content is not here yet.
+    Waiting,
+    /// It keeps changing while it is read; the copy stays as it was, and it is looked at again.
+    Unsettled,
+    /// It could not be done; the error says why.
+    Failed,
+}
+
+/// One result, as it happens.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// What became of it.
+    pub action: Action,
+    /// Which entry.
+    pub path: &'a RelPath,
+    /// Its kind, if known.
+    pub kind: Option<Kind>,
+    /// Bytes of content written.
+    pub bytes: u64,
+    /// Why it failed.
+    pub error: Option<&'a Problem>,
+}
+
+/// How many entries had which result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries that were not there before.
+    pub copied: u64,
+    /// Entries that were changed.
+    pub updated: u64,
+    /// Entries that were right.
+    pub skipped: u64,
+    /// Entries that were extra.
+    pub deleted: u64,
+    /// Entries that failed.
+    pub failed: u64,
+    /// Bytes of content written.
+    pub bytes: u64,
+}
+
+/// What a pass did, and what is left.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How many entries had which result.
+    pub counts: Counts,
+    /// What failed, in the order met.
+    pub problems: Vec<(RelPath, Problem)>,
+    /// Files whose content is not here yet ([`Supply::Pending`](crate::source::Supply::Pending)). They are not in
+    /// `again`: whoever brings the content marks them.
+    pub waiting: Vec<RelPath>,
+    /// Where to look again later: everything that failed, changed underneath, or was not reached.
+    pub again: Dirty,
+    /// Deletions a guard held back; all else was done.
+    pub held: Option<Held>,
+    /// The pass was told to stop and did not reach everything.
+    pub stopped: bool,
+}
+
+impl Outcome {
+    /// Whether nothing had to be done and nothing failed.
+    pub fn is_quiet(&self) -> bool {
+        let Counts { copied, updated, deleted, failed, .. } = self.counts;
+        copied + updated + deleted + failed == 0 && self.waiting.is_empty() && self.held.is_none()
+    }
+}
+
+/// Keeps one destination; see the module.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) dest: Arc<Dir>,
+    pub(crate) options: Options,
+    pub(crate) temps: TempNames,
+    pub(crate) scratch: Scratch,
+    pub(crate) list_buffer: ListBuffer,
+    /// Entries the destination had after the last walk of all of it.
+    pub(crate) entries_known: Option<u64>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl Engine {
+    /// An engine for the destination `dest`, which it holds from now on.
+    pub fn new(dest: Dir, options: Options) -> Self {
+        Self {
+            dest: Arc::new(dest),
+            options,
+            temps: TempNames::new(),
+            scratch: Scratch::default(),
+            list_buffer: ListBuffer::default(),
+            entries_known: None,
+            stop: Arc::default(),
+        }
+    }
+
+    /// The destination's root.
+    pub fn dest(&self) -> &Dir {
+        &self.dest
+    }
+
+    /// What to set to end a running pass soon: what is staged is switched, the rest is told in
+    /// [`Outcome::again`].
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Has [`Engine::stop_flag`] be `flag`.
+    pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
+        self.stop = flag;
+    }
+
+    /// Permits (or no longer permits) deletions that the guard would hold.
+    pub fn set_allow_mass_delete(&mut self, allow: bool) {
+        self.options.allow_mass_delete = allow;
+    }
+
+    /// Makes the destination what `source` says, wherever `dirty` says to look; each result goes to `sink`.
+    ///
+    /// It never fails as a whole: what could not be done is in the outcome.
+    pub fn reconcile<S: Source + ?Sized>(
+        &mut self,
+        source: &mut S,
+        dirty: &Dirty,
+        sink: &mut dyn FnMut(&Event<'_>),
+    ) -> Outcome {
+        Pass::new(self, source, dirty, sink).run()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What the limit of open files leaves for staging.
+fn portion() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let portion = (limit.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(*PORTION.start(), *PORTION.end());
+    usize::try_from(portion).unwrap_or(32)
+}

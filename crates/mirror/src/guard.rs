@@ -1,0 +1,190 @@
+//! What holds deletions back: a source that was emptied or is half gone, and a root that is no longer itself.
+//!
+//! Pure: it judges numbers and identities that others have read.
+
+use std::collections::BTreeMap;
+use tree::{RelPath, Stat};
+
+/// Up to so many deletions found by listing need no permission, whatever their share.
+pub const DELETES_FREE: u64 = 1_000;
+
+/// What a pass found, by listing alone: removals the kernel reported are not in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The source's root was listed and has nothing in it.
+    pub source_empty: bool,
+    /// Entries the destination has.
+    pub dest_entries: u64,
+    /// Entries of it that would be deleted, those below deleted directories included.
+    pub deletes: u64,
+}
+
+/// Deletions that were not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How many entries would go.
+    pub deletes: u64,
+    /// Of how many.
+    pub dest_entries: u64,
+    /// Why.
+    pub why: HeldWhy,
+}
+
+/// Which rule held deletions back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldWhy {
+    /// The source is empty while the destination is not.
+    SourceEmpty,
+    /// More than [`DELETES_FREE`] entries, and more than half of all.
+    MoreThanHalf,
+}
+
+/// Whether the deletions of `tally` have to wait for permission.
+pub fn hold(tally: &Tally) -> Option<Held> {
+    let Tally { source_empty, dest_entries, deletes } = *tally;
+    let why = if deletes == 0 {
+        return None;
+    } else if source_empty {
+        HeldWhy::SourceEmpty
+    } else if deletes > DELETES_FREE && deletes.saturating_mul(2) > dest_entries {
+        HeldWhy::MoreThanHalf
+    } else {
+        return None;
+    };
+    Some(Held { deletes, dest_entries, why })
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Held { deletes, dest_entries, .. } = self;
+        match self.why {
+            HeldWhy::SourceEmpty => write!(f, "the source is empty, but the destination holds {deletes} entries")?,
+            HeldWhy::MoreThanHalf => write!(f, "{deletes} of the destination's {dest_entries} entries would go")?,
+        }
+        f.write_str("; nothing of it was deleted. If that is what you want: --allow-mass-delete")
+    }
+}
+
+/// What a tree was when it was first seen: its root, its file system, and which directories are mount points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Identifier of the root's file system; 0 where the system tells none.
+    pub file_system: u64,
+    /// Device and inode of the root.
+    pub root: (u64, u64),
+    /// Device and inode of each directory below it that something was mounted on.
+    pub mounts: BTreeMap<RelPath, (u64, u64)>,
+}
+
+/// A tree that is not what was pinned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinBroken {
+    /// The root is another directory, or gone.
+    #[error("{path} is not the directory it was (renamed, replaced or unmounted), so nothing is deleted")]
+    Root {
+        /// The root, as the operator named it.
+        path: String,
+    },
+    /// What was mounted there is not mounted any more, or something else is.
+    #[error("{0} was a mount point and is not what was mounted there, so nothing below it is touched")]
+    Mount(RelPath),
+}
+
+impl Pin {
+    /// Pins a root as it is now.
+    pub fn new(file_system: u64, root: &Stat) -> Self {
+        Self { file_system, root: root.id(), mounts: BTreeMap::new() }
+    }
+
+    /// Whether the root is still itself. `now` is what its path leads to, `path` what to call it.
+    ///
+    /// # Errors
+    /// When it is another directory, on another file system, or gone.
+    pub fn check_root(&self, file_system: u64, now: Option<&Stat>, path: &str) -> Result<(), PinBroken> {
+        match now {
+            Some(now) if now.id() == self.root && file_system == self.file_system && now.nlink > 0 => Ok(()),
+            _ => Err(PinBroken::Root { path: path.to_owned() }),
+        }
+    }
+
+    /// Whether the directory `path`, whose metadata is `now`, may be believed; a mount point seen for the first time
+    /// is pinned.
+    ///
+    /// # Errors
+    /// When something else was mounted there before.
+    pub fn check_dir(&mut self, path: &RelPath, now: &Stat, parent_dev: u64) -> Result<(), PinBroken> {
+        let mounted = now.mount_point || now.dev != parent_dev;
+        match self.mounts.get(path) {
+            Some(pinned) if *pinned != now.id() => Err(PinBroken::Mount(path.clone())),
+            None if mounted => {
+                self.mounts.insert(path.clone(), now.id());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tree::Kind;
+
+    fn dir(dev: u64, ino: u64) -> Stat {
+        Stat {
+            kind: Kind::Dir,
+            mode: 0o755,
+            dev,
+            ino,
+            nlink: 2,
+            uid: 0,
+            gid: 0,
+            size_bytes: 0,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            mount_point: false,
+        }
+    }
+
+    fn held(source_empty: bool, dest_entries: u64, deletes: u64) -> Option<HeldWhy> {
+        hold(&Tally { source_empty, dest_entries, deletes }).map(|held| held.why)
+    }
+
+    #[test]
+    fn few_deletions_are_done_whatever_their_share() {
+        assert_eq!(held(false, 13, 10), None);
+        assert_eq!(held(false, DELETES_FREE, DELETES_FREE), None);
+    }
+
+    #[test]
+    fn an_emptied_source_deletes_nothing() {
+        assert_eq!(held(true, 1, 1), Some(HeldWhy::SourceEmpty));
+        assert_eq!(held(true, 0, 0), None);
+    }
+
+    #[test]
+    fn more_than_a_thousand_and_more_than_half_is_held() {
+        let n = DELETES_FREE + 1;
+        assert_eq!(held(false, 2 * n, n), None, "exactly half");
+        assert_eq!(held(false, 2 * n - 1, n), Some(HeldWhy::MoreThanHalf));
+    }
+
+    #[test]
+    fn another_root_is_noticed() {
+        let pin = Pin::new(7, &dir(1, 2));
+        assert!(pin.check_root(7, Some(&dir(1, 2)), "s").is_ok());
+        assert!(pin.check_root(7, Some(&dir(1, 3)), "s").is_err());
+        assert!(pin.check_root(8, Some(&dir(1, 2)), "s").is_err());
+        assert!(pin.check_root(7, None, "s").is_err());
+        assert!(pin.check_root(7, Some(&Stat { nlink: 0, ..dir(1, 2) }), "s").is_err(), "removed, but still held");
+    }
+
+    #[test]
+    fn an_unmounted_directory_is_noticed() {
+        let path = RelPath::new(*b"m").unwrap();
+        let mut pin = Pin::new(7, &dir(1, 2));
+        assert!(pin.check_dir(&path, &dir(9, 2), 1).is_ok());
+        assert!(pin.check_dir(&path, &dir(9, 2), 1).is_ok());
+        assert_eq!(pin.check_dir(&path, &dir(1, 5), 1), Err(PinBroken::Mount(path)));
+    }
+}

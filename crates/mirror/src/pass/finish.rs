@@ -1,0 +1,257 @@
+//! The end of a pass: deletions, if no guard holds them, and the modes and times of directories.
+
+use super::{Action, At, Opened, Pass, Why};
+use crate::delete::{count_in, count_tree, remove_tree};
+use crate::engine::Outcome;
+use crate::guard::{self, Tally};
+use crate::problem::Problem;
+use crate::source::{Source, Want};
+use crate::switch::How;
+use std::sync::Arc;
+use tree::at::{set_mode, set_times};
+use tree::{Kind, Name, RelPath, Stat};
+
+/// Something that has to go.
+#[derive(Debug)]
+pub(super) struct Delete {
+    dir: RelPath,
+    name: Name,
+    path: RelPath,
+    /// What was looked at; nothing else is deleted.
+    found: Stat,
+    /// The kernel reported its removal, so no guard holds it.
+    reported: bool,
+    /// What takes the place of a directory.
+    instead: Option<Want>,
+}
+
+impl<S: Source + ?Sized> Pass<'_, S> {
+    pub(super) fn delete_later(&mut self, at: &At, name: Name, path: RelPath, found: Stat, instead: Option<Want>) {
+        let reported = self.dirty.removed_by_event(&path);
+        self.deletes.push(Delete { dir: at.path.clone(), name, path, found, reported, instead });
+    }
+
+    pub(super) fn finish(mut self) -> Outcome {
+        self.switch_all();
+        if !self.stopped() {
+            self.delete_all();
+            self.switch_all();
+        }
+        self.finish_dirs();
+        if self.out.stopped {
+            // What was not reached is not known, so everything asked for is asked for again.
+            self.out.again.merge(self.dirty.clone());
+        }
+        self.out
+    }
+
+    fn delete_all(&mut self) {
+        if self.deletes.is_empty() {
+            if self.tally.whole {
+                self.engine.entries_known = Some(self.tally.dest_entries);
+            }
+            return;
+        }
+        if let Err(problem) = self.source.check_pin() {
+            self.fail(&RelPath::root(), problem);
+            return;
+        }
+        let deletes = self.permitted();
+        let mut held: Option<At> = None;
+        for delete in deletes {
+            if self.stopped() {
+                return;
+            }
+            if self.engine.options.dry_run {
+                self.tell_delete(&delete);
+                continue;
+            }
+            let at = match held.take() {
+                Some(at) if at.path == delete.dir => at,
+                _ => match self.open(&delete.dir) {
+                    Ok(Opened::Dir(at)) => at,
+                    Ok(Opened::Blocked(..)) => continue,
+                    Err(problem) => {
+                        self.fail(&delete.path, problem);
+                        continue;
+                    }
+                },
+            };
+            if self.make_writable(&at) {
+                self.delete(&at, delete);
+            }
+            held = Some(at);
+        }
+    }
+
+    /// What may be deleted now; the rest is told as held.
+    fn permitted(&mut self) -> Vec<Delete> {
+        let deletes = std::mem::take(&mut self.deletes);
+        if self.engine.options.allow_mass_delete || deletes.iter().all(|d| d.reported) {
+            return deletes;
+        }
+        let dest = Arc::clone(&self.engine.dest);
+        let (mut gone, mut reported) = (0, 0);
+        for delete in &deletes {
+            let mut entries = 1;
+            // A directory that becomes something else is replaced itself, but what is in it goes.
+            if delete.found.kind == Kind::Dir
+                && let Ok(dir) = dest.walk(&delete.dir)
+            {
+                entries = count_tree(&dir, &delete.name, delete.path.depth()).saturating_sub(1);
+                entries += u64::from(delete.instead.is_none());
+                if self.tally.whole {
+                    self.tally.dest_entries += entries.saturating_sub(1);
+                }
+            }
+            if delete.reported {
+                reported += entries;
+            } else {
+                gone += entries;
+            }
+        }
+        let dest_entries = match self.engine.entries_known {
+            _ if self.tally.whole => self.tally.dest_entries,
+            Some(known) => known,
+            None if gone > guard::DELETES_FREE => count_in(&dest, 0),
+            None => gone + reported,
+        };
+        let source_empty = self.tally.source_empty;
+        match guard::hold(&Tally { source_empty, dest_entries, deletes: gone }) {
+            None => {
+                self.engine.entries_known = Some(dest_entries.saturating_sub(gone + reported));
+                deletes
+            }
+            Some(held) => {
+                self.out.held = Some(held);
+                self.engine.entries_known = Some(dest_entries.saturating_sub(reported));
+                let (reported, kept): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|delete| delete.reported);
+                for delete in kept {
+                    self.tell(Action::Held, &delete.path, Some(delete.found.kind), 0);
+                }
+                reported
+            }
+        }
+    }
+
+    fn tell_delete(&mut self, delete: &Delete) {
+        match &delete.instead {
+            Some(want) => self.tell(Action::Updated, &delete.path, want.kind(), 0),
+            None => self.tell(Action::Deleted, &delete.path, Some(delete.found.kind), 0),
+        }
+    }
+
+    fn delete(&mut self, at: &At, delete: Delete) {
+        let Delete { name, path, found, instead, .. } = delete;
+        match at.dir.look(&name) {
+            Ok(Some(now)) if found.is_unchanged(&now) => {}
+            Ok(None) if instead.is_none() => return,
+            Ok(_) => return self.fail(&path, Problem::Moved(path.clone())),
+            Err(e) => return self.fail(&path, e.into()),
+        }
+        if let Some(want) = instead {
+            return self.replace_dir(at, name, path, want, found);
+        }
+        let mut removed = Vec::new();
+        let done = remove_tree(&at.dir, &name, &path, &mut |path, kind| removed.push((path.clone(), kind)));
+        for (path, kind) in removed {
+            self.tell(Action::Deleted, &path, Some(kind), 0);
+            self.source.removed(&path);
+        }
+        if let Err(problem) = done {
+            self.fail(&path, problem);
+        }
+    }
+
+    /// Puts a file or a link where a directory stands: staged like any new one, then exchanged with it.
+    fn replace_dir(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
+        if found.mount_point {
+            return self.fail(&path, Problem::MountPoint(path.clone()));
+        }
+        let before = self.steps.len();
+        let portion = std::mem::replace(&mut self.engine.options.portion, usize::MAX);
+        match want {
+            Want::File(want) => self.put_file(at, name, path, want, Some(found)),
+            Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, Some(found)),
+            Want::Dir { .. } | Want::Unknown(_) => {}
+        }
+        self.engine.options.portion = portion;
+        let mut replaced = None;
+        for step in self.steps.iter_mut().skip(before) {
+            if let How::Over(temp, found) = &step.how {
+                step.how = How::Exchange(temp.clone(), *found);
+                replaced = Some(step.path.clone());
+            }
+        }
+        if let Some(path) = replaced {
+            self.source.removed(&path);
+            self.switch_all();
+        }
+    }
+
+    /// Children before parents: setting what is below would change the times above.
+    fn finish_dirs(&mut self) {
+        if self.engine.options.dry_run {
+            for (path, why) in std::mem::take(&mut self.finals) {
+                let differs = path.is_root() && self.root_differs();
+                if differs || (why == Why::Differed && !path.is_root()) {
+                    self.tell(Action::Updated, &path, Some(Kind::Dir), 0);
+                }
+            }
+            return;
+        }
+        while let Some((path, why)) = self.finals.pop_last() {
+            match self.source.entry(&path) {
+                Ok(Some(Want::Dir { mode, mtime_ns })) => {
+                    if let Err(problem) = self.finish_dir(&path, mode, mtime_ns, why) {
+                        self.fail(&path, problem);
+                    }
+                }
+                // It is gone or something else by now, which is dirty for itself.
+                Ok(_) => {}
+                Err(problem) => self.fail(&path, problem),
+            }
+        }
+    }
+
+    fn finish_dir(&mut self, path: &RelPath, mode: u32, mtime_ns: i64, why: Why) -> Result<(), Problem> {
+        let dir = match self.engine.dest.walk(path) {
+            Ok(dir) => dir,
+            Err(e) if super::is_blocked(e.errno) => return Ok(()),
+            Err(e) => match path.split() {
+                Some((parent, name)) => self.engine.dest.walk(&parent)?.open_forced(&name)?.0,
+                None => return Err(e.into()),
+            },
+        };
+        let found = dir.stat_self()?;
+        let want = Want::Dir { mode, mtime_ns };
+        if found.kept_mode() == mode && found.mtime_ns == mtime_ns {
+            if why != Why::Made {
+                self.source.kept(path, &want, &found);
+                return Ok(());
+            }
+        } else {
+            // Set-id bits are not ours to give or to take.
+            if found.kept_mode() != mode {
+                set_mode(&dir, mode, dir.path())?;
+            }
+            set_times(&dir, mtime_ns, dir.path())?;
+        }
+        let stat = dir.stat_self()?;
+        match why {
+            Why::Touched => {}
+            Why::Differed => self.tell(Action::Updated, path, Some(Kind::Dir), 0),
+            Why::Made => self.tell(Action::Copied, path, Some(Kind::Dir), 0),
+        }
+        self.source.placed(path, &want, &stat);
+        Ok(())
+    }
+
+    fn root_differs(&mut self) -> bool {
+        let want = self.source.entry(&RelPath::root());
+        let (Ok(Some(Want::Dir { mode, mtime_ns })), Ok(found)) = (want, self.engine.dest.stat_self()) else {
+            return false;
+        };
+        found.kept_mode() != mode || found.mtime_ns != mtime_ns
+    }
+}

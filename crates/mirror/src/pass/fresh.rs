@@ -1,0 +1,248 @@
+//! New directories: filled under a temporary name that nobody looks at, then renamed in with all they hold.
+//!
+//! Nothing in a hidden directory needs care: no lookups, no temporaries, no renames. One that turns out to be very
+//! large is shown early, so that what was copied is not lost when the run is cut, and filled on like any other.
+
+use super::{Action, At, Pass, Why};
+use crate::plan;
+use crate::problem::Problem;
+use crate::source::{Source, Want, WantFile};
+use crate::stage::{self, Failed, Place, Staged};
+use crate::switch::{How, Step};
+use std::sync::Arc;
+use tree::at::{is_temp_name, set_mode, set_times};
+use tree::{Dir, Kind, Name, RelPath, Stat, fsx};
+
+/// A hidden directory with more entries than this is shown before it is full.
+const HIDDEN_ENTRIES_MAX: u64 = 20_000;
+/// A hidden directory with more bytes than this is shown before it is full.
+const HIDDEN_BYTES_MAX: u64 = 1 << 30;
+
+/// The new directory that is being filled.
+struct Top {
+    /// The directory it is in.
+    at: At,
+    name: Name,
+    path: RelPath,
+    mode: u32,
+    mtime_ns: i64,
+    /// Its temporary name, while it has one.
+    hidden: Option<Name>,
+    /// What stands at its name.
+    found: Option<Stat>,
+    entries: u64,
+    bytes: u64,
+    /// It could not be shown, so there is nothing more to do.
+    lost: bool,
+}
+
+impl<S: Source + ?Sized> Pass<'_, S> {
+    /// Makes a directory that is not there, or takes the place of something else (`found`).
+    pub(super) fn build(&mut self, at: &At, name: Name, path: RelPath, mode: u32, mtime_ns: i64, found: Option<Stat>) {
+        let wanted = match self.source.list(&path) {
+            Ok(wanted) => wanted,
+            Err(problem) => return self.unlisted(&path, problem),
+        };
+        if !self.make_writable(at) {
+            return;
+        }
+        let (temp, dir) = match at.dir.make_temp_dir(&self.engine.temps) {
+            Ok(made) => made,
+            Err(e) => return self.fail(&path, e.into()),
+        };
+        self.covered.insert(path.clone());
+        let dir = Arc::new(dir);
+        let mut top = Top {
+            at: at.clone(),
+            name,
+            path: path.clone(),
+            mode,
+            mtime_ns,
+            hidden: Some(temp),
+            found,
+            entries: 0,
+            bytes: 0,
+            lost: false,
+        };
+        self.fill(&mut top, &At { path, dir: Arc::clone(&dir) }, wanted);
+        if top.lost {
+            return;
+        }
+        // A directory cut short by a stop keeps what it has; it is looked at again.
+        if self.out.stopped {
+            self.look_again_below(&top.path);
+        }
+        if top.hidden.is_none() {
+            return self.finish_later(&top.path, Why::Made);
+        }
+        if let Err(e) = set_final(&dir, mode, mtime_ns) {
+            self.fail(&top.path, e.into());
+        }
+        if let Some(step) = top.step() {
+            self.switch_later(&step.0, step.1, step.2, step.3, 0, step.4);
+        }
+    }
+
+    fn fill(&mut self, top: &mut Top, at: &At, wanted: Vec<(Name, Want)>) {
+        for (name, want) in wanted {
+            if top.lost || self.stopped() {
+                return;
+            }
+            if self.source.is_unsettled(&at.path, &name) {
+                continue;
+            }
+            let Some(path) = self.join(at, &name) else { continue };
+            if is_temp_name(&name) {
+                self.fail(&path, Problem::Reserved(path.clone()));
+                continue;
+            }
+            top.entries += 1;
+            if top.entries > HIDDEN_ENTRIES_MAX || top.bytes > HIDDEN_BYTES_MAX {
+                self.show(top);
+            }
+            match want {
+                Want::Unknown(problem) => self.fail(&path, problem),
+                Want::Dir { mode, mtime_ns } => self.fill_dir(top, at, &name, path, mode, mtime_ns),
+                Want::File(want) if top.hidden.is_some() => {
+                    top.bytes += want.size_bytes;
+                    self.fill_file(at, &name, &path, want);
+                }
+                Want::Link { mtime_ns, target } if top.hidden.is_some() => {
+                    self.fill_link(at, &name, &path, mtime_ns, target);
+                }
+                Want::File(want) => self.put_file(at, name, path, want, None),
+                Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, None),
+            }
+        }
+    }
+
+    fn fill_dir(&mut self, top: &mut Top, at: &At, name: &Name, path: RelPath, mode: u32, mtime_ns: i64) {
+        let wanted = match self.source.list(&path) {
+            Ok(wanted) => wanted,
+            Err(problem) => return self.unlisted(&path, problem),
+        };
+        let dir = match at.dir.make_dir(name).and_then(|()| at.dir.open(name)) {
+            Ok(dir) => Arc::new(dir),
+            Err(e) => return self.fail(&path, e.into()),
+        };
+        self.fill(top, &At { path: path.clone(), dir: Arc::clone(&dir) }, wanted);
+        if top.lost {
+            return;
+        }
+        if top.hidden.is_none() {
+            return self.finish_later(&path, Why::Made);
+        }
+        match set_final(&dir, mode, mtime_ns) {
+            Ok(stat) => {
+                self.tell(Action::Copied, &path, Some(Kind::Dir), 0);
+                self.source.placed(&path, &Want::Dir { mode, mtime_ns }, &stat);
+            }
+            Err(e) => self.fail(&path, e.into()),
+        }
+    }
+
+    fn fill_file(&mut self, at: &At, name: &Name, path: &RelPath, mut want: WantFile) {
+        for _ in 0..super::READS_MAX {
+            let supply = self.source.content(path, &want);
+            let crate::engine::Engine { temps, scratch, .. } = &mut *self.engine;
+            match stage::stage(&at.dir, name, &want, supply, Place::Hidden, temps, scratch) {
+                Ok(Staged::There(stat)) => {
+                    self.tell(Action::Copied, path, Some(Kind::File), want.size_bytes);
+                    return self.source.placed(path, &Want::File(want), &stat);
+                }
+                Ok(_) => return,
+                Err(Failed::Changed) => match self.source.entry(path) {
+                    Ok(Some(Want::File(now))) => want = now,
+                    Ok(_) => return self.look_again(path),
+                    Err(problem) => return self.fail(path, problem),
+                },
+                Err(failed) => return self.not_staged(path, failed),
+            }
+        }
+        self.not_staged(path, Failed::Changed);
+    }
+
+    fn fill_link(&mut self, at: &At, name: &Name, path: &RelPath, mtime_ns: i64, target: Box<[u8]>) {
+        let made = at.dir.make_link(name, &target);
+        match made.and_then(|()| at.dir.set_times_of(name, mtime_ns)).and_then(|()| at.dir.stat(name)) {
+            Ok(stat) => {
+                self.tell(Action::Copied, path, Some(Kind::Link), 0);
+                self.source.placed(path, &Want::Link { mtime_ns, target }, &stat);
+            }
+            Err(e) => self.fail(path, e.into()),
+        }
+    }
+
+    /// Gives a directory its name before it is full.
+    fn show(&mut self, top: &mut Top) {
+        let Some((at, name, path, want, how)) = top.step() else { return };
+        let step = Step { path, dir: at.dir, name, want, bytes: 0, how };
+        match step.run(&self.engine.temps) {
+            // It is told and placed when it is finished.
+            Ok(_) => self.finish_later(&top.at.path.clone(), Why::Touched),
+            Err(problem) => {
+                top.lost = true;
+                self.source.removed(&top.path);
+                self.fail(&top.path, problem);
+            }
+        }
+    }
+
+    /// The source could not list a directory the destination does not have: it is not made.
+    fn unlisted(&mut self, path: &RelPath, problem: Problem) {
+        match self.source.entry(path) {
+            // It vanished meanwhile, or became something else.
+            Ok(None) => {}
+            Ok(Some(Want::File(_) | Want::Link { .. })) => self.look_again(path),
+            _ => self.fail(path, problem),
+        }
+    }
+
+    fn look_again_below(&mut self, path: &RelPath) {
+        self.out.again.insert_all(path, crate::dirty::All { recursive: true, content: false });
+    }
+
+    /// Tells what a dry run would make.
+    pub(super) fn tell_new(&mut self, path: &RelPath, want: &Want) {
+        match want {
+            Want::Unknown(problem) => self.fail(path, problem.clone()),
+            Want::File(want) => self.tell(Action::Copied, path, Some(Kind::File), want.size_bytes),
+            Want::Link { .. } => self.tell(Action::Copied, path, Some(Kind::Link), 0),
+            Want::Dir { .. } => {
+                self.tell(Action::Copied, path, Some(Kind::Dir), 0);
+                self.covered.insert(path.clone());
+                match self.source.list(path) {
+                    Ok(wanted) => {
+                        for pair in plan::join(wanted, Vec::new()) {
+                            let plan::Pair::New(name, want) = pair else { continue };
+                            match path.join(&name) {
+                                Ok(path) => self.tell_new(&path, &want),
+                                Err(e) => self.fail(path, Problem::Path(path.clone(), e)),
+                            }
+                        }
+                    }
+                    Err(problem) => self.unlisted(path, problem),
+                }
+            }
+        }
+    }
+}
+
+impl Top {
+    /// The switch that gives it its name; at most once.
+    fn step(&mut self) -> Option<(At, Name, RelPath, Want, How)> {
+        let temp = self.hidden.take()?;
+        let how = match self.found {
+            Some(found) => How::Exchange(temp, found),
+            None => How::Rename(temp),
+        };
+        let want = Want::Dir { mode: self.mode, mtime_ns: self.mtime_ns };
+        Some((self.at.clone(), self.name.clone(), self.path.clone(), want, how))
+    }
+}
+
+fn set_final(dir: &Dir, mode: u32, mtime_ns: i64) -> Result<Stat, fsx::Error> {
+    set_mode(dir, mode, dir.path())?;
+    set_times(dir, mtime_ns, dir.path())?;
+    dir.stat_self()
+}

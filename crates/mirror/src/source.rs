@@ -1,0 +1,186 @@
+//! What should be: anything that can list a directory and give content.
+//!
+//! A directory on disk is one source ([`crate::disk`]), the replica of a board another. The engine asks, the source
+//! answers; it never touches the destination itself.
+
+use crate::problem::Problem;
+use bytes::Bytes;
+use std::fs::File;
+use tree::entry::Entry;
+use tree::{ContentId, Dir, Kind, Name, RelPath, Stat};
+
+/// What should stand at a path.
+#[derive(Clone, Debug)]
+pub enum Want {
+    /// A directory; what is in it is listed apart.
+    Dir {
+        /// Permission bits.
+        mode: u32,
+        /// Nanoseconds since the Unix epoch.
+        mtime_ns: i64,
+    },
+    /// A regular file.
+    File(WantFile),
+    /// A symlink.
+    Link {
+        /// Nanoseconds since the Unix epoch.
+        mtime_ns: i64,
+        /// Where it points, as found.
+        target: Box<[u8]>,
+    },
+    /// Something stands there that is not known well enough to be copied. What the destination has there is left
+    /// alone, with everything below it.
+    Unknown(Problem),
+}
+
+/// What a file should be.
+#[derive(Clone, Copy, Debug)]
+pub struct WantFile {
+    /// Permission bits.
+    pub mode: u32,
+    /// Nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Hash of the content, where the source knows it: then nothing else ever gets the name.
+    pub content: Option<ContentId>,
+    /// What the source's disk said of it, where the source is a disk.
+    pub found: Option<Stat>,
+}
+
+/// How hard to look whether a file is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// As the source sees fit; equal metadata may be enough.
+    Stat,
+    /// An event named the content: equal metadata proves nothing.
+    Content,
+}
+
+/// How what was found compares to what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// Nothing to do.
+    Same,
+    /// The content is the wanted one; mode or time are not.
+    MetaOnly,
+    /// The content has to be put there.
+    Different,
+}
+
+/// The content of a wanted file, or why it is not here.
+#[derive(Debug)]
+pub enum Supply {
+    /// All of it.
+    Bytes(Bytes),
+    /// An open file to copy from.
+    File {
+        /// Positioned at its begin.
+        file: File,
+        /// What it was when it was looked at. If the descriptor says anything else after copying, the copy is
+        /// thrown away and asked for again.
+        before: Stat,
+    },
+    /// A file without a name in the destination's file system, already holding the content, verified by whoever
+    /// wrote it. It gets its mode, time and name.
+    Staged(File),
+    /// Not here yet: what stands at the destination stays, and the path is told in
+    /// [`Outcome::waiting`](crate::engine::Outcome::waiting). The caller marks it dirty once the content is here.
+    Pending,
+    /// It changes faster than it can be read: left for later.
+    Unsettled,
+    /// It is not there any more: looked at again.
+    Gone,
+    /// It cannot be had.
+    Problem(Problem),
+}
+
+/// What should be.
+pub trait Source {
+    /// What should stand in `dir`, sorted by name.
+    ///
+    /// # Errors
+    /// When that is not known to its last entry. Then nothing below `dir` is changed or deleted at the destination.
+    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem>;
+
+    /// What should stand at one path; `None` for nothing. The root is a path, too.
+    ///
+    /// # Errors
+    /// When that is not known: the destination is left alone there.
+    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem>;
+
+    /// Whether `found`, a regular file called `name` in the held directory `dest`, is what is wanted at `path`.
+    ///
+    /// # Errors
+    /// When it had to be read and could not be.
+    fn same(
+        &mut self,
+        path: &RelPath,
+        want: &WantFile,
+        found: &Stat,
+        dest: &Dir,
+        name: &Name,
+        look: Look,
+    ) -> Result<Same, Problem>;
+
+    /// The content of the file wanted at `path`.
+    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply;
+
+    /// Whether `name` of `dir` is in the middle of a change: it is left alone by this pass, also if it is extra.
+    /// Whoever says so brings it back once it has settled.
+    fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
+        let _ = (dir, name);
+        false
+    }
+
+    /// Whether the source is still the one that was pinned; asked before anything is deleted.
+    ///
+    /// # Errors
+    /// When it is not: nothing is deleted in this pass.
+    fn check_pin(&mut self) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    /// `path` was found to be what is wanted; `stat` is what the destination's disk says of it.
+    fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        let _ = (path, want, stat);
+    }
+
+    /// `path` was put in place, or its metadata was; `stat` was read back from the destination's disk afterwards.
+    fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        let _ = (path, want, stat);
+    }
+
+    /// `path`, and all that was below it, is no longer at the destination.
+    fn removed(&mut self, path: &RelPath) {
+        let _ = path;
+    }
+}
+
+impl Want {
+    /// Its kind; `None` where nothing is known.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Want::Dir { .. } => Some(Kind::Dir),
+            Want::File(_) => Some(Kind::File),
+            Want::Link { .. } => Some(Kind::Link),
+            Want::Unknown(_) => None,
+        }
+    }
+}
+
+impl From<&Entry> for Want {
+    fn from(entry: &Entry) -> Self {
+        match entry {
+            Entry::Dir { mode, mtime_ns } => Want::Dir { mode: *mode, mtime_ns: *mtime_ns },
+            Entry::File { mode, mtime_ns, size_bytes, content } => Want::File(WantFile {
+                mode: *mode,
+                mtime_ns: *mtime_ns,
+                size_bytes: *size_bytes,
+                content: Some(*content),
+                found: None,
+            }),
+            Entry::Link { mtime_ns, target } => Want::Link { mtime_ns: *mtime_ns, target: target.clone() },
+        }
+    }
+}

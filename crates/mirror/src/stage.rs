@@ -1,0 +1,294 @@
+//! Staging: content gets to the destination's disk, verified and with its final metadata, before it has a name
+//! anybody looks at.
+//!
+//! Guarded by `bench/` (first copy). Up to [`SMALL_BYTES`] a copy is one read and one write; past that the kernel
+//! copies, or the file system shares the blocks.
+
+use crate::problem::Problem;
+use crate::source::{Supply, WantFile};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use tree::at::{TempNames, set_mode, set_times, stat_of};
+use tree::{ContentId, Dir, Name, RelPath, Stat, fsx};
+
+/// Below this, setting up a copy inside the kernel costs more than it saves (guessed from others' measurements).
+const SMALL_BYTES: u64 = 64 * 1024;
+/// The buffer of copies through user space.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Asked of `copy_file_range` at once, so that a stop is noticed.
+const RANGE_BYTES: u64 = 64 << 20;
+
+/// Where a file is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Under its own name, in a directory that nobody sees yet.
+    Hidden,
+    /// Beside its name, for a name that is free.
+    New,
+    /// Beside its name, for a name that is taken.
+    Over,
+}
+
+/// A file that is complete but for its name.
+#[derive(Debug)]
+pub(crate) enum Staged {
+    /// It has its name already, in a hidden directory.
+    There(Stat),
+    /// It has no name.
+    Unnamed(File),
+    /// It has a temporary one.
+    Temp(Name),
+}
+
+/// Why a file could not be staged. Nothing of it is left.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The source changed while it was read.
+    Changed,
+    /// What came does not have the announced hash or length.
+    Mismatch,
+    /// The content is not here, or will never be.
+    Not(Supply),
+    /// The disk said no.
+    Fs(fsx::Error),
+}
+
+/// What is kept from file to file.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    buffer: Vec<u8>,
+    /// The file system refused to share blocks, so it is not asked again.
+    no_clone: bool,
+    /// It cannot have files without names.
+    no_unnamed: bool,
+}
+
+/// Stages the content of `supply` for `name` in `dir`.
+pub(crate) fn stage(
+    dir: &Dir,
+    name: &Name,
+    want: &WantFile,
+    supply: Supply,
+    place: Place,
+    temps: &TempNames,
+    scratch: &mut Scratch,
+) -> Result<Staged, Failed> {
+    let supply = match supply {
+        Supply::Staged(file) => return name_staged(dir, name, want, file, place, temps),
+        Supply::Bytes(_) | Supply::File { .. } => supply,
+        not => return Err(Failed::Not(not)),
+    };
+    let (mut file, mut staged) = create(dir, name, want, place, temps, scratch)?;
+    let path = dir.path_of(name);
+    let filled = fill(&mut file, want, supply, scratch, &path).and_then(|()| {
+        finish(&file, want, place, &path).map(|stat| {
+            if let Staged::There(there) = &mut staged {
+                *there = stat;
+            }
+        })
+    });
+    match (filled, staged) {
+        (Ok(()), Staged::Unnamed(_)) => Ok(Staged::Unnamed(file)),
+        (Ok(()), staged) => Ok(staged),
+        (Err(failed), staged) => {
+            discard(dir, name, &staged);
+            Err(failed)
+        }
+    }
+}
+
+/// Removes what was staged; a failure leaves a temporary, which the next sweep removes.
+pub(crate) fn discard(dir: &Dir, name: &Name, staged: &Staged) {
+    let removed = match staged {
+        Staged::There(_) => dir.remove_file(name),
+        Staged::Temp(temp) => dir.remove_file(temp),
+        Staged::Unnamed(_) => Ok(()),
+    };
+    if let Err(e) = removed {
+        tracing::debug!("{e}");
+    }
+}
+
+fn create(
+    dir: &Dir,
+    name: &Name,
+    want: &WantFile,
+    place: Place,
+    temps: &TempNames,
+    scratch: &mut Scratch,
+) -> Result<(File, Staged), Failed> {
+    match place {
+        // Nobody sees it yet, so it may have its final rights at once; umask takes some, `finish` gives them back.
+        Place::Hidden => {
+            let file = dir.create(name, want.mode)?;
+            Ok((file, Staged::There(UNKNOWN)))
+        }
+        Place::New if !scratch.no_unnamed => match dir.create_unnamed() {
+            Ok(file) => {
+                let handle = file.try_clone().map_err(|e| fsx::Error::from_io("create", dir.path_of(name), &e))?;
+                Ok((file, Staged::Unnamed(handle)))
+            }
+            Err(e) if matches!(e.errno, Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                scratch.no_unnamed = true;
+                create(dir, name, want, place, temps, scratch)
+            }
+            Err(e) => Err(e.into()),
+        },
+        Place::New | Place::Over => {
+            let (temp, file) = dir.create_temp(temps)?;
+            Ok((file, Staged::Temp(temp)))
+        }
+    }
+}
+
+/// Stands in until the file is finished.
+const UNKNOWN: Stat = Stat {
+    kind: tree::Kind::File,
+    mode: 0,
+    dev: 0,
+    ino: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    size_bytes: 0,
+    mtime_ns: 0,
+    ctime_ns: 0,
+    mount_point: false,
+};
+
+fn name_staged(
+    dir: &Dir,
+    name: &Name,
+    want: &WantFile,
+    file: File,
+    place: Place,
+    temps: &TempNames,
+) -> Result<Staged, Failed> {
+    let path = dir.path_of(name);
+    let stat = finish(&file, want, place, &path)?;
+    if stat.size_bytes != want.size_bytes {
+        return Err(Failed::Mismatch);
+    }
+    match place {
+        Place::New => Ok(Staged::Unnamed(file)),
+        Place::Hidden => {
+            dir.link_in(&file, name)?;
+            Ok(Staged::There(stat_of(&file, &path)?))
+        }
+        Place::Over => {
+            let temp = temps.next_name();
+            dir.link_in(&file, &temp)?;
+            Ok(Staged::Temp(temp))
+        }
+    }
+}
+
+fn fill(to: &mut File, want: &WantFile, supply: Supply, scratch: &mut Scratch, path: &Path) -> Result<(), Failed> {
+    match supply {
+        Supply::Bytes(bytes) => {
+            let known = want.content.is_none_or(|content| content == ContentId::of(&bytes));
+            if !known || bytes.len() as u64 != want.size_bytes {
+                return Err(Failed::Mismatch);
+            }
+            to.write_all(&bytes).map_err(|e| fsx::Error::from_io("write", path, &e))?;
+            Ok(())
+        }
+        Supply::File { mut file, before } => {
+            copy(&mut file, to, before.size_bytes, want.content, scratch, path)?;
+            if before.is_unchanged(&stat_of(&file, path)?) { Ok(()) } else { Err(Failed::Changed) }
+        }
+        not => Err(Failed::Not(not)),
+    }
+}
+
+/// Copies `size_bytes`, and if the hash is known, only what has it.
+fn copy(
+    from: &mut File,
+    to: &mut File,
+    size_bytes: u64,
+    content: Option<ContentId>,
+    scratch: &mut Scratch,
+    path: &Path,
+) -> Result<(), Failed> {
+    if content.is_none() && size_bytes > SMALL_BYTES {
+        if !scratch.no_clone {
+            match rustix::fs::ioctl_ficlone(&*to, &*from) {
+                Ok(()) => return Ok(()),
+                Err(_) => scratch.no_clone = true,
+            }
+        }
+        if copy_in_kernel(from, to, size_bytes, path)? {
+            return Ok(());
+        }
+    }
+    let mut hasher = content.map(|_| blake3::Hasher::new());
+    scratch.buffer.resize(BUFFER_BYTES, 0);
+    let mut left = size_bytes;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+        let n = from.read(&mut scratch.buffer[..want]).map_err(|e| fsx::Error::from_io("read", path, &e))?;
+        if n == 0 {
+            return Err(Failed::Changed);
+        }
+        let bytes = &scratch.buffer[..n];
+        if let Some(hasher) = &mut hasher {
+            hasher.update(bytes);
+        }
+        to.write_all(bytes).map_err(|e| fsx::Error::from_io("write", path, &e))?;
+        left -= n as u64;
+    }
+    let hash = hasher.map(|h| ContentId(h.finalize().into()));
+    if hash == content { Ok(()) } else { Err(Failed::Mismatch) }
+}
+
+/// Whether the kernel could do it. Nothing is written if it could not.
+fn copy_in_kernel(from: &File, to: &File, size_bytes: u64, path: &Path) -> Result<bool, Failed> {
+    let (mut read_at, mut write_at) = (0, 0);
+    while read_at < size_bytes {
+        let len = usize::try_from((size_bytes - read_at).min(RANGE_BYTES)).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), len) {
+            Ok(0) => return Err(Failed::Changed),
+            Ok(_) => {}
+            Err(Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM) if read_at == 0 => {
+                return Ok(false);
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(fsx::Error::new("write", path, e).into()),
+        }
+    }
+    Ok(true)
+}
+
+/// Gives the file its mode and time, and reads back what it has now.
+fn finish(file: &File, want: &WantFile, place: Place, path: &Path) -> Result<Stat, Failed> {
+    if place != Place::Hidden {
+        set_mode(file, want.mode, path)?;
+    }
+    set_times(file, want.mtime_ns, path)?;
+    let stat = stat_of(file, path)?;
+    if stat.mode == want.mode {
+        return Ok(stat);
+    }
+    set_mode(file, want.mode, path)?;
+    Ok(stat_of(file, path)?)
+}
+
+impl From<fsx::Error> for Failed {
+    fn from(error: fsx::Error) -> Self {
+        Failed::Fs(error)
+    }
+}
+
+impl Failed {
+    /// What to tell of it; `path` is the entry's.
+    pub(crate) fn into_problem(self, path: &RelPath) -> Problem {
+        match self {
+            Failed::Fs(error) => Problem::Fs(error),
+            Failed::Not(Supply::Problem(problem)) => problem,
+            Failed::Mismatch => Problem::Mismatch(path.clone()),
+            Failed::Changed | Failed::Not(_) => Problem::Unsettled(path.clone()),
+        }
+    }
+}
