@@ -1,0 +1,294 @@
+//! What [`CappedLog`] promises, with a fuse in the place of a full disk.
+
+use std::{fs, io::Write, os::unix::fs::symlink};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    (dir, path)
+}
+
+fn small(segment_bytes_max: u64) -> LogOptions {
+    LogOptions { segment_bytes_max, ..LogOptions::default() }
+}
+
+fn with_header(segment_bytes_max: u64) -> LogOptions {
+    LogOptions { header: Some("a,b".into()), continues: |line| line == b"a,b", segment_bytes_max }
+}
+
+/// The parts that are there, oldest first.
+fn parts(log: &Path) -> Vec<String> {
+    (0..10).rev().filter_map(|number| fs::read_to_string(part(log, number)).ok()).collect()
+}
+
+#[test]
+fn parts_never_pass_the_cap_and_the_oldest_goes_first() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open_with(&path, small(20)).unwrap();
+    for number in 100..150 {
+        assert_eq!(log.append_line(format!("line {number}").as_bytes()).unwrap(), Appended::Written);
+        assert!(parts(&path).iter().all(|part| part.len() <= 20));
+        assert!(parts(&path).len() <= 4);
+    }
+    assert_eq!(parts(&path).concat(), (142..150).map(|number| format!("line {number}\n")).collect::<String>());
+}
+
+#[test]
+fn a_line_that_just_fits_stays_and_one_byte_more_begins_a_new_part() {
+    for (second, parts_expected) in [("123456789", 1), ("1234567890", 2)] {
+        let (_dir, path) = scratch();
+        let mut log = CappedLog::open_with(&path, small(20)).unwrap();
+        log.append_line(b"123456789").unwrap();
+        log.append_line(second.as_bytes()).unwrap();
+        assert_eq!(parts(&path).len(), parts_expected);
+    }
+}
+
+#[test]
+fn a_newline_inside_cannot_forge_a_line_and_a_long_line_is_cut() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open(&path).unwrap();
+    log.append_line(b"ok\nforged\n").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"ok\\nforged\n");
+    for extra in [0, 1, 100_000] {
+        fs::write(&path, "").unwrap();
+        log.append_line(&vec![b'x'; LINE_BYTES_MAX + extra]).unwrap();
+        let written = fs::read(&path).unwrap();
+        assert_eq!(written.len(), LINE_BYTES_MAX + 1);
+        assert_eq!(written.ends_with(b"x [cut]\n"), extra > 0);
+    }
+    fs::write(&path, "").unwrap();
+    log.append_line(&vec![b'\n'; LINE_BYTES_MAX]).unwrap();
+    assert_eq!(fs::read(&path).unwrap().len(), LINE_BYTES_MAX + 1);
+}
+
+#[test]
+fn every_part_begins_with_the_header() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open_with(&path, with_header(16)).unwrap();
+    for _ in 0..20 {
+        log.append_line(b"1,2").unwrap();
+    }
+    assert_eq!(
+        parts(&path),
+        vec!["a,b\n1,2\n1,2\n1,2\n"; 3].into_iter().chain(["a,b\n1,2\n1,2\n"]).collect::<Vec<_>>()
+    );
+    drop(log);
+    let mut log = CappedLog::open_with(&path, with_header(16)).unwrap();
+    log.append_line(b"3,4").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a,b\n1,2\n1,2\n3,4\n", "not twice");
+}
+
+#[test]
+fn a_file_of_another_format_is_kept_as_an_older_part() {
+    let (_dir, path) = scratch();
+    fs::write(&path, "other\n1\n").unwrap();
+    let mut log = CappedLog::open_with(&path, with_header(100)).unwrap();
+    log.append_line(b"1,2").unwrap();
+    assert_eq!(parts(&path), ["other\n1\n", "a,b\n1,2\n"]);
+}
+
+#[test]
+fn an_unfinished_last_line_is_removed_at_the_start() {
+    for (before, after, mended) in [
+        ("one\ntwo\n", "one\ntwo\n", 0),
+        ("one\ntw", "one\n", 2),
+        ("on", "", 2),
+        ("one\n\0\0\0\0", "one\n", 4),
+        ("", "", 0),
+    ] {
+        let (_dir, path) = scratch();
+        fs::write(&path, before).unwrap();
+        let mut log = CappedLog::open(&path).unwrap();
+        assert_eq!(log.mended_bytes(), mended, "{before:?}");
+        log.append_line(b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{after}new\n"), "{before:?}");
+    }
+}
+
+#[test]
+fn a_last_line_too_long_to_be_ours_is_ended_not_removed() {
+    let (_dir, path) = scratch();
+    let foreign = "x".repeat(LINE_BYTES_MAX + 3);
+    fs::write(&path, &foreign).unwrap();
+    let mut log = CappedLog::open(&path).unwrap();
+    log.append_line(b"new").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{foreign}\nnew\n"));
+}
+
+#[test]
+fn the_line_another_process_is_writing_is_not_taken_for_a_torn_one() {
+    let (_dir, path) = scratch();
+    let living = CappedLog::open(&path).unwrap();
+    fs::write(&path, "half").unwrap();
+    assert_eq!(CappedLog::open(&path).unwrap().mended_bytes(), 0);
+    drop(living);
+    assert_eq!(CappedLog::open(&path).unwrap().mended_bytes(), 4);
+}
+
+#[test]
+fn a_full_disk_is_said_once_loses_whole_lines_and_ends() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open(&path).unwrap();
+    log.append_line(b"before").unwrap();
+    log.room_bytes = Some(3);
+    let error = log.append_line(b"lost 1").unwrap_err();
+    assert!(error.to_string().contains("x.log"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "before\n", "no half line stays");
+    for _ in 0..5 {
+        assert_eq!(log.append_line(b"lost").unwrap(), Appended::StillLost);
+    }
+    log.room_bytes = None;
+    assert_eq!(log.append_line(b"after").unwrap(), Appended::Resumed { lines_lost: 6 });
+    assert_eq!(log.append_line(b"more").unwrap(), Appended::Written);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\nmore\n");
+    log.room_bytes = Some(0);
+    assert!(log.append_line(b"lost").is_err(), "the next time is said again");
+}
+
+#[test]
+fn a_full_disk_at_the_header_does_not_leave_a_part_without_one() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open_with(&path, with_header(100)).unwrap();
+    log.room_bytes = Some(5);
+    assert!(log.append_line(b"1,2").is_err());
+    log.room_bytes = None;
+    log.append_line(b"3,4").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a,b\n3,4\n");
+}
+
+#[test]
+fn a_log_moved_or_removed_by_somebody_else_begins_anew() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open(&path).unwrap();
+    log.append_line(b"one").unwrap();
+    fs::rename(&path, part(&path, 7)).unwrap();
+    log.append_line(b"two").unwrap();
+    fs::remove_file(&path).unwrap();
+    log.append_line(b"three").unwrap();
+    assert_eq!(parts(&path), ["one\n", "three\n"]);
+}
+
+#[test]
+fn two_writers_share_a_log_and_no_line_is_lost_or_out_of_order() {
+    let (_dir, path) = scratch();
+    let threads: Vec<_> = (0..2)
+        .map(|writer| {
+            let mut log = CappedLog::open_with(&path, small(10_000)).unwrap();
+            std::thread::spawn(move || {
+                for number in 0..1500 {
+                    assert_eq!(log.append_line(format!("{writer} {number:05}").as_bytes()).unwrap(), Appended::Written);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let parts = parts(&path);
+    assert!(parts.len() > 1, "parts were moved");
+    let all = parts.concat();
+    for writer in 0..2 {
+        let numbers = all.lines().filter_map(|line| line.strip_prefix(&format!("{writer} ")));
+        assert!(numbers.map(|number| number.parse::<u32>().unwrap()).eq(0..1500), "writer {writer}");
+    }
+}
+
+#[test]
+fn the_log_is_reached_through_our_own_link_but_not_through_anothers() {
+    let (dir, path) = scratch();
+    let target = dir.path().join("real").join("target.log");
+    fs::create_dir(dir.path().join("real")).unwrap();
+    symlink("real/target.log", &path).unwrap();
+    let mut log = CappedLog::open(&path).unwrap();
+    log.append_line(b"one").unwrap();
+    assert_eq!(fs::read_to_string(&target).unwrap(), "one\n");
+    assert_eq!(log.path(), target);
+
+    // Only root can give a link away; without that right there is nobody to be protected from in this test.
+    let foreign = dir.path().join("foreign.log");
+    symlink("victim", &foreign).unwrap();
+    if std::os::unix::fs::lchown(&foreign, Some(65534), Some(65534)).is_ok() {
+        let error = CappedLog::open(&foreign).unwrap_err();
+        assert!(matches!(error, LogError::ForeignLink { owner: 65534, .. }), "{error}");
+        assert!(!dir.path().join("victim").exists());
+    }
+    symlink("loop.log", dir.path().join("loop.log")).unwrap();
+    assert!(matches!(CappedLog::open(&dir.path().join("loop.log")).unwrap_err(), LogError::Open { .. }));
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused() {
+    let (dir, path) = scratch();
+    assert!(CappedLog::open(dir.path()).is_err());
+    assert!(matches!(CappedLog::open(Path::new("/dev/null")).unwrap_err(), LogError::NotAFile { .. }));
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(matches!(CappedLog::open(&path).unwrap_err(), LogError::NotAFile { .. }));
+}
+
+#[test]
+fn directories_above_the_log_are_made() {
+    let (dir, _) = scratch();
+    let path = dir.path().join("a/b/c.log");
+    CappedLog::open(&path).unwrap().append_line(b"x").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"x\n");
+    let error = CappedLog::open(&path.join("d/e.log")).unwrap_err();
+    assert!(matches!(error, LogError::Directory { .. }), "{error}");
+}
+
+#[test]
+fn bytes_written_in_pieces_become_whole_lines() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open(&path).unwrap();
+    for piece in ["on", "e\ntw", "o", "\n", "\nthr"] {
+        log.write_all(piece.as_bytes()).unwrap();
+    }
+    log.flush().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n\n");
+    log.room_bytes = Some(0);
+    assert!(log.write_all(b"ee\n").is_err());
+    log.write_all(b"four\n").unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever is written, with a disk that fills up and empties: only whole lines, in order, below the cap.
+    #[test]
+    fn only_whole_lines_in_order_below_the_cap(
+        cap in 30u64..200,
+        steps in prop::collection::vec((0usize..60, prop::option::weighted(0.3, 0usize..40)), 1..60),
+    ) {
+        let (_dir, path) = scratch();
+        let mut log = CappedLog::open_with(&path, small(cap)).unwrap();
+        let mut expected = Vec::new();
+        let mut said_lost = 0;
+        for (number, (fill, room)) in steps.into_iter().enumerate() {
+            log.room_bytes = room;
+            let line = format!("{number} {}", "x".repeat(fill));
+            match log.append_line(line.as_bytes()) {
+                Ok(Appended::Written) => { prop_assert_eq!(said_lost, 0); expected.push(line); }
+                Ok(Appended::Resumed { lines_lost }) => {
+                    prop_assert_eq!(lines_lost, said_lost);
+                    said_lost = 0;
+                    expected.push(line);
+                }
+                Ok(Appended::StillLost) => { prop_assert!(said_lost > 0); said_lost += 1; }
+                Err(_) => { prop_assert_eq!(said_lost, 0); said_lost = 1; }
+            }
+        }
+        let parts = parts(&path);
+        prop_assert!(parts.len() <= 4);
+        for part in &parts {
+            prop_assert!(part.len() as u64 <= cap || part.lines().count() == 1);
+            prop_assert!(part.is_empty() || part.ends_with('\n'));
+        }
+        let all = parts.concat();
+        let kept: Vec<&str> = all.lines().collect();
+        prop_assert!(expected.ends_with(&kept.iter().map(|line| line.to_string()).collect::<Vec<_>>()));
+    }
+}

@@ -1,0 +1,144 @@
+//! Takes samples: reads four small files of one procfs and the clocks.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::{
+    clock::Instants,
+    meminfo::{self, MeminfoError},
+    proc::{Buffer, KeptFile},
+    sample::{BootId, Load, Sample},
+    stat::{self, StatError},
+};
+
+/// Reads samples from one procfs. Files stay open between samples, and the buffer is kept.
+#[derive(Debug)]
+pub struct Sampler {
+    stat: KeptFile,
+    meminfo: KeptFile,
+    loadavg: KeptFile,
+    boot_id: KeptFile,
+    buffer: Buffer,
+}
+
+impl Sampler {
+    /// A sampler of the tree at `procfs`, `/proc` for the machine it runs on. Nothing is opened before the first sample.
+    pub fn new(procfs: &Path) -> Self {
+        let file = |name| KeptFile::new(procfs.join(name));
+        Self {
+            stat: file("stat"),
+            meminfo: file("meminfo"),
+            loadavg: file("loadavg"),
+            boot_id: file("sys/kernel/random/boot_id"),
+            buffer: Buffer::new(),
+        }
+    }
+
+    /// Takes one sample, stamped with the clocks of this moment.
+    ///
+    /// # Errors
+    /// When `stat` or `meminfo` cannot be read or is not what it should be. The next call tries again, with newly opened
+    /// files where reading failed.
+    pub fn sample(&mut self) -> Result<Sample, SampleError> {
+        let mut sample = Sample::default();
+        self.sample_into(&mut sample, Instants::now())?;
+        Ok(sample)
+    }
+
+    /// Takes one sample into `sample`, stamped `taken`. The room `sample` already has is used again, so that in steady state
+    /// nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`]; `sample` is then of no use.
+    pub fn sample_into(&mut self, sample: &mut Sample, taken: Instants) -> Result<(), SampleError> {
+        sample.taken = taken;
+        let content = self.stat.read(&mut self.buffer)?;
+        match stat::parse(content, &mut sample.cpus) {
+            Ok(cpu) => sample.cpu = cpu,
+            Err(source) => return Err(SampleError::Stat { path: self.stat.path().to_owned(), source }),
+        }
+        let content = self.meminfo.read(&mut self.buffer)?;
+        match meminfo::parse(content) {
+            Ok(memory) => sample.memory = memory,
+            Err(source) => return Err(SampleError::Meminfo { path: self.meminfo.path().to_owned(), source }),
+        }
+        // Containers and captured trees often lack these two; a sample without them is still a sample.
+        sample.load = self.loadavg.read(&mut self.buffer).ok().and_then(Load::parse);
+        sample.boot_id = self.boot_id.read(&mut self.buffer).ok().and_then(BootId::parse);
+        Ok(())
+    }
+}
+
+/// Why there is no sample.
+#[derive(Debug, Error)]
+pub enum SampleError {
+    /// A file could not be opened or read.
+    #[error("cannot read {path}; is procfs mounted there?")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// A file is larger than any kernel makes it.
+    #[error("{path} is larger than {bytes_max} bytes, so it is not a file of procfs")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The CPU counters could not be understood.
+    #[error("{path} is not the kernel's CPU statistics")]
+    Stat {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: StatError,
+    },
+    /// The memory figures could not be understood.
+    #[error("{path} is not the kernel's memory statistics")]
+    Meminfo {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: MeminfoError,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_machine_itself_can_be_sampled() {
+        let mut sampler = Sampler::new(Path::new("/proc"));
+        let sample = sampler.sample().unwrap();
+        assert!(sample.memory.total_bytes > 0);
+        assert!(sample.cpu.total_ticks() > 0);
+        assert!(!sample.cpus.is_empty());
+        assert!(sampler.sample().unwrap().taken.monotonic_ns >= sample.taken.monotonic_ns);
+    }
+
+    #[test]
+    fn a_tree_without_load_and_boot_id_is_enough_and_one_without_stat_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sampler = Sampler::new(dir.path());
+        fs::write(dir.path().join("meminfo"), "MemTotal: 1 kB\n").unwrap();
+        let error = sampler.sample().unwrap_err();
+        assert!(matches!(&error, SampleError::Unreadable { path, .. } if *path == dir.path().join("stat")), "{error}");
+        fs::write(dir.path().join("stat"), "cpu 1 2 3 4\n").unwrap();
+        let sample = sampler.sample().unwrap();
+        assert_eq!((sample.load, sample.boot_id, sample.cpus.len()), (None, None, 0));
+        fs::write(dir.path().join("meminfo"), "MemFree: 1 kB\n").unwrap();
+        assert!(matches!(sampler.sample().unwrap_err(), SampleError::Meminfo { .. }));
+        fs::write(dir.path().join("meminfo"), "MemTotal: 2 kB\n").unwrap();
+        assert_eq!(sampler.sample().unwrap().memory.total_bytes, 2048, "the next call tries again");
+    }
+}

@@ -1,0 +1,66 @@
+//! A sample in steady state allocates nothing, from the kernel's files to the line.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    mem,
+    path::Path,
+};
+
+use vitals::{Instants, Rates, Row, Sample, Sampler, fields::Format};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting what each thread asks of it.
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[allow(unsafe_code, reason = "counting allocations needs an allocator; it only counts and passes on")]
+mod counting {
+    use super::*;
+
+    // SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            ALLOCATIONS.with(|count| count.set(count.get() + 1));
+            // SAFETY: the caller keeps the contract of `alloc`, and it is the same here.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            // SAFETY: `pointer` came from `System.alloc` above, with this layout.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+    }
+}
+
+#[test]
+fn a_sample_in_steady_state_allocates_nothing() {
+    let mut sampler = Sampler::new(Path::new("/proc"));
+    let (mut older, mut newer) = (Sample::default(), Sample::default());
+    let mut line = Vec::with_capacity(4096);
+    let mut warm_up = 3;
+    for format in [Format::Text, Format::Csv, Format::Json] {
+        for _ in 0..200 {
+            let before = ALLOCATIONS.with(Cell::get);
+            sampler.sample_into(&mut newer, Instants::now()).expect("this machine has a procfs");
+            let rates = Rates::between(&older, &newer);
+            line.clear();
+            format.line(&mut line, &Row { sample: &newer, rates: &rates });
+            mem::swap(&mut older, &mut newer);
+            let allocations = ALLOCATIONS.with(Cell::get) - before;
+            if warm_up > 0 {
+                warm_up -= 1;
+            } else {
+                assert_eq!(allocations, 0, "in a line of {format:?}");
+            }
+        }
+    }
+    let before = ALLOCATIONS.with(Cell::get);
+    drop(Box::new(line));
+    assert!(ALLOCATIONS.with(Cell::get) > before, "the counter counts");
+}
