@@ -181,7 +181,8 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
     count("the batch", batch.records.len(), BATCH_ENTRIES_MAX)?;
     let mut inlined = 0;
     for Record { name, seq: _, value, inline } in &batch.records {
-        filled("an entry's name", name.len(), ENTRY_NAME_BYTES_MAX)?;
+        // Empty is the name of a share's root directory.
+        length("an entry's name", name.len(), ENTRY_NAME_BYTES_MAX)?;
         length("an entry's value", value.as_ref().map_or(0, bytes::Bytes::len), STORED_BYTES_MAX)?;
         if let Some(inline) = inline {
             inlined += 1;
