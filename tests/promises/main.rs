@@ -1,1 +1,3 @@
-//! Every promise of the requirement table, end to end.
+//! Every promise of the requirement table, end to end, against the built program.
+
+mod command_line;

@@ -1,0 +1,49 @@
+//! Programs of others that some tests need. A test whose tool is missing fails, and is named at the end of `make test`.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::program::workspace;
+
+/// An rsync to check copies with.
+///
+/// # Panics
+/// When it is not installed: the test could not run.
+#[track_caller]
+pub fn rsync() -> Command {
+    if Command::new("rsync").arg("--version").stdout(Stdio::null()).status().is_err() {
+        could_not_run("rsync");
+    }
+    Command::new("rsync")
+}
+
+/// The Python with psutil and pandas: `LOCKSTEP_PYTHON`, else the one `make test` sets up in `target/venv`.
+///
+/// # Panics
+/// When it is not there: the test could not run.
+#[track_caller]
+pub fn python() -> PathBuf {
+    let python =
+        env::var_os("LOCKSTEP_PYTHON").map_or_else(|| workspace().join("target/venv/bin/python"), PathBuf::from);
+    let ready = Command::new(&python).args(["-c", "import pandas, psutil"]).stderr(Stdio::null()).status();
+    if !ready.is_ok_and(|status| status.success()) {
+        could_not_run("Python with pandas and psutil");
+    }
+    python
+}
+
+/// Notes the test that runs on this thread for the summary of `make test`, and fails it.
+#[track_caller]
+fn could_not_run(tool: &str) -> ! {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    if let Some(list) = env::var_os("LOCKSTEP_COULD_NOT_RUN")
+        && let Ok(mut list) = OpenOptions::new().create(true).append(true).open(list)
+    {
+        writeln!(list, "{test} (needs {tool})").ok();
+    }
+    panic!("could not run: needs {tool}; make test says how to get it");
+}
