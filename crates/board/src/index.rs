@@ -49,7 +49,6 @@ pub struct Index {
     by_name: BTreeSet<Slot>,
     by_seq: BTreeMap<u64, Name>,
     tombstones: BTreeSet<u64>,
-    complete: bool,
     /// How often the board became complete.
     completions: u64,
 }
@@ -105,15 +104,18 @@ impl Board {
 
     /// Whether the board holds all it should: clients of an incomplete one get no `current` and drop nothing.
     pub fn complete(&self) -> bool {
-        self.view().complete
+        self.view().complete()
     }
 
     /// Says whether the board holds all that it should. Followers at the head then owe their client a `current`.
+    ///
+    /// It is kept with the next commit or at the close; [`Writer::set_complete`](crate::Writer::set_complete) keeps it
+    /// at once.
     pub fn set_complete(&self, complete: bool) {
         let head = {
             let mut index = self.change();
-            index.completions += u64::from(complete && !index.complete);
-            index.complete = complete;
+            index.completions += u64::from(complete && !index.lineage.complete);
+            index.lineage.complete = complete;
             index.head
         };
         if complete {
@@ -180,7 +182,8 @@ impl Index {
         }
         let newest = by_seq.last_key_value().map_or(0, |(seq, _)| *seq);
         let head = newest.max(lineage.horizon);
-        Ok(Index { lineage, head, by_name, by_seq, tombstones, complete: false, completions: 0 })
+        let completions = u64::from(lineage.complete);
+        Ok(Index { lineage, head, by_name, by_seq, tombstones, completions })
     }
 
     /// The newest committed seq.
@@ -195,7 +198,7 @@ impl Index {
 
     /// Whether the board holds all that it should.
     pub fn complete(&self) -> bool {
-        self.complete
+        self.lineage.complete
     }
 
     /// How many names have a value.
@@ -301,7 +304,7 @@ impl Index {
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Board");
-        debug.field("version", &self.version()).field("names", &self.len()).field("complete", &self.complete);
+        debug.field("version", &self.version()).field("names", &self.len()).field("complete", &self.complete());
         debug.finish_non_exhaustive()
     }
 }

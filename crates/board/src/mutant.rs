@@ -29,6 +29,8 @@ pub(crate) enum Mutant {
     DropsWhileIncomplete,
     /// A board that is not complete says `current`.
     CurrentWhileIncomplete,
+    /// A board counts as complete because its epoch stayed, though its first scan never ended.
+    CompleteByEpochAlone,
     /// The mark of a walk is not saved, only its cursor.
     ResetForgottenInCursor,
     /// A commit is shown although the store refused it.

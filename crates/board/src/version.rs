@@ -66,6 +66,8 @@ pub(crate) struct Lineage {
     pub(crate) boot_id: String,
     /// Whether the run ended by a close.
     pub(crate) clean: bool,
+    /// Whether the board was complete in this epoch.
+    pub(crate) complete: bool,
 }
 
 /// How a client goes on.
@@ -85,6 +87,7 @@ const RUN: &str = "run";
 const HORIZON: &str = "horizon";
 const BOOT: &str = "boot";
 const CLEAN: &str = "clean";
+const COMPLETE: &str = "complete";
 const RUN_BYTES: usize = 16;
 
 impl Lineage {
@@ -143,7 +146,7 @@ impl Lineage {
             }
             _ => {
                 let epoch = (u128::from(entropy()) << 64) | u128::from(entropy());
-                Lineage { epoch, ended: Vec::new(), run, horizon: last, boot_id, clean: false }
+                Lineage { epoch, ended: Vec::new(), run, horizon: last, boot_id, clean: false, complete: false }
             }
         }
     }
@@ -170,6 +173,7 @@ impl Lineage {
             horizon: meta.get_u64(HORIZON)?.ok_or_else(|| StoreError::meta(HORIZON))?,
             boot_id,
             clean: meta.get_u64(CLEAN)? == Some(1),
+            complete: meta.get_u64(COMPLETE)? == Some(1),
         }))
     }
 
@@ -186,6 +190,7 @@ impl Lineage {
         meta.set(HORIZON, self.horizon.to_le_bytes().to_vec());
         meta.set(BOOT, self.boot_id.clone().into_bytes());
         meta.set(CLEAN, u64::from(self.clean).to_le_bytes().to_vec());
+        meta.set(COMPLETE, u64::from(self.complete).to_le_bytes().to_vec());
     }
 }
 

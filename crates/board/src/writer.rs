@@ -66,6 +66,8 @@ pub struct Writer {
     next_seq: u64,
     /// The names whose stored entries are in doubt since a commit failed.
     doubtful: BTreeMap<Name, ()>,
+    /// Whether the store knows the board as complete.
+    stored_complete: bool,
 }
 
 /// In front of the keys of notes, so that they never meet the board's own facts.
@@ -87,7 +89,9 @@ impl Writer {
         let newest = records.iter().map(|record| record.seq).max().unwrap_or(0);
         let last = newest.max(before.as_ref().map_or(0, |lineage| lineage.horizon));
         let keep = durable && before.as_ref().is_some_and(|lineage| lineage.clean || lineage.boot_id == boot_id);
-        let lineage = Lineage::next(before, keep, last, boot_id, &mut *entropy);
+        let mut lineage = Lineage::next(before, keep, last, boot_id, &mut *entropy);
+        lineage.complete |= keep && mutant::is(Mutant::CompleteByEpochAlone);
+        let stored_complete = lineage.complete;
         let mut forget = Vec::new();
         records.retain(|record| {
             let stays = record.value.is_some() || record.seq > lineage.horizon;
@@ -100,7 +104,8 @@ impl Writer {
         let notes = meta.iter().filter_map(note).collect();
         let index = Index::load(lineage, records)?;
         let next_seq = index.head() + 1;
-        let mut writer = Writer { store, board: Board::new(index), notes, next_seq, doubtful: BTreeMap::new() };
+        let (board, doubtful) = (Board::new(index), BTreeMap::new());
+        let mut writer = Writer { store, board, notes, next_seq, doubtful, stored_complete };
         let meta = writer.meta(false);
         writer.store.commit(&[], &forget, Some(&meta))?;
         Ok(writer)
@@ -111,7 +116,8 @@ impl Writer {
         self.next_seq
     }
 
-    /// The board for readers. It is not complete until [`Board::set_complete`] says so.
+    /// The board for readers. It begins complete if its epoch stayed and it was complete in it; otherwise
+    /// [`Writer::set_complete`] says when it is.
     pub fn board(&self) -> Board {
         self.board.clone()
     }
@@ -167,6 +173,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Says whether the board holds all that it should, as [`Board::set_complete`] does, and keeps that.
+    ///
+    /// # Errors
+    /// When the store fails. What was said holds for this run; the next may begin with what was kept before.
+    pub fn set_complete(&mut self, complete: bool) -> Result<(), BoardError> {
+        self.board.set_complete(complete);
+        self.keep_meta(false)
+    }
+
     /// What was noted under `key` with the board.
     pub fn note(&self, key: &str) -> Option<&[u8]> {
         self.notes.get(key).map(Vec::as_slice)
@@ -178,8 +193,7 @@ impl Writer {
     /// When the store fails; the note may then be kept or not.
     pub fn set_note(&mut self, key: &str, value: Vec<u8>) -> Result<(), BoardError> {
         self.notes.insert(key.to_owned(), value);
-        let meta = self.meta(false);
-        Ok(self.store.commit(&[], &[], Some(&meta))?)
+        self.keep_meta(false)
     }
 
     /// Ends the run: the next opening keeps the epoch also after the machine was started anew.
@@ -190,14 +204,23 @@ impl Writer {
         if !self.doubtful.is_empty() {
             self.store(&[])?;
         }
-        let meta = self.meta(true);
-        Ok(self.store.commit(&[], &[], Some(&meta))?)
+        self.keep_meta(true)
+    }
+
+    fn keep_meta(&mut self, clean: bool) -> Result<(), BoardError> {
+        let (meta, complete) = (self.meta(clean), self.board.complete());
+        self.store.commit(&[], &[], Some(&meta))?;
+        self.stored_complete = complete;
+        Ok(())
     }
 
     /// Stores records, and with them the truth about names in doubt.
     fn store(&mut self, records: &[Record]) -> Result<(), BoardError> {
+        let complete = self.board.complete();
+        let meta = (complete != self.stored_complete).then(|| self.meta(false));
+        let meta = meta.as_ref();
         let stored = if self.doubtful.is_empty() {
-            self.store.commit(records, &[], None)
+            self.store.commit(records, &[], meta)
         } else {
             let (mut all, mut forget) = (Vec::new(), Vec::new());
             for record in records {
@@ -212,10 +235,13 @@ impl Writer {
                 }
             });
             all.extend_from_slice(records);
-            self.store.commit(&all, &forget, None)
+            self.store.commit(&all, &forget, meta)
         };
         match stored {
-            Ok(()) => self.doubtful.clear(),
+            Ok(()) => {
+                self.doubtful.clear();
+                self.stored_complete = complete;
+            }
             Err(_) => self.doubtful.extend(records.iter().map(|record| (record.name.clone(), ()))),
         }
         Ok(stored?)
