@@ -1,0 +1,224 @@
+//! The roster: who is known to this hub, and which invites are good. On disk before anybody is told.
+//!
+//! What is decided stands in [`wire::roster::Book`]; here it is kept, in one SQLite file that only its owner can read.
+//! Every question is answered from memory, so a login of a known client touches no disk. A change is written and synced
+//! first and made in memory after, in one transaction; when that fails, nothing has changed. The exception is what is
+//! merely worth knowing (last seen, address, shares followed): it is gathered and written by [`Roster::flush`].
+//!
+//! No secret is kept, only hashes of secrets, and no message from here shows even those.
+
+mod store;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use store::Store;
+use wire::id::ClientId;
+use wire::link::{InviteCode, InviteHash};
+use wire::roster::{Book, Change, Client, Grant, Invite, InvitePurpose, Known, RosterError};
+use wire::unique_id::KeyHash;
+
+/// For how long a reissue is good.
+pub const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
+/// The longest life of an invite.
+pub const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
+
+/// The roster, in memory and on disk.
+#[derive(Debug)]
+pub struct Roster {
+    book: Book,
+    store: Store,
+    /// Clients whose row in memory is newer than on disk.
+    unwritten: BTreeSet<ClientId>,
+}
+
+impl Roster {
+    /// Opens the roster in the file `path`, or begins one there. The file gets mode 0600.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, is of another release, or does not hold together; the text has the path.
+    pub fn open(path: &Path) -> Result<Roster, RosterError> {
+        let store = Store::open(path)?;
+        let (clients, invites) = store.read()?;
+        Ok(Roster { book: Book::new(clients, invites), store, unwritten: BTreeSet::new() })
+    }
+
+    /// Everybody known, by id; who never confirmed in time is not.
+    pub fn list(&self) -> impl Iterator<Item = &Client> {
+        self.book.clients()
+    }
+
+    /// One client.
+    pub fn client(&self, id: ClientId) -> Option<&Client> {
+        self.list_one(id)
+    }
+
+    /// A new invite: the code is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// When the roster cannot be written or the system gives no random numbers.
+    pub fn new_invite(
+        &mut self,
+        uses: u32,
+        expires_in_ms: i64,
+        id: Option<ClientId>,
+        now_ms: i64,
+    ) -> Result<InviteCode, RosterError> {
+        self.invite(InvitePurpose::Enrol(id), uses.max(1), expires_in_ms, now_ms)
+    }
+
+    /// A one-off invite with which the known client `id` gets a new unique ID. The old one stays right until the new one
+    /// is confirmed.
+    ///
+    /// # Errors
+    /// When nobody has that id, it was revoked, or as [`Roster::new_invite`].
+    pub fn reissue(&mut self, id: ClientId, now_ms: i64) -> Result<InviteCode, RosterError> {
+        self.invite(InvitePurpose::Reissue(id), 1, REISSUE_EXPIRES_MS, now_ms)
+    }
+
+    /// Never lets `id` in again. Its session is the caller's to cut.
+    ///
+    /// # Errors
+    /// When nobody has that id or the roster cannot be written.
+    pub fn revoke(&mut self, id: ClientId) -> Result<(), RosterError> {
+        let change = self.book.plan_revoke(id)?;
+        self.make(change)
+    }
+
+    /// A client is in. Written by the next [`Roster::flush`].
+    pub fn note_login(&mut self, id: ClientId, about: &About<'_>, now_ms: i64) {
+        self.edit(id, |client| {
+            client.name = about.name.to_owned();
+            client.address = about.address.to_owned();
+            client.transport = about.transport.to_owned();
+            client.version = about.version.to_owned();
+            client.last_login_ms = Some(now_ms);
+            client.last_seen_ms = Some(now_ms);
+        });
+    }
+
+    /// A sign of life. Written by the next [`Roster::flush`].
+    pub fn note_seen(&mut self, id: ClientId, now_ms: i64) {
+        self.edit(id, |client| client.last_seen_ms = Some(now_ms));
+    }
+
+    /// The shares a client follows. Written by the next [`Roster::flush`].
+    pub fn set_shares(&mut self, id: ClientId, shares: impl IntoIterator<Item = String>) {
+        let shares: BTreeSet<String> = shares.into_iter().collect();
+        self.edit(id, |client| client.shares = shares.into_iter().collect());
+    }
+
+    /// Writes what was gathered, in one transaction. To be called every few seconds, when a client leaves, and at the
+    /// end.
+    ///
+    /// # Errors
+    /// When the roster cannot be written; the next call tries again.
+    pub fn flush(&mut self) -> Result<(), RosterError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let clients = self.unwritten.iter().filter_map(|&id| self.book.client(id).cloned()).collect();
+        self.store.write(&Change { clients, ..Change::default() })?;
+        self.unwritten.clear();
+        Ok(())
+    }
+
+    fn list_one(&self, id: ClientId) -> Option<&Client> {
+        self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
+    }
+
+    fn invite(
+        &mut self,
+        purpose: InvitePurpose,
+        uses: u32,
+        expires_in_ms: i64,
+        now_ms: i64,
+    ) -> Result<InviteCode, RosterError> {
+        let code = InviteCode::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
+        let expires_in_ms = expires_in_ms.clamp(0, INVITE_EXPIRES_MS_MAX);
+        let change = self.book.plan_invite(Invite {
+            hash: code.hash(),
+            purpose,
+            uses,
+            uses_left: uses,
+            created_at_ms: now_ms,
+            expires_at_ms: now_ms.saturating_add(expires_in_ms),
+        })?;
+        self.make(change)?;
+        Ok(code)
+    }
+
+    fn edit(&mut self, id: ClientId, edit: impl FnOnce(&mut Client)) {
+        let change = self.book.plan_edit(id, edit);
+        if !change.is_empty() {
+            self.unwritten.insert(id);
+            self.book.apply(change);
+        }
+    }
+
+    /// Disk first, memory after.
+    fn make(&mut self, change: Change) -> Result<(), RosterError> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        self.store.write(&change)?;
+        for client in &change.clients {
+            self.unwritten.remove(&client.id);
+        }
+        for id in &change.clients_gone {
+            self.unwritten.remove(id);
+        }
+        self.book.apply(change);
+        Ok(())
+    }
+}
+
+/// What a login tells of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// What people call its machine.
+    pub name: &'a str,
+    /// Where it came from.
+    pub address: &'a str,
+    /// How it talks.
+    pub transport: &'a str,
+    /// Its program's version.
+    pub version: &'a str,
+}
+
+impl wire::roster::Roster for Roster {
+    fn lookup(&self, id: ClientId) -> Option<Known> {
+        self.book.client(id).map(|client| client.known.clone())
+    }
+
+    fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
+        self.book.invite(code).cloned()
+    }
+
+    fn provisional_of(&self, code: &InviteHash) -> Option<ClientId> {
+        self.book.provisional_of(code)
+    }
+
+    fn next_free_id(&self) -> Option<ClientId> {
+        self.book.next_free_id()
+    }
+
+    fn sweep(&mut self, now_ms: i64) -> Result<(), RosterError> {
+        let change = self.book.plan_sweep(now_ms);
+        self.make(change)
+    }
+
+    fn issue(&mut self, grant: &Grant) -> Result<(), RosterError> {
+        let change = self.book.plan_issue(grant)?;
+        self.make(change)
+    }
+
+    fn confirm(&mut self, id: ClientId, hash: &KeyHash, now_ms: i64) -> Result<bool, RosterError> {
+        match self.book.plan_confirm(id, hash, now_ms) {
+            Some(change) => self.make(change).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+use super::*;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use wire::login::{Desk, Enrol, Login, Now, Policy, Step, Then};
+use wire::message::{Purpose, ToClient, ToHub};
+use wire::roster::{Ground, Origin, Roster as _};
+use wire::unique_id::UniqueId;
+
+const MINUTE_MS: i64 = 60_000;
+
+fn id(id: u64) -> ClientId {
+    ClientId::new(id).unwrap()
+}
+
+fn grant(at: u64, unique_id: &UniqueId, invite: Option<InviteHash>, now_ms: i64) -> Grant {
+    Grant {
+        id: id(at),
+        name: format!("machine-{at}"),
+        hash: unique_id.hash(),
+        origin: Origin { address: "192.0.2.1".into(), invite },
+        ground: Ground::New,
+        now_ms,
+    }
+}
+
+/// What a killed hub leaves behind: the files as they are now, opened by another.
+fn killed(path: &Path) -> (tempfile::TempDir, Roster) {
+    let dir = tempfile::tempdir().unwrap();
+    for suffix in ["", "-wal"] {
+        let name = format!("roster.db{suffix}");
+        std::fs::copy(path.with_file_name(&name), dir.path().join(&name)).unwrap();
+    }
+    let roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    (dir, roster)
+}
+
+#[test]
+fn m3_4_what_was_issued_and_confirmed_survives_a_killed_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let mut roster = Roster::open(&path).unwrap();
+    let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
+    let keys: Vec<UniqueId> = (1..=4).map(|at| UniqueId::fresh(id(at)).unwrap()).collect();
+    roster.issue(&grant(1, &keys[0], Some(code.hash()), 10)).unwrap();
+    roster.issue(&grant(2, &keys[1], None, 10)).unwrap();
+    assert!(roster.confirm(id(2), &keys[1].hash(), 11).unwrap());
+    roster.issue(&grant(3, &keys[2], None, 10)).unwrap();
+    roster.revoke(id(3)).unwrap();
+    let reissue = roster.reissue(id(2), 12).unwrap();
+    let newer = grant(2, &keys[3], Some(reissue.hash()), 13);
+    roster.issue(&Grant { ground: Ground::Reissue, ..newer }).unwrap();
+    roster.set_shares(id(2), ["b".to_owned(), "a".to_owned()]);
+    let about = About { name: "box", address: "::1", transport: "native", version: "0.1.0" };
+    roster.note_login(id(2), &about, 14);
+    roster.flush().unwrap();
+
+    let (_dir, after) = killed(&path);
+    assert_eq!(after.list().collect::<Vec<_>>(), roster.list().collect::<Vec<_>>());
+    assert_eq!(after.lookup_invite(&code.hash()), roster.lookup_invite(&code.hash()));
+    assert_eq!(after.lookup_invite(&code.hash()).unwrap().uses_left, 1);
+    assert_eq!(after.client(id(2)).unwrap().shares, ["a", "b"]);
+    assert_eq!(after.client(id(2)).unwrap().last_login_ms, Some(14));
+}
+
+#[test]
+fn the_file_is_for_its_owner_alone_and_so_are_those_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    std::fs::write(&path, b"").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut roster = Roster::open(&path).unwrap();
+    roster.new_invite(1, MINUTE_MS, None, 0).unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o777, 0o600);
+        seen += 1;
+    }
+    assert!(seen >= 2, "the file and its log");
+}
+
+#[test]
+fn no_secret_is_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let mut roster = Roster::open(&path).unwrap();
+    let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
+    let unique_id = UniqueId::fresh(id(1)).unwrap();
+    roster.issue(&grant(1, &unique_id, Some(code.hash()), 10)).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend(std::fs::read(path.with_file_name("roster.db-wal")).unwrap());
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("machine-1"), "the search works");
+    assert!(!holds(&unique_id.reveal()) && !holds(&unique_id.reveal()[5..20]) && !holds(&code.reveal()));
+}
+
+#[test]
+fn a_roster_of_another_release_is_left_alone_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    drop(Roster::open(&path).unwrap());
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = Roster::open(&path).unwrap_err().to_string();
+    assert!(error.contains("format 99") && error.contains(&path.display().to_string()), "{error}");
+
+    std::fs::write(dir.path().join("garbage.db"), [7; 4096]).unwrap();
+    let error = Roster::open(&dir.path().join("garbage.db")).unwrap_err().to_string();
+    assert!(error.contains("garbage.db"), "{error}");
+    assert!(Roster::open(&dir.path().join("missing/roster.db")).unwrap_err().to_string().contains("missing"));
+}
+
+#[test]
+fn what_cannot_be_written_has_not_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let mut roster = Roster::open(&path).unwrap();
+    // Another writer holds the file for good; the roster waits for SQLite's time and gives up.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    roster.store.impatient();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let unique_id = UniqueId::fresh(id(1)).unwrap();
+    let error = roster.issue(&grant(1, &unique_id, None, 10)).unwrap_err().to_string();
+    assert!(error.contains("roster.db"), "{error}");
+    assert_eq!(roster.lookup(id(1)), None);
+    other.execute_batch("ROLLBACK").unwrap();
+    roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    assert!(roster.lookup(id(1)).is_some());
+}
+
+#[test]
+fn automatic_ids_are_never_given_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    roster.new_invite(1, MINUTE_MS, Some(id(3)), 0).unwrap();
+    let mut given = Vec::new();
+    for _ in 0..4 {
+        let free = roster.next_free_id().unwrap();
+        roster.issue(&grant(free.get(), &UniqueId::fresh(free).unwrap(), None, 10)).unwrap();
+        given.push(free.get());
+    }
+    assert_eq!(given, [1, 2, 4, 5], "3 is kept for whom the invite is for");
+}
+
+#[test]
+fn m3_3_m3_4_a_login_over_the_roster_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    let Then::Wait { .. } = login(&mut roster, 7).then else { panic!("asked to confirm") };
+    let again = login(&mut roster, 7);
+    assert_eq!(again.say, [ToClient::AskUniqueId]);
+}
+
+/// Up to the answer to the ID; an issued unique ID is not confirmed.
+fn login(roster: &mut Roster, id: u64) -> Step {
+    let policy = Policy::new("hub", "lockstep 0", Enrol::Open);
+    let now = Now { clock: std::time::Duration::ZERO, wall_ms: 1 };
+    let mut limiter = wire::limiter::Limiter::new();
+    let mut fresh = UniqueId::fresh;
+    let mut desk = Desk { policy: &policy, roster, limiter: &mut limiter, fresh: &mut fresh };
+    let mut login = Login::new("192.0.2.1", &policy, now);
+    let hello = ToHub::Hello { versions: (1, 1), software: "test".into(), purpose: Purpose::Login };
+    let _asked = login.on(hello, &mut desk, now);
+    login.on(ToHub::Id { id: id.to_string(), invite: None, name: "box".into() }, &mut desk, now)
+}
+
+#[test]
+fn revoked_clients_stay_out_and_cannot_be_reissued() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    assert_eq!(roster.revoke(id(1)), Err(RosterError::Unknown { id: id(1) }));
+    let unique_id = UniqueId::fresh(id(1)).unwrap();
+    roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    assert!(roster.confirm(id(1), &unique_id.hash(), 10).unwrap());
+    roster.revoke(id(1)).unwrap();
+    assert!(!roster.confirm(id(1), &unique_id.hash(), 11).unwrap());
+    assert_eq!(roster.reissue(id(1), 12).map(|_| ()), Err(RosterError::Revoked { id: id(1) }));
+}
