@@ -217,7 +217,7 @@ impl Follower {
                     ControlFlow::Break(batch)
                 }
                 State::Walk { from, head, after, reset } => {
-                    let passed = pass(&view, &self.pattern, *from, after.as_deref(), *reset, limits);
+                    let passed = pass(&view, &self.pattern, *from, after.as_deref(), (*head, *reset), limits);
                     if let Some(upto) = passed.upto {
                         *after = Some(upto);
                     }
@@ -315,12 +315,24 @@ struct Passed {
     last: bool,
 }
 
-/// Walks on from `after`: entries above `from`, without tombstones if nothing that the client holds counts there.
-fn pass(index: &Index, pattern: &Pattern, from: u64, after: Option<&[u8]>, reset: bool, limits: Limits) -> Passed {
+/// Walks on from `after` with the entries above `from`.
+///
+/// A walk from zero needs no tombstones, since what is not sent is dropped; but those above the walk's head are sent all
+/// the same. Else the client would know of a removal newer than all it was sent, and neither it nor a hub that lost that
+/// removal could tell.
+fn pass(
+    index: &Index,
+    pattern: &Pattern,
+    from: u64,
+    after: Option<&[u8]>,
+    (head, reset): (u64, bool),
+    limits: Limits,
+) -> Passed {
     let mut fill = Fill::new(limits);
     let mut upto = None;
     for (looked, record) in index.walk(pattern, after).enumerate() {
-        let wanted = record.seq > from && (record.value.is_some() || !reset) && pattern.matches(&record.name);
+        let needed = record.value.is_some() || !reset || record.seq > head && !mutant::is(Mutant::WalkHidesRemovals);
+        let wanted = record.seq > from && needed && pattern.matches(&record.name);
         if looked == SCAN_NAMES_MAX || wanted && !fill.add(record) {
             return Passed { records: fill.records, upto, last: false };
         }

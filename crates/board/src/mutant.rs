@@ -17,6 +17,8 @@ pub(crate) enum Mutant {
     SeenIgnored,
     /// A walk that ended goes on from the present head instead of the head it began with.
     WalkEndsAtPresentHead,
+    /// A walk from zero leaves out the tombstones above its head as well.
+    WalkHidesRemovals,
     /// What is held goes on counting as newer after a reset.
     ReplicaIgnoresReset,
     /// An older entry replaces a newer one.
@@ -31,8 +33,6 @@ pub(crate) enum Mutant {
     CurrentWhileIncomplete,
     /// A board counts as complete because its epoch stayed, though its first scan never ended.
     CompleteByEpochAlone,
-    /// The mark of a walk is not saved, only its cursor.
-    ResetForgottenInCursor,
     /// A commit is shown although the store refused it.
     ShownUnstored,
 }

@@ -217,7 +217,7 @@ impl Replica {
                 }
                 let seq = if *last { *head } else { self.head() };
                 let mark = WalkMark { head: *head, upto: upto.clone(), reset: self.walks_from_zero() };
-                let walk = (!last && !mutant::is(Mutant::ResetForgottenInCursor)).then_some(mark);
+                let walk = (!last).then_some(mark);
                 self.cursor = Some(Cursor { version: version(seq), seen: seen.max(*head), walk });
                 self.current = false;
             }

@@ -13,6 +13,9 @@ const PATTERNS: [&str; 8] = ["*", "*", "*", "a*", "a/1", "b/*", "", "hot"];
 /// Steps after which a settled world must have nothing more to say.
 const QUIET_STEPS: usize = 2_000;
 
+/// Batches that the hub keeps at most.
+const KEPT_MAX: usize = 12;
+
 /// What the board distributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -216,7 +219,6 @@ impl<'story> World<'story> {
         let before = writer.board().version();
         let committed = writer.commit(writes.clone());
         let head = writer.board().head();
-        // A fault that nothing ran into is not to wait for an innocent commit.
         match committed {
             Ok(committed) => {
                 if committed.from != before.seq || committed.to != head {
@@ -231,6 +233,7 @@ impl<'story> World<'story> {
                 }
                 if committed.to > committed.from {
                     self.doubtful.clear();
+                    self.keep_round(committed.from)?;
                 }
                 Ok(true)
             }
@@ -296,7 +299,7 @@ impl<'story> World<'story> {
     /// Has the hub send one batch to a client that has room for it. Whether it had one.
     fn send(&mut self, client: usize, asked: bool) -> Result<bool, String> {
         let limits = Limits { entries: 1 + self.random.below(3), bytes: *self.random.pick(&[1, 40, 1000]) };
-        let kept = (!asked && self.random.once_in(2)).then(|| self.kept_for(client)).flatten();
+        let kept = (!asked && !self.random.once_in(4)).then(|| self.kept_for(client)).flatten();
         let (board, complete) = (Rc::new(self.shown.clone()), self.board()?.complete());
         let head = self.board()?.head();
         let Some(link) = &mut self.clients[client].link else { return Ok(false) };
@@ -353,10 +356,24 @@ impl<'story> World<'story> {
             let pattern = pattern.clone();
             self.say(|_| format!("keep for {:?} {:?}", pattern, frame.batch));
             self.kept.push((pattern, frame));
-            if self.kept.len() > 6 {
-                self.kept.remove(0);
+        }
+        Ok(())
+    }
+
+    /// The round after a commit: a batch for each group, as a hub keeps it for those who come to where it begins.
+    fn keep_round(&mut self, from: u64) -> Result<(), String> {
+        let limits = Limits { entries: 9, bytes: 1000 };
+        let board = self.board()?;
+        let groups: BTreeSet<Pattern> = self.clients.iter().map(|client| client.pattern.clone()).collect();
+        let shown = Rc::new(self.shown.clone());
+        for pattern in groups {
+            if let Some(batch) = live_batch(&board, &pattern, from, limits) {
+                let frame = Frame { batch, board: shown.clone(), complete: board.complete() };
+                self.kept.push((pattern, frame));
             }
         }
+        let surplus = self.kept.len().saturating_sub(KEPT_MAX);
+        self.kept.drain(..surplus);
         Ok(())
     }
 
@@ -459,12 +476,14 @@ impl<'story> World<'story> {
                 }
             }
         }
-        let rewound: Vec<Name> = self.shown.keys().filter(|name| !stored.contains_key(*name)).cloned().collect();
+        // A client may hold any of them, be it from long ago.
+        let missing = NAMES.iter().map(|name| Bytes::from_static(name.as_bytes()));
+        let missing: Vec<Name> = missing.filter(|name| !stored.contains_key(name)).collect();
         self.shown = stored;
         self.doubtful.clear();
         if start == Start::Rewound {
             // To the clients what the store lost was removed at this moment, and what a scan brings back is new.
-            for name in rewound {
+            for name in missing {
                 self.last_stamp += 2;
                 self.removals.entry(name.clone()).or_default().push(self.last_stamp - 1);
                 if let Some(truth) = self.truth.get_mut(&name) {
