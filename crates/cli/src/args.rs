@@ -25,15 +25,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     span_ms.map(Duration::from_millis).ok_or_else(|| format!("longer than {SPAN_DAYS_MAX} days"))
 }
 
-/// As [`parse_duration`], and longer than nothing.
-///
-/// # Errors
-/// Says what is understood, or that zero is not.
-pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
-        .and_then(|span| if span.is_zero() { Err("must be longer than nothing".into()) } else { Ok(span) })
-}
-
 /// Reads a size in bytes: a whole number, bare or with `B`, `KiB`, `MiB`, `GiB`, `TiB` (also `K`, `M`, `G`, `T`).
 ///
 /// # Errors
@@ -74,12 +65,6 @@ mod tests {
         for text in ["", "1", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "40000d", "1s2"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn an_interval_is_longer_than_nothing() {
-        assert!(parse_interval("0ms").is_err());
-        assert_eq!(parse_interval("1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! The first line on stderr names the file. `LOCKSTEP_LOG` sets what goes into it (`debug`, `hub=trace,info`; default
 //! `info`). Nothing else in this program writes to stderr but the final error.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +16,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use vitals::log::{Appended, CappedLog, LogError};
 
 use crate::exit::Failure;
 use crate::paths;
@@ -35,27 +35,39 @@ pub(crate) struct LogArgs {
     pub(crate) log: Option<PathBuf>,
 }
 
+impl LogArgs {
+    /// Where the log of `command` is to be; `None` after `--log none`.
+    ///
+    /// # Errors
+    /// When there is no default place for it; says which flag helps.
+    pub(crate) fn place(&self, command: &str) -> Result<Option<PathBuf>, Failure> {
+        match &self.log {
+            Some(path) if path.as_os_str() == NO_FILE => Ok(None),
+            Some(path) => Ok(Some(path.clone())),
+            None => paths::default_log(command).map(Some),
+        }
+    }
+}
+
 /// The log file of this run, shared by all who write to it. A clone writes to the same file.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
-    /// Where the lines go; `None` after `--log none`.
-    pub(crate) path: Option<PathBuf>,
-    file: Option<Arc<Mutex<fs::File>>>,
+    file: Option<Arc<Mutex<CappedLog>>>,
 }
 
 impl Log {
-    /// Writes one line of a record of its own (a result, a sample) as it is; the newline is added.
+    /// Writes one line of a record of its own (a result); the newline is added. Without a file nothing
+    /// happens.
     ///
     /// # Errors
-    /// When the file cannot be written. Without a file nothing happens.
-    pub(crate) fn append_line(&self, line: &[u8]) -> io::Result<()> {
-        match &self.file {
-            None => Ok(()),
-            Some(file) => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.write_all(&[line, b"\n"].concat())
-            }
+    /// When the file cannot be written and could be before; while it stays so, lines are counted and not told again.
+    pub(crate) fn append_line(&self, line: &[u8]) -> Result<(), LogError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let appended = file.lock().unwrap_or_else(PoisonError::into_inner).append_line(line)?;
+        if let Appended::Resumed { lines_lost } = appended {
+            eprintln!("log: written again; {lines_lost} lines are missing");
         }
+        Ok(())
     }
 }
 
@@ -65,40 +77,36 @@ impl Log {
 /// When the file cannot be opened, or there is no default place for it; says which flag helps.
 pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
     let log = open(command, args)?;
-    let filter = filter()?;
-    match &log.path {
-        Some(path) => eprintln!("log: {}", path.display()),
-        None => eprintln!("log: none"),
-    }
-    let to_file = fmt::layer().with_timer(Clock).with_ansi(false).with_writer(Lines(log.clone())).with_filter(filter);
-    let to_stderr = fmt::layer()
-        .without_time()
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(io::stderr)
-        .with_filter(LevelFilter::WARN);
+    let to_file =
+        fmt::layer().with_timer(Clock).with_ansi(false).with_writer(Lines(log.clone())).with_filter(filter()?);
     // A second call in one process finds a subscriber already set; the first one's file stays in use.
-    tracing_subscriber::registry().with(to_file).with(to_stderr).try_init().ok();
+    tracing_subscriber::registry().with(to_file).with(to_stderr()).try_init().ok();
     Ok(log)
 }
 
 fn open(command: &str, args: &LogArgs) -> Result<Log, Failure> {
-    let path = match &args.log {
-        Some(path) if path.as_os_str() == NO_FILE => return Ok(Log { path: None, file: None }),
-        Some(path) => path.clone(),
-        None => paths::default_log(command)?,
+    let Some(path) = args.place(command)? else {
+        eprintln!("log: none");
+        return Ok(Log { file: None });
     };
-    let file = open_file(&path).with_context(|| {
-        format!("cannot open the log file {} (choose another with --log FILE, or --log none)", path.display())
-    })?;
-    Ok(Log { path: Some(path), file: Some(Arc::new(Mutex::new(file))) })
+    let file = CappedLog::open(&path)
+        .with_context(|| format!("cannot log to {} (choose another with --log FILE, or --log none)", path.display()))?;
+    eprintln!("log: {}", shown(&path).display());
+    Ok(Log { file: Some(Arc::new(Mutex::new(file))) })
 }
 
-fn open_file(path: &Path) -> io::Result<fs::File> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
-    }
-    fs::OpenOptions::new().create(true).append(true).open(path)
+/// A path that means the same wherever it is read.
+fn shown(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Warnings and errors for the person at the terminal, without time and origin.
+fn to_stderr<S>() -> impl tracing_subscriber::Layer<S>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+{
+    let plain = fmt::layer().without_time().with_target(false).with_ansi(false);
+    plain.with_writer(io::stderr).with_filter(LevelFilter::WARN)
 }
 
 fn filter() -> Result<EnvFilter, Failure> {
@@ -149,21 +157,30 @@ impl Write for Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let line = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
-        if !line.is_empty() && self.log.append_line(line).is_err() {
-            // The log's disk is full or gone. The event is not lost while someone looks at stderr.
-            io::stderr().write_all(&self.bytes).ok();
+        if line.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.append_line(line) {
+            // The log's disk is full or gone. That is told once, where someone may look.
+            writeln!(io::stderr(), "log: {error}").ok();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn opened(path: impl Into<PathBuf>) -> Result<Log, Failure> {
+        open("mirror", &LogArgs { log: Some(path.into()) })
+    }
 
     #[test]
     fn none_turns_the_file_off() {
-        let log = open("monitor", &LogArgs { log: Some("none".into()) }).unwrap();
-        assert_eq!(log.path, None);
+        let log = opened("none").unwrap();
+        assert!(log.file.is_none());
         log.append_line(b"into nothing").unwrap();
     }
 
@@ -171,9 +188,8 @@ mod tests {
     fn the_directory_is_made_and_lines_are_appended() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/x.log");
-        let args = LogArgs { log: Some(path.clone()) };
         for line in ["one", "two"] {
-            open("monitor", &args).unwrap().append_line(line.as_bytes()).unwrap();
+            opened(&path).unwrap().append_line(line.as_bytes()).unwrap();
         }
         assert_eq!(fs::read_to_string(path).unwrap(), "one\ntwo\n");
     }
@@ -181,18 +197,19 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_opened_names_the_flag() {
         let dir = tempfile::tempdir().unwrap();
-        let refused = open("monitor", &LogArgs { log: Some(dir.path().into()) }).unwrap_err();
+        let refused = opened(dir.path()).unwrap_err();
         assert!(refused.error.to_string().contains("--log none"), "{:#}", refused.error);
     }
 
     #[test]
-    fn one_event_is_one_line() {
+    fn one_event_is_one_line_that_cannot_be_forged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
-        let lines = Lines(open("monitor", &LogArgs { log: Some(path.clone()) }).unwrap());
-        let subscriber =
-            tracing_subscriber::registry().with(fmt::layer().with_timer(Clock).with_ansi(false).with_writer(lines));
-        tracing::subscriber::with_default(subscriber, || tracing::info!(path = "a\nb", "wrote"));
+        let lines = Lines(opened(&path).unwrap());
+        let layer = fmt::layer().with_timer(Clock).with_ansi(false).with_writer(lines);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let name = "a\nb\u{1b}[31m";
+        tracing::subscriber::with_default(subscriber, || tracing::info!(path = %name, "wrote"));
         let text = fs::read_to_string(path).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("wrote") && text.contains("INFO") && text.contains('Z'), "{text}");

@@ -7,6 +7,7 @@ mod args;
 mod config;
 mod exit;
 mod logging;
+mod monitor;
 mod paths;
 mod signals;
 mod table;
@@ -31,7 +32,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Monitor(monitor::Args),
+}
 
 fn main() -> ExitCode {
     match config::parse::<Cli>(std::env::args_os()) {
@@ -41,7 +44,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<Exit, Failure> {
-    match command {}
+    match command {
+        Command::Monitor(args) => monitor::run(args),
+    }
 }
 
 fn finish(result: Result<Exit, Failure>) -> ExitCode {
