@@ -2,7 +2,7 @@
 //!
 //! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn.
 
-use crate::guard::Pin;
+use crate::guard::{Pin, PinBroken};
 use crate::plan;
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantFile};
@@ -31,9 +31,11 @@ pub struct DiskSource {
     writes: HashMap<RelPath, (Stat, Stat)>,
     compare: [Vec<u8>; 2],
     unsettled: Option<Unsettled>,
+    /// The directory last asked about, and its answer.
+    unsettled_here: Option<(RelPath, Vec<Name>)>,
 }
 
-type Unsettled = Box<dyn Fn(&RelPath, &Name) -> bool + Send>;
+type Unsettled = Box<dyn Fn(&RelPath) -> Vec<Name> + Send>;
 
 /// How a [`DiskSource`] looks.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +64,7 @@ impl DiskSource {
             writes: HashMap::new(),
             compare: [vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]],
             unsettled: None,
+            unsettled_here: None,
         })
     }
 
@@ -75,9 +78,20 @@ impl DiskSource {
         &self.pin
     }
 
-    /// Has `unsettled` say which names (of which directory) are in the middle of a change.
-    pub fn set_unsettled(&mut self, unsettled: impl Fn(&RelPath, &Name) -> bool + Send + 'static) {
+    /// Has `unsettled` say which names of a directory are in the middle of a change.
+    pub fn set_unsettled(&mut self, unsettled: impl Fn(&RelPath) -> Vec<Name> + Send + 'static) {
         self.unsettled = Some(Box::new(unsettled));
+    }
+
+    /// Whether `path` still leads to this very directory.
+    ///
+    /// # Errors
+    /// What it leads to instead.
+    pub fn check_root(&self) -> Result<(), PinBroken> {
+        let now = Dir::open_root(&self.path).and_then(|dir| Ok((dir.file_system_id()?, dir.stat_self()?))).ok();
+        let (file_system, stat) = now.map_or((0, None), |(file_system, stat)| (file_system, Some(stat)));
+        let shown = tree::path::escape(self.path.as_os_str().as_encoded_bytes());
+        self.pin.check_root(file_system, stat.as_ref(), &shown)
     }
 
     /// The directory at `path`, held until one elsewhere is asked for.
@@ -159,6 +173,8 @@ impl DiskSource {
 
 impl Source for DiskSource {
     fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
+        // What was said to be unsettled is asked again for every look at the disk.
+        self.unsettled_here = None;
         let held = self.hold_anew(dir)?;
         let dev = held.stat_self()?.dev;
         let listing = Listing::read(&held, &mut self.list_buffer)?;
@@ -182,6 +198,7 @@ impl Source for DiskSource {
             let stat = self.root.stat_self()?;
             return Ok(Some(Want::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns }));
         };
+        self.unsettled_here = None;
         let dir = match self.hold_anew(&parent) {
             Ok(dir) => dir,
             Err(e)
@@ -238,15 +255,15 @@ impl Source for DiskSource {
     }
 
     fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
-        self.unsettled.as_ref().is_some_and(|unsettled| unsettled(dir, name))
+        let Some(unsettled) = &self.unsettled else { return false };
+        if self.unsettled_here.as_ref().is_none_or(|(here, _)| here != dir) {
+            self.unsettled_here = Some((dir.clone(), unsettled(dir)));
+        }
+        self.unsettled_here.as_ref().is_some_and(|(_, names)| names.contains(name))
     }
 
     fn check_pin(&mut self) -> Result<(), Problem> {
-        let shown = self.path.display().to_string();
-        let now =
-            Dir::open_root(&self.path).ok().and_then(|dir| Some((dir.file_system_id().ok()?, dir.stat_self().ok()?)));
-        let (file_system, stat) = now.map_or((0, None), |(file_system, stat)| (file_system, Some(stat)));
-        Ok(self.pin.check_root(file_system, stat.as_ref(), &shown)?)
+        Ok(self.check_root()?)
     }
 
     fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {

@@ -67,6 +67,38 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// Makes the directory an operator named, mode 0700, and opens it. What is above it must exist.
+    ///
+    /// # Errors
+    /// When something stands there, or nothing above it.
+    pub fn make_root(path: &Path) -> Result<Self, Error> {
+        let made = rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700));
+        made.map_err(|e| Error::new("create the directory", path, e))?;
+        Self::open_root(path)
+    }
+
+    /// Device and inode of this directory and of all above it, up to the root of the file system tree.
+    ///
+    /// # Errors
+    /// When one above may not be searched.
+    pub fn lineage(&self) -> Result<Vec<(u64, u64)>, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut ids = vec![self.stat_self()?.id()];
+        let mut held: Option<OwnedFd> = None;
+        loop {
+            let below = held.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            let above = rustix::fs::openat(below, "..", flags, Mode::empty())
+                .map_err(|e| Error::new("open what is above", &self.path, e))?;
+            let id = meta::stat_of(&above, &self.path)?.id();
+            // Only the root is its own parent.
+            if ids.last() == Some(&id) {
+                return Ok(ids);
+            }
+            ids.push(id);
+            held = Some(above);
+        }
+    }
+
     /// Opens the directory `name` in this one.
     ///
     /// # Errors

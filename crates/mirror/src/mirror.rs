@@ -1,0 +1,256 @@
+//! The local mirror: one directory on disk kept equal to another, once or live.
+//!
+//! Nothing is touched before both directories are known to be what they have to be: the source a directory that can
+//! be read, the destination another one, neither inside the other, and nobody else writing to it.
+
+use crate::dirty::Dirty;
+use crate::disk::{DiskOptions, DiskSource};
+use crate::engine::{Engine, Event, Options, Outcome};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tree::{Dir, fsx};
+
+/// What the default destination's name ends with.
+pub const DEFAULT_SUFFIX: &str = "-mirror";
+/// How often what failed only for the moment (a file that changed, a full disk that was then emptied) is tried
+/// again within one run.
+const ROUNDS_MAX: u32 = 3;
+
+/// What to mirror, and how.
+#[derive(Clone, Debug, Default)]
+pub struct MirrorOptions {
+    /// Tell what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Deletions need no permission, however many.
+    pub allow_mass_delete: bool,
+    /// Compare contents also where size, time and mode are equal.
+    pub checksum: bool,
+    /// Files that are our own (device, inode), as the log: neither copied, nor replaced, nor deleted.
+    pub own: HashSet<(u64, u64)>,
+}
+
+/// Why a mirror cannot run. Nothing was touched.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The source is missing, not a directory, or may not be read.
+    #[error("the source {} {why}; nothing was done", shown(path))]
+    Source {
+        /// The source, as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The destination is not a directory, or cannot be made or read.
+    #[error("the destination {} {why}; nothing was done", shown(path))]
+    Destination {
+        /// The destination, as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Both are one directory, or one is inside the other.
+    #[error("the destination {} {why} the source {}; choose another destination, nothing was done", shown(dest), shown(source_path))]
+    Overlap {
+        /// The source, as given.
+        source_path: PathBuf,
+        /// The destination, as given or by default.
+        dest: PathBuf,
+        /// `is`, `is inside` or `contains`.
+        why: &'static str,
+    },
+    /// Another process keeps this destination.
+    #[error("another lockstep is writing to {}; wait for it or stop it, nothing was done", shown(_0))]
+    Busy(PathBuf),
+    /// The watch could not be started.
+    #[error(transparent)]
+    Watch(#[from] crate::watch::WatchError),
+    /// A call that has nothing to do with one entry failed.
+    #[error(transparent)]
+    Fs(#[from] fsx::Error),
+}
+
+/// A source and a destination, both held.
+#[derive(Debug)]
+pub struct Mirror {
+    pub(crate) source: DiskSource,
+    pub(crate) engine: Engine,
+    pub(crate) dest_path: PathBuf,
+    /// Stands in for a destination that a dry run must not make.
+    _stand_in: Option<StandIn>,
+}
+
+impl Mirror {
+    /// Opens, checks and locks both directories. A destination that is missing is made, unless it is a dry run.
+    ///
+    /// # Errors
+    /// When the two cannot be mirrored; nothing was touched.
+    pub fn open(source: &Path, dest: &Path, options: MirrorOptions) -> Result<Self, MirrorError> {
+        let MirrorOptions { dry_run, allow_mass_delete, checksum, own } = options;
+        let refuse = |e: &fsx::Error| MirrorError::Source { path: source.to_owned(), why: why(e, "create it first") };
+        let disk = DiskSource::open(source, DiskOptions { checksum, own: own.clone() }).map_err(|e| refuse(&e))?;
+        // A directory that opens may still not be listed.
+        disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
+        let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
+        if !dry_run && !dir.try_lock()? {
+            return Err(MirrorError::Busy(dest.to_owned()));
+        }
+        let options = Options { dry_run, allow_mass_delete, own, sweep: !dry_run, ..Options::default() };
+        let engine = Engine::new(dir, options);
+        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), _stand_in: stand_in })
+    }
+
+    /// Where the mirror goes when nobody says where: beside the source, with [`DEFAULT_SUFFIX`].
+    ///
+    /// # Errors
+    /// When the source is no directory, or has no place beside it.
+    pub fn default_dest(source: &Path) -> Result<PathBuf, MirrorError> {
+        let refuse = |why: String| MirrorError::Source { path: source.to_owned(), why };
+        // `.`, `dir/` and links get the name of what they lead to.
+        let full = std::fs::canonicalize(source)
+            .map_err(|e| refuse(why(&fsx::Error::from_io("open", source, &e), "create it first")))?;
+        let (Some(parent), Some(name)) = (full.parent(), full.file_name()) else {
+            return Err(refuse("has no directory beside it; name a destination".into()));
+        };
+        let mut name = OsString::from(name);
+        name.push(DEFAULT_SUFFIX);
+        Ok(parent.join(name))
+    }
+
+    /// What to set to end a running pass soon.
+    pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
+        self.engine.stop_on(flag);
+    }
+
+    /// Makes the destination equal to the source, wherever they differ; each result goes to `sink`.
+    ///
+    /// What changed while it was copied, or had no room before something was deleted, is tried again.
+    pub fn once(&mut self, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
+        let mut outcome = self.pass(&Dirty::everything(), sink);
+        let mut rounds = 1;
+        while rounds < ROUNDS_MAX && !self.engine.is_stopped() && worth_another(&outcome) {
+            rounds += 1;
+            // What is tried again is counted by its last result.
+            let again = outcome.again.take();
+            let next = self.pass(&again, sink);
+            let deleted = next.counts.deleted;
+            add(&mut outcome, next);
+            if deleted == 0 && outcome.problems.iter().all(|(_, p)| p.is_no_space()) && !outcome.problems.is_empty() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// One pass over what `dirty` marks.
+    pub fn pass(&mut self, dirty: &Dirty, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
+        self.engine.reconcile(&mut self.source, dirty, sink)
+    }
+
+    /// Whether a running pass was told to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.engine.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn worth_another(outcome: &Outcome) -> bool {
+    let room = outcome.counts.deleted > 0 && outcome.problems.iter().any(|(_, p)| p.is_no_space());
+    let moved = outcome.problems.iter().any(|(_, p)| matches!(p, crate::Problem::Moved(_)));
+    let unsettled = outcome.problems.is_empty() && !outcome.again.is_empty();
+    !outcome.stopped && (room || moved || unsettled)
+}
+
+/// Adds a later round's result: its problems are the ones that count.
+fn add(outcome: &mut Outcome, next: Outcome) {
+    let (total, counts) = (&mut outcome.counts, next.counts);
+    total.copied += counts.copied;
+    total.updated += counts.updated;
+    total.deleted += counts.deleted;
+    total.bytes += counts.bytes;
+    total.failed = counts.failed;
+    outcome.problems = next.problems;
+    outcome.again = next.again;
+    outcome.waiting.extend(next.waiting);
+    outcome.held = next.held.or(outcome.held);
+    outcome.stopped |= next.stopped;
+}
+
+fn open_dest(
+    source: &Dir,
+    source_path: &Path,
+    dest: &Path,
+    dry_run: bool,
+) -> Result<(Dir, Option<StandIn>), MirrorError> {
+    let refuse = |e: &fsx::Error| MirrorError::Destination { path: dest.to_owned(), why: why(e, "create it first") };
+    let overlap =
+        |why| MirrorError::Overlap { source_path: source_path.to_owned(), dest: dest.to_owned(), why };
+    let source_line = source.lineage()?;
+    match Dir::open_root(dest) {
+        Ok(dir) => {
+            let dest_line = dir.lineage()?;
+            if source_line.first() == dest_line.first() {
+                return Err(overlap("is"));
+            }
+            if dest_line.iter().any(|id| Some(id) == source_line.first()) {
+                return Err(overlap("is inside"));
+            }
+            if source_line.iter().any(|id| Some(id) == dest_line.first()) {
+                return Err(overlap("contains"));
+            }
+            Ok((dir, None))
+        }
+        Err(e) if e.is_missing() => {
+            let parent = match dest.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            let above = Dir::open_root(parent).map_err(|e| refuse(&e))?;
+            if above.lineage()?.iter().any(|id| Some(id) == source_line.first()) {
+                return Err(overlap("is inside"));
+            }
+            if dry_run {
+                let (dir, stand_in) = StandIn::make()?;
+                return Ok((dir, Some(stand_in)));
+            }
+            Ok((Dir::make_root(dest).map_err(|e| refuse(&e))?, None))
+        }
+        Err(e) => Err(refuse(&e)),
+    }
+}
+
+/// An empty directory of our own, gone with this value.
+#[derive(Debug)]
+struct StandIn(PathBuf);
+
+impl StandIn {
+    fn make() -> Result<(Dir, Self), fsx::Error> {
+        let name = tree::at::TempNames::new().next_name();
+        let path = std::env::temp_dir().join(std::ffi::OsStr::new(&name.to_string()));
+        Ok((Dir::make_root(&path)?, Self(path)))
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        // Left over it is an empty directory among the temporary ones.
+        if let Err(e) = std::fs::remove_dir(&self.0) {
+            tracing::debug!("cannot delete {}: {e}", self.0.display());
+        }
+    }
+}
+
+fn why(e: &fsx::Error, cure: &str) -> String {
+    match e.errno {
+        Errno::NOENT => format!("does not exist ({cure})"),
+        Errno::NOTDIR => "is not a directory".into(),
+        Errno::ACCESS | Errno::PERM => "may not be read or written by this user (change its rights, or the user)".into(),
+        errno => format!("cannot be used: {errno}"),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    tree::path::escape(path.as_os_str().as_encoded_bytes())
+}
