@@ -363,3 +363,134 @@ pub(crate) fn rebase(path: &RelPath, old: &RelPath, new: &RelPath) -> Option<Rel
     bytes.extend_from_slice(rest);
     RelPath::new(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONTENT: Hint = Hint { content: true, by_event: true };
+
+    fn path(s: &str) -> RelPath {
+        RelPath::new(s.as_bytes()).unwrap()
+    }
+
+    fn name(s: &str) -> Name {
+        Name::new(s.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn too_many_names_become_their_directory_and_keep_their_hints() {
+        let mut dirty = Dirty::new();
+        for i in 0..NAMES_PER_DIR_MAX {
+            dirty.insert(&path("d"), &name(&i.to_string()), CONTENT);
+        }
+        assert_eq!(dirty.get(&path("d")).unwrap().all, None);
+        dirty.insert(&path("d"), &name("more"), Hint::LISTED);
+        assert_eq!(dirty.get(&path("d")).unwrap().all, Some(All { recursive: false, content: false }));
+        assert!(dirty.hint(&path("d"), &name("7")).content && !dirty.hint(&path("d"), &name("more")).content);
+        assert!(dirty.covers(&path("d"), &name("never named")) && !dirty.covers(&path("d/e"), &name("x")));
+    }
+
+    #[test]
+    fn too_many_names_in_all_become_their_directories_content() {
+        let mut dirty = Dirty::new();
+        for i in 0..=NAMES_MAX {
+            dirty.insert(&path(&format!("d{}", i % 2)), &name(&i.to_string()), CONTENT);
+        }
+        assert!(dirty.len() <= NAMES_MAX);
+        for i in 0..=NAMES_MAX {
+            assert!(dirty.hint(&path(&format!("d{}", i % 2)), &name(&i.to_string())).content);
+        }
+    }
+
+    #[test]
+    fn too_many_directories_become_the_tree() {
+        let mut dirty = Dirty::new();
+        dirty.insert(&path("hot"), &name("f"), CONTENT);
+        for i in 0..3 * DIRS_MAX {
+            dirty.insert(&path(&format!("d{i}")), &name("f"), Hint { content: false, by_event: true });
+        }
+        assert!(dirty.len() <= 2 * DIRS_MAX + 2);
+        assert!(dirty.covers(&path("any/where"), &name("f")));
+        assert!(dirty.hint(&path("hot"), &name("f")).content);
+    }
+
+    #[test]
+    fn a_directory_comes_before_what_is_in_it() {
+        let mut dirty = Dirty::new();
+        for dir in ["a/b", "a-", "a", ""] {
+            dirty.insert_all(&path(dir), All::default());
+        }
+        let order: Vec<_> = dirty.iter().map(|(dir, _)| dir.clone()).collect();
+        assert_eq!(order, ["", "a", "a-", "a/b"].map(path));
+    }
+
+    #[test]
+    fn a_reported_removal_covers_what_was_below_and_survives_widening() {
+        let mut dirty = Dirty::new();
+        dirty.insert_removed(&path("a"), &name("b"));
+        assert!(dirty.removed_by_event(&path("a/b/c")) && !dirty.removed_by_event(&path("a/c")));
+        assert!(!dirty.removed_by_event(&RelPath::root()));
+        for i in 0..=NAMES_PER_DIR_MAX {
+            dirty.insert_removed(&path("many"), &name(&i.to_string()));
+        }
+        assert!(dirty.removed_by_event(&path("many/any")) && !dirty.removed_by_event(&path("many")));
+        let mut other = Dirty::new();
+        other.merge(dirty.clone());
+        assert_eq!(other, dirty);
+        for i in 0..=DIRS_MAX {
+            dirty.insert_removed(&path(&format!("d{i}")), &name("f"));
+        }
+        assert!(dirty.removed_by_event(&path("d0/f")) && dirty.removed_by_event(&path("a/b")));
+    }
+
+    #[test]
+    fn a_rename_moves_what_is_below_and_nothing_beside() {
+        let mut dirty = Dirty::new();
+        for dir in ["a", "a/x", "a-b", "ab"] {
+            dirty.insert(&path(dir), &name("f"), CONTENT);
+        }
+        dirty.rename(&path("a"), &path("z/y"));
+        let dirs: Vec<_> = dirty.iter().map(|(dir, _)| dir.clone()).collect();
+        assert_eq!(dirs, ["a-b", "ab", "z/y", "z/y/x"].map(path));
+        assert!(dirty.hint(&path("z/y/x"), &name("f")).content);
+    }
+
+    #[test]
+    fn what_is_taken_is_gone() {
+        let mut dirty = Dirty::everything();
+        assert!(dirty.root_entry() && dirty.covers(&path("a"), &name("b")));
+        assert!(!dirty.take().is_empty() && dirty.is_empty() && !dirty.root_entry());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_inserted_is_ever_lost(
+            places in prop::collection::vec(("[ab]{1}(/[ab]){0,3}", "[a-d]", any::<bool>(), 0..6u8), 1..60),
+            cut in 0..60usize,
+        ) {
+            let (mut dirty, mut other) = (Dirty::new(), Dirty::new());
+            for (i, (dir, file, content, how)) in places.iter().enumerate() {
+                let into = if i < cut { &mut dirty } else { &mut other };
+                match how {
+                    0 => into.insert_all(&path(dir), All { recursive: *content, content: false }),
+                    1 => into.insert_removed(&path(dir), &name(file)),
+                    _ => into.insert(&path(dir), &name(file), Hint { content: *content, by_event: true }),
+                }
+            }
+            dirty.merge(other);
+            for (dir, file, content, how) in &places {
+                let (dir, file) = (path(dir), name(file));
+                match how {
+                    0 => prop_assert!(dirty.covers(&dir, &name("any"))),
+                    1 => prop_assert!(dirty.removed_by_event(&dir.join(&file).unwrap())),
+                    _ => {
+                        prop_assert!(dirty.covers(&dir, &file));
+                        prop_assert!(!content || dirty.hint(&dir, &file).content);
+                    }
+                }
+            }
+        }
+    }
+}

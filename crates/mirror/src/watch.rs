@@ -165,7 +165,9 @@ impl Watcher {
     pub fn start(root: Dir, waker: Waker, ignore: Option<Ignore>) -> Result<Self, WatchError> {
         let inotify =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(|e| match e {
-                Errno::MFILE => WatchError::InstancesUsedUp { suggested: 2 * limit("max_user_instances").unwrap_or(128) },
+                Errno::MFILE => {
+                    WatchError::InstancesUsedUp { suggested: 2 * limit("max_user_instances").unwrap_or(128) }
+                }
                 e => fsx::Error::new("watch", root.path(), e).into(),
             })?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -181,9 +183,10 @@ impl Watcher {
         });
         let held = root.walk(&RelPath::root())?;
         let drainer = Drainer::new(held, inotify, Arc::clone(&shared))?;
-        let thread = std::thread::Builder::new().name("watch".into()).spawn(move || drainer.run()).map_err(|source| {
-            WatchError::Thread { path: tree::path::escape(root.path().as_os_str().as_encoded_bytes()), source }
-        })?;
+        let thread =
+            std::thread::Builder::new().name("watch".into()).spawn(move || drainer.run()).map_err(|source| {
+                WatchError::Thread { path: tree::path::escape(root.path().as_os_str().as_encoded_bytes()), source }
+            })?;
         Ok(Self { shared, root, thread: Some(thread) })
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{AsRawFd, AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use tree::at::{ListBuffer, is_temp_name};
@@ -100,8 +100,11 @@ enum Why {
 
 /// A directory or file renamed away, whose new name may still be reported.
 struct Move {
+    parent: NodeId,
     dir: RelPath,
     name: Name,
+    is_dir: bool,
+    /// Its directory, if it is one and watched.
     node: Option<NodeId>,
 }
 
@@ -234,12 +237,9 @@ impl Drainer {
             until = until.min(*at);
         }
         let left = until.saturating_sub(now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        let mut fds =
-            [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.shared.bell, PollFlags::IN)];
+        let timeout =
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.shared.bell, PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
@@ -308,7 +308,7 @@ impl Drainer {
         } else if raw.flags.contains(ReadFlags::MOVED_FROM) {
             state.push(&dir, &name, Seen::Removed, now);
             let node = if is_dir { self.nodes.child(id, &name) } else { None };
-            self.moves.insert(raw.cookie, Move { dir, name, node });
+            self.moves.insert(raw.cookie, Move { parent: id, dir, name, is_dir, node });
             self.moves_in_order.push_back((now + MOVE_WAIT, raw.cookie));
             self.check_root_soon(id, now);
         } else if raw.flags.contains(ReadFlags::CREATE) {
@@ -392,33 +392,32 @@ impl Drainer {
         }
         let old = from.as_ref().and_then(|from| from.dir.join(&from.name).ok());
         let new = dir.join(name).ok();
-        match (moved, old, new) {
-            (Some(moved), Some(old), Some(new)) if !self.grew && self.nodes.is_known(id) => {
-                let parent = self.nodes.parent(moved);
-                if !self.nodes.rename(moved, id, name) {
-                    self.remove(moved);
-                }
+        let kept = match (moved, &old, &new) {
+            (Some(moved), Some(old), Some(new)) if !self.grew && self.nodes.rename(moved, id, name) => {
                 self.last_path = None;
                 self.unwatched_changed |= !self.unwatched.is_empty();
-                state.settle.rename(&old, &new);
-                state.settle.push_all(&new, All { recursive: true, content: true });
-                self.grow(id, name, Why::Probe);
-                // After an exchange another directory stands at the old place.
-                if let (Some(parent), Some(from)) = (parent, from) {
-                    self.grow(parent, &from.name, Why::Probe);
-                }
+                state.settle.rename(old, new);
+                true
             }
-            (moved, _, new) => {
+            (moved, ..) => {
                 if let Some(moved) = moved {
                     self.remove(moved);
                 }
-                if let Some(new) = new {
-                    state.settle.push_all(&new, All { recursive: true, content: true });
-                }
-                if self.nodes.is_known(id) {
-                    self.grow(id, name, Why::New);
-                }
+                false
             }
+        };
+        if let Some(new) = new {
+            state.settle.push_all(&new, All { recursive: true, content: true });
+        }
+        // The directory may have been removed with the moved one, if an older report was misread.
+        if self.nodes.is_known(id) {
+            self.grow(id, name, if kept { Why::Probe } else { Why::New });
+        }
+        // After an exchange another directory stands at the old place.
+        if let Some(from) = from
+            && self.nodes.is_known(from.parent)
+        {
+            self.grow(from.parent, &from.name, Why::Probe);
         }
     }
 
@@ -430,10 +429,12 @@ impl Drainer {
                 break;
             }
             self.moves_in_order.pop_front();
-            if let Some(Move { node: Some(node), .. }) = self.moves.remove(&cookie)
-                && self.nodes.is_known(node)
-            {
+            let Some(Move { parent, name, is_dir, node, .. }) = self.moves.remove(&cookie) else { continue };
+            if let Some(node) = node.filter(|node| self.nodes.is_known(*node)) {
                 self.remove(node);
+            }
+            if is_dir && self.nodes.is_known(parent) {
+                self.grow(parent, &name, Why::Probe);
             }
         }
     }
@@ -531,7 +532,7 @@ impl Drainer {
         #[cfg(test)]
         let early = self.shared.hooks.lists_first().then(|| {
             let listed = dir.list(&mut self.list_buffer);
-            self.shared.hooks.widen_the_race();
+            self.shared.hooks.between_watch_and_list();
             listed
         });
         let watch = match self.add_watch(&dir) {
@@ -551,8 +552,8 @@ impl Drainer {
                     return false;
                 }
             }
-            Some(_) if why == Why::Contested => {
-                // Two paths lead to one directory, as with a bind mount, and a directory has one watch.
+            // Two paths lead to one directory, as with a bind mount, and a directory has one watch.
+            Some(other) if why == Why::Contested || self.nodes.is_below(id, other) => {
                 return self.cannot_watch(id, &path, why);
             }
             other => {
@@ -569,6 +570,8 @@ impl Drainer {
             }
         }
         self.unwatched_changed |= self.unwatched.remove(&id);
+        #[cfg(test)]
+        self.shared.hooks.between_watch_and_list();
         let listed = dir.list(&mut self.list_buffer);
         #[cfg(test)]
         let listed = early.unwrap_or(listed);

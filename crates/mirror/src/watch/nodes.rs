@@ -64,9 +64,16 @@ impl Nodes {
         self.by_watch.get(&watch).map(|index| self.id(*index))
     }
 
-    /// The directory it is in; the root is in none.
-    pub(super) fn parent(&self, id: NodeId) -> Option<NodeId> {
-        (id != ROOT).then(|| self.id(self.slab[id.index as usize].parent))
+    /// Whether `id` lies somewhere below `ancestor`.
+    pub(super) fn is_below(&self, id: NodeId, ancestor: NodeId) -> bool {
+        let mut at = id.index;
+        while at != ROOT.index {
+            at = self.slab[at as usize].parent;
+            if at == ancestor.index {
+                return true;
+            }
+        }
+        false
     }
 
     /// The watch of a directory.
@@ -126,12 +133,8 @@ impl Nodes {
     ///
     /// Returns `false`, and changes nothing, where the new place is inside the directory itself.
     pub(super) fn rename(&mut self, id: NodeId, parent: NodeId, name: &Name) -> bool {
-        let mut at = parent.index;
-        while at != ROOT.index {
-            if at == id.index {
-                return false;
-            }
-            at = self.slab[at as usize].parent;
+        if parent == id || self.is_below(parent, id) {
+            return false;
         }
         self.unlink(id.index);
         let Err(at) = self.search(parent.index, name) else { return false };
@@ -195,5 +198,61 @@ impl Nodes {
     fn search(&self, parent: u32, name: &Name) -> Result<usize, usize> {
         let children = &self.slab[parent as usize].children;
         children.binary_search_by(|child| self.slab[*child as usize].name.as_ref().cmp(&Some(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(s: &str) -> Name {
+        Name::new(s.as_bytes()).unwrap()
+    }
+
+    fn path(nodes: &Nodes, id: NodeId) -> String {
+        String::from_utf8(nodes.path(id).unwrap().as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_renamed_directory_takes_what_is_below_it_along() {
+        let mut nodes = Nodes::new();
+        let a = nodes.add(ROOT, &name("a"));
+        let b = nodes.add(ROOT, &name("b"));
+        let x = nodes.add(a, &name("x"));
+        let y = nodes.add(x, &name("y"));
+        assert_eq!(nodes.add(a, &name("x")), x);
+        assert!(nodes.rename(a, b, &name("c")));
+        assert_eq!(path(&nodes, y), "b/c/x/y");
+        assert_eq!(nodes.child(ROOT, &name("a")), None);
+        assert!(!nodes.rename(b, y, &name("b")), "a directory cannot be moved into itself");
+        assert_eq!(path(&nodes, y), "b/c/x/y");
+    }
+
+    #[test]
+    fn a_removed_directory_tells_its_watches_and_its_id_finds_nothing_again() {
+        let mut nodes = Nodes::new();
+        let a = nodes.add(ROOT, &name("a"));
+        let b = nodes.add(a, &name("b"));
+        nodes.set_watch(ROOT, Some(1));
+        nodes.set_watch(a, Some(2));
+        nodes.set_watch(b, Some(3));
+        let mut told = Vec::new();
+        nodes.remove(a, |_, watch| told.extend(watch));
+        assert_eq!(told, [2, 3]);
+        assert!(!nodes.is_known(a) && !nodes.is_known(b) && nodes.is_known(ROOT));
+        assert_eq!((nodes.by_watch(2), nodes.by_watch(1)), (None, Some(ROOT)));
+        let c = nodes.add(ROOT, &name("c"));
+        assert!(nodes.is_known(c) && !nodes.is_known(a) && c != b);
+    }
+
+    #[test]
+    fn a_watch_has_one_directory() {
+        let mut nodes = Nodes::new();
+        let (a, b) = (nodes.add(ROOT, &name("a")), nodes.add(ROOT, &name("b")));
+        nodes.set_watch(a, Some(7));
+        nodes.set_watch(b, Some(7));
+        assert_eq!((nodes.watch(a), nodes.watch(b), nodes.by_watch(7)), (None, Some(7), Some(b)));
+        nodes.set_watch(b, Some(8));
+        assert_eq!((nodes.by_watch(7), nodes.by_watch(8)), (None, Some(b)));
     }
 }
