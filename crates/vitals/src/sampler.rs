@@ -77,7 +77,7 @@ impl Sampler {
 #[derive(Debug, Error)]
 pub enum SampleError {
     /// A file could not be opened or read.
-    #[error("cannot read {path}; is procfs mounted there?")]
+    #[error("cannot read {path} (is a procfs there?)")]
     Unreadable {
         /// The file.
         path: PathBuf,
