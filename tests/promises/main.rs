@@ -1,3 +1,4 @@
 //! Every promise of the requirement table, end to end, against the built program.
 
 mod command_line;
+mod fresh_clone;

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Runs every test on a fresh clone: gets what tests need beyond git, make, cc and cargo, builds, tests, and says at the
+# end what failed and what could not run. Called by `make test` and `make soak`.
+#
+# What is installed: Python packages, into target/venv only. System packages only as root with CI=true; else the one
+# command that installs them is printed, the tests that need them fail, and they are named.
+set -u
+
+size=${LOCKSTEP_TEST_SIZE:-small}
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target" target
+could_not_run=$PWD/target/could-not-run.txt
+rm -f "$could_not_run"
+failed=()
+
+say() { printf '\n== %s\n' "$*"; }
+
+# Runs one step; a failing one is remembered and does not keep the others from running.
+step() {
+    local what=$1
+    shift
+    say "$what"
+    "$@" || failed+=("$what")
+}
+
+# --- What tests need beyond the build
+
+missing_packages() {
+    command -v rsync >/dev/null || echo rsync
+    command -v python3 >/dev/null || echo python3
+    python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+}
+
+system_packages() {
+    local packages install
+    packages=$(missing_packages | tr '\n' ' ')
+    packages=${packages% }
+    [ -n "$packages" ] || return 0
+    install="apt-get install -y --no-install-recommends $packages"
+    if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing $packages"
+        # shellcheck disable=SC2086 # a list of words
+        if DEBIAN_FRONTEND=noninteractive apt-get update -qq && DEBIAN_FRONTEND=noninteractive $install -qq; then
+            return 0
+        fi
+    fi
+    command -v apt-get >/dev/null || install="your package manager, for: $packages"
+    command -v apt-get >/dev/null && [ "$(id -u)" != 0 ] && install="sudo $install"
+    advice="Some tests need programs that are not installed. To get them: $install"
+    say "$advice"
+}
+
+python_packages() {
+    local wanted=tests/requirements.txt stamp=target/venv/requirements.txt
+    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import pandas, psutil' 2>/dev/null && return 0
+    python3 -c 'import venv, ensurepip' 2>/dev/null || return 0
+    say "Python packages into target/venv"
+    rm -rf target/venv
+    python3 -m venv target/venv &&
+        target/venv/bin/pip install --quiet --requirement "$wanted" &&
+        cp "$wanted" "$stamp"
+}
+
+advice=
+system_packages
+python_packages || advice="The Python packages of tests/requirements.txt could not be installed; pip says why above."
+
+# --- Build, then test
+
+say "building the program and the tests ($size)"
+cargo build --release --locked -p lockstep || exit 1
+cargo test --workspace --locked --no-run || exit 1
+
+export LOCKSTEP_BIN=$target/release/lockstep
+case $LOCKSTEP_BIN in /*) ;; *) LOCKSTEP_BIN=$PWD/$LOCKSTEP_BIN ;; esac
+export LOCKSTEP_COULD_NOT_RUN=$could_not_run
+export LOCKSTEP_TEST_SIZE=$size
+
+began=$SECONDS
+step "unit tests" cargo test --workspace --exclude lockstep-tests --locked --lib --bins --no-fail-fast
+step "examples in the documentation" cargo test --workspace --locked --doc --no-fail-fast
+step "test support" cargo test -p lockstep-tests --locked --lib
+step "promises" cargo test -p lockstep-tests --locked --test promises --no-fail-fast
+tested=$((SECONDS - began))
+
+if [ "${CI:-}" = true ] || [ "$size" = soak ]; then
+    step "from a fresh clone" cargo test -p lockstep-tests --locked --test promises -- --ignored fresh_clone
+    if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then
+        step "lint" make --no-print-directory lint
+    fi
+fi
+
+# --- What came of it
+
+say "tests took $tested s"
+if [ -s "$could_not_run" ]; then
+    echo "These tests could not run:"
+    sort -u "$could_not_run" | sed 's/^/  /'
+    [ -z "$advice" ] || echo "$advice"
+fi
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "all tests passed"
