@@ -1,0 +1,293 @@
+//! The data directory: what an agent remembers, so that a later `join` needs no link, and the lock that keeps a second
+//! agent out.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `lock` | held by the running agent |
+//! | `key.json` | see [`crate::key`] |
+//! | `agent.json` | the hub's addresses and fingerprint, the shares and their directories |
+//! | `shares/NAME.sqlite` | the replica of one share |
+//! | `control.sock` | see [`crate::control`] |
+
+use crate::disk::{self, DiskError};
+use crate::key::{KeyFile, Machine};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use wire::link::Fingerprint;
+
+const LOCK: &str = "lock";
+const MEMORY: &str = "agent.json";
+const SHARES: &str = "shares";
+const SOCKET: &str = "control.sock";
+/// The file of memory is far smaller; nobody makes us read more.
+const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How many addresses of a hub are remembered, the newest first.
+const ADDRESSES_MAX: usize = 8;
+
+/// A data directory that this process alone uses.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Held for as long as this lives.
+    _lock: File,
+}
+
+/// What is remembered of the hub and its shares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Where the hub was reached, `HOST:PORT`, the last one first.
+    pub addresses: Vec<String>,
+    /// Its fingerprint.
+    pub hub: Option<Fingerprint>,
+    /// Shares and where their copies are kept.
+    pub shares: Vec<(String, PathBuf)>,
+}
+
+/// The file's form.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    format: u32,
+    addresses: Vec<String>,
+    hub: Option<String>,
+    shares: Vec<ShareForm>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShareForm {
+    name: String,
+    directory: PathForm,
+}
+
+/// A path as text, or as its bytes where they are no text.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum PathForm {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl DataDir {
+    /// Opens `path`, made if it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] when an agent runs on it; else when it cannot be made or locked.
+    pub fn open(path: &Path) -> Result<DataDir, StateError> {
+        disk::make_private_dir(path)?;
+        disk::make_private_dir(&path.join(SHARES))?;
+        let lock_path = path.join(LOCK);
+        let lock = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(|e| DiskError::new("open", &lock_path, e))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(DataDir { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse { path: path.to_owned() }),
+            Err(e) => Err(DiskError::new("lock", lock_path, e).into()),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The key file in it.
+    pub fn key_file(&self) -> KeyFile {
+        KeyFile::new(&self.path, Machine::this())
+    }
+
+    /// Where the agent of this data directory listens for commands.
+    pub fn socket_path(&self) -> PathBuf {
+        socket_path(&self.path)
+    }
+
+    /// The store of a share's replica.
+    pub fn share_store(&self, share: &str) -> PathBuf {
+        self.path.join(SHARES).join(format!("{}.sqlite", file_name_of(share)))
+    }
+
+    /// What is remembered; nothing at first.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is damaged.
+    pub fn recall(&self) -> Result<Memory, StateError> {
+        recall(&self.path)
+    }
+
+    /// Remembers, on disk when this returns.
+    ///
+    /// # Errors
+    /// When the directory cannot be written; what was remembered before stays.
+    pub fn remember(&self, memory: &Memory) -> Result<(), StateError> {
+        let form = Form {
+            format: 1,
+            addresses: memory.addresses.iter().take(ADDRESSES_MAX).cloned().collect(),
+            hub: memory.hub.map(|hub| hub.full()),
+            shares: memory.shares.iter().map(|(name, path)| ShareForm::new(name, path)).collect(),
+        };
+        let text = serde_json::to_vec_pretty(&form).expect("strings, numbers and lists are JSON");
+        disk::replace_private(&self.path, MEMORY, |_| text)?;
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// Puts `address` first.
+    pub fn reached_at(&mut self, address: &str) {
+        self.addresses.retain(|known| known != address);
+        self.addresses.insert(0, address.to_owned());
+        self.addresses.truncate(ADDRESSES_MAX);
+    }
+}
+
+/// Where the agent with the data directory `data_dir` listens for commands.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(SOCKET)
+}
+
+/// What is remembered in `data_dir`, without locking it: a command may look while the agent runs.
+///
+/// # Errors
+/// When the file cannot be read or is damaged.
+pub fn recall(data_dir: &Path) -> Result<Memory, StateError> {
+    let path = data_dir.join(MEMORY);
+    let damaged = || StateError::Damaged { path: path.clone() };
+    let text = match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Memory::default()),
+        opened => {
+            let mut text = Vec::new();
+            opened
+                .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, MEMORY_BYTES_MAX), &mut text))
+                .map_err(|e| DiskError::new("read", &path, e))?;
+            text
+        }
+    };
+    let form: Form = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    if form.format != 1 {
+        return Err(damaged());
+    }
+    Ok(Memory {
+        addresses: form.addresses,
+        hub: match form.hub {
+            Some(hub) => Some(Fingerprint::parse(&hub).ok_or_else(damaged)?),
+            None => None,
+        },
+        shares: form.shares.into_iter().map(|share| (share.name, share.directory.into())).collect(),
+    })
+}
+
+/// A share's name as a file name: what could mislead a path is written as `%XX`.
+fn file_name_of(share: &str) -> String {
+    let mut out = String::new();
+    for (at, b) in share.bytes().enumerate() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => out.push(char::from(b)),
+            b'.' if at > 0 => out.push('.'),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    // Names may be longer than file names once escaped; the hash keeps them apart.
+    if out.len() > 200 {
+        out.truncate(160);
+        out.push('%');
+        out.push_str(&blake3::hash(share.as_bytes()).to_hex()[..32]);
+    }
+    out
+}
+
+impl ShareForm {
+    fn new(name: &str, path: &Path) -> ShareForm {
+        let directory = match path.to_str() {
+            Some(text) => PathForm::Text(text.to_owned()),
+            None => PathForm::Bytes(path.as_os_str().as_bytes().to_vec()),
+        };
+        ShareForm { name: name.to_owned(), directory }
+    }
+}
+
+impl From<PathForm> for PathBuf {
+    fn from(form: PathForm) -> PathBuf {
+        match form {
+            PathForm::Text(text) => text.into(),
+            PathForm::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        }
+    }
+}
+
+/// Why a data directory is of no use.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// Another agent has it.
+    #[error(
+        "an agent is already running with the data in {}; stop it, or give this one another place with --data DIR",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The memory is not ours or broken.
+    #[error("{} is damaged; move it away and join again with a link", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file call failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_comes_back_also_paths_that_are_no_text() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(scratch.path()).unwrap();
+        assert_eq!(dir.recall().unwrap(), Memory::default());
+        let mut memory = Memory {
+            addresses: vec!["a:1".into()],
+            hub: Some(Fingerprint::of(b"key")),
+            shares: vec![
+                ("docs".into(), "/srv/docs".into()),
+                ("odd".into(), OsString::from_vec(b"/srv/\xff".to_vec()).into()),
+            ],
+        };
+        memory.reached_at("b:2");
+        memory.reached_at("a:1");
+        assert_eq!(memory.addresses, ["a:1", "b:2"]);
+        dir.remember(&memory).unwrap();
+        assert_eq!(dir.recall().unwrap(), memory);
+    }
+
+    #[test]
+    fn a_second_agent_is_kept_out_until_the_first_is_gone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let first = DataDir::open(scratch.path()).unwrap();
+        let told = DataDir::open(scratch.path()).unwrap_err();
+        assert!(matches!(told, StateError::InUse { .. }), "{told}");
+        drop(first);
+        DataDir::open(scratch.path()).unwrap();
+    }
+
+    #[test]
+    fn no_share_name_leads_out_of_the_directory() {
+        for name in ["..", "../x", ".hidden", "a/b", "a b", "é"] {
+            let file = file_name_of(name);
+            assert!(!file.starts_with('.') && !file.contains('/'), "{name} became {file}");
+        }
+        assert_eq!(file_name_of("docs-1.2"), "docs-1.2");
+        let long = |last| file_name_of(&format!("{}{last}", "é".repeat(60)));
+        assert!(long('a') != long('b') && long('a').len() < 240);
+    }
+}
