@@ -74,6 +74,9 @@ pub enum Mark {
         from: u64,
         /// The client's cursor after.
         to: u64,
+        /// The head in the view from which the batch was made, at least `to`. An entry of (from, to] that was replaced
+        /// up to there is left out: the client comes to know a little of what is newer than its cursor.
+        view: u64,
         /// `to` was the head, and the board complete, in the view from which the batch was made.
         current: bool,
     },
@@ -303,7 +306,7 @@ fn live(index: &Index, pattern: &Pattern, from: u64, limits: Limits, must: bool)
     let complete = index.complete() || mutant::is(Mutant::CurrentWhileIncomplete);
     let current = to == head && complete;
     let says = !fill.records.is_empty() || must || to - from >= MARK_SEQS;
-    says.then_some(Batch { records: fill.records, mark: Mark::Live { from, to, current } })
+    says.then_some(Batch { records: fill.records, mark: Mark::Live { from, to, view: head, current } })
 }
 
 /// One stretch of a walk.

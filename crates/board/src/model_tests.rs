@@ -20,7 +20,7 @@ const FIXED: u64 = 400;
 const FRESH: u64 = 100;
 const SOAK: u64 = 100_000;
 /// Within so many schedules each mutant is found.
-const CANARY_SCHEDULES: u64 = 3_000;
+const CANARY_SCHEDULES: u64 = 20_000;
 const STEPS: usize = 250;
 
 #[test]
@@ -62,6 +62,7 @@ canaries! {
     canary_cursors_below_the_horizon_are_caught: HorizonIgnored,
     canary_a_validity_check_without_the_run_list_is_caught: NoRunList,
     canary_a_validity_check_without_the_newest_entry_sent_is_caught: SeenIgnored,
+    canary_batches_whose_view_is_not_noted_are_caught: ViewUnnoted,
     canary_walks_that_end_at_the_present_head_are_caught: WalkEndsAtPresentHead,
     canary_walks_that_hide_removals_above_their_head_are_caught: WalkHidesRemovals,
     canary_replicas_that_ignore_a_reset_are_caught: ReplicaIgnoresReset,

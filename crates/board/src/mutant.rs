@@ -15,6 +15,8 @@ pub(crate) enum Mutant {
     NoRunList,
     /// A cursor is judged by its seq alone, not by the newest entry its client was sent.
     SeenIgnored,
+    /// A client does not note from how new a view its batches were made.
+    ViewUnnoted,
     /// A walk that ended goes on from the present head instead of the head it began with.
     WalkEndsAtPresentHead,
     /// A walk from zero leaves out the tombstones above its head as well.

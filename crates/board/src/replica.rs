@@ -221,10 +221,13 @@ impl Replica {
                 self.cursor = Some(Cursor { version: version(seq), seen: seen.max(*head), walk });
                 self.current = false;
             }
-            Mark::Live { to, current, .. } => {
+            Mark::Live { to, view, current, .. } => {
+                if !mutant::is(Mutant::ViewUnnoted) {
+                    seen = seen.max(*view);
+                }
                 seen = seen.max(*to);
                 self.cursor = Some(Cursor { version: version(*to), seen, walk: None });
-                // Newer than the batch, held since a walk: then this is no state that the board ever had.
+                // Something newer than the batch is known: then this is no state that the board ever had.
                 self.current = *current && seen == *to;
                 if self.current {
                     self.drop_stale(None, None, &mut changes);
@@ -280,12 +283,13 @@ impl Replica {
             return Err(ReplicaError::NameTooLong { name_bytes: record.name.len() });
         }
         let sound = match &batch.mark {
-            Mark::Live { from, to, .. } => {
+            Mark::Live { from, to, view, current } => {
                 let at = cursor.map(|cursor| cursor.version.seq);
                 if walk.is_some() || at != Some(*from) {
                     return Err(ReplicaError::NotNext { at, from: *from });
                 }
-                from <= to && batch.records.iter().all(|record| record.seq > *from && record.seq <= *to)
+                let marked = from <= to && to <= view && (!current || to == view);
+                marked && batch.records.iter().all(|record| record.seq > *from && record.seq <= *to)
             }
             Mark::Walk { head, upto, last, .. } => {
                 let from = self.head();

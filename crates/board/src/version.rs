@@ -34,8 +34,9 @@ pub struct Version {
 pub struct Cursor {
     /// Everything up to this version has been seen.
     pub version: Version,
-    /// The newest seq that the client was sent, at least `version.seq`. A walk sends entries newer than the head that it
-    /// began with; by this seq a hub tells whether they belong to its history.
+    /// The newest state of the board that the client knows anything of, at least `version.seq`: a walk sends entries newer
+    /// than the head it began with, and a batch made from a newer view leaves out what was replaced by then. By this seq
+    /// a hub tells whether what the client holds belongs to its history.
     pub seen: u64,
     /// How far a walk by name had come, if one was under way.
     pub walk: Option<WalkMark>,

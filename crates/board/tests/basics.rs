@@ -65,7 +65,7 @@ fn m3_7_a_client_gets_the_snapshot_then_each_change_and_always_has_the_latest() 
 
     writer.commit(vec![remove("a"), put("d", "1"), remove("never was")]).unwrap();
     let shared = live_batch(&board, &Pattern::all(), 3, Limits { entries: 99, ..LIMITS }).unwrap();
-    assert_eq!(shared.mark, Mark::Live { from: 3, to: 5, current: true });
+    assert_eq!(shared.mark, Mark::Live { from: 3, to: 5, view: 5, current: true });
     assert!(shared.records.iter().all(|record| record.aside.is_empty()), "what is noted here is never sent");
     replica.apply(&shared).unwrap();
     follower.advance_live(3, 5);
