@@ -191,7 +191,7 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
     }
     count("the batch's contents", inlined, INLINE_ENTRIES_MAX)?;
     match &batch.mark {
-        Mark::Live { from, to, current: _ } => require(from <= to, "the batch's mark", Wrong::Number),
+        Mark::Live { from, to, view, current: _ } => require(from <= to && to <= view, "the batch's mark", Wrong::Number),
         Mark::Walk { upto, .. } => length("the name a walk got to", upto.len(), ENTRY_NAME_BYTES_MAX),
     }
 }

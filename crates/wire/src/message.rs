@@ -340,6 +340,8 @@ pub enum Mark {
         from: u64,
         /// And after.
         to: u64,
+        /// The head the batch was made from, at least `to`: entries that were replaced up to there are left out.
+        view: u64,
         /// Only if the batch was encoded from one view of the complete board at its head: the share's root there
         /// (all zero for boards that have none).
         current: Option<Hash>,
