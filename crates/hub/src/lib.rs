@@ -1,1 +1,333 @@
-//! The hub: roster, sessions, shares, transports.
+//! The hub: it holds the latest data, and any number of clients log in to it and always have that latest data.
+//!
+//! It promises that a put is on disk before it is acknowledged; that nobody is in who did not prove the unique ID that
+//! was issued for the id; that a slow or silent client costs a cursor and one frame and slows nobody else; and that
+//! nothing is deleted anywhere because something here could not be read.
+//!
+//! It never follows a path that a client names, never tells one client's secrets to another, and never prints: what
+//! happened goes to `tracing`, what is asked is answered.
+//!
+//! From the inside out: [`Roster`] (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
+//! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `door` and `local` (how
+//! connections come in), `standing` and `answers` (who has what), `tables` (what pandas reads).
+
+mod answers;
+mod bulk;
+mod clock;
+mod core;
+mod data;
+mod door;
+mod fanout;
+mod fleet;
+mod io;
+mod local;
+mod presence;
+mod roster;
+mod session;
+mod share;
+mod standing;
+mod state;
+mod tables;
+mod wake;
+
+pub use local::SOCKET_NAME;
+pub use roster::{About, Roster};
+pub use share::ShareError;
+pub use state::StateError;
+pub use wire::login::Enrol;
+
+use crate::core::{Hub, Parts};
+use board::{BoardError, Durability, OpenOptions, SqliteStore, Writer};
+use data::Data;
+use fleet::Fleet;
+use share::{Place, Share};
+use state::{DataDir, boot_id};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use wire::limits::SHARE_NAME_BYTES_MAX;
+use wire::link::Fingerprint;
+use wire::login::Policy;
+use wire::message::ShareInfo;
+use wire::roster::RosterError;
+
+/// Shares of one hub at most.
+pub use wire::limits::SHARES_MAX;
+
+/// What a hub is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its data directory; made where it is missing.
+    pub data: PathBuf,
+    /// Where agents come in; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What links name instead of the address listened on.
+    pub advertise: Option<String>,
+    /// Name and directory of each share.
+    pub shares: Vec<(String, PathBuf)>,
+    /// Who may enrol; `None`: open where only this machine can connect, else by invite.
+    pub enrol: Option<Enrol>,
+    /// What people call this hub; `None`: the machine's name.
+    pub name: Option<String>,
+    /// Files and directories that are never entries of a share, such as the log.
+    pub ours: Vec<PathBuf>,
+}
+
+/// A hub that is up.
+#[derive(Clone, Debug)]
+pub struct Up {
+    /// What people call it.
+    pub name: String,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who may enrol.
+    pub enrol: Enrol,
+    /// Its key's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// What it shares, with the counts so far.
+    pub shares: Vec<ShareInfo>,
+    /// What to give to `lockstep join`; holds an invite where one is needed: not for a log.
+    pub link: Option<String>,
+}
+
+/// Why a hub cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its data directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A share.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// Its roster.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
+    /// A board.
+    #[error("the board {board}: {source}")]
+    Board {
+        /// Which.
+        board: &'static str,
+        /// What is wrong.
+        source: BoardError,
+    },
+    /// A share's name.
+    #[error(
+        "{name:?} is no name for a share: 1 to {SHARE_NAME_BYTES_MAX} letters, digits, '.', '-' or '_', not beginning with '.'; name it yourself: --share NAME={path}"
+    )]
+    ShareName {
+        /// The name.
+        name: String,
+        /// Its directory.
+        path: String,
+    },
+    /// Two shares of one name, or one inside the other.
+    #[error("{0}")]
+    Shares(String),
+    /// The address.
+    #[error("cannot listen on {address}: {source}{hint}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The certificate.
+    #[error("the hub's certificate cannot be used: {0}")]
+    Tls(String),
+}
+
+/// Runs a hub until `stop` resolves; `up` is called once it listens.
+///
+/// Returns when every connection has ended and every store is closed.
+///
+/// # Errors
+/// When it cannot start; nothing is left behind then but its data directory.
+pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let data_dir = DataDir::open(&config.data)?;
+    let name = config.name.clone().unwrap_or_else(state::host_name);
+    let listener = listen(config.listen).await?;
+    let address = listener.local_addr().map_err(|source| Error::Listen {
+        address: config.listen.to_string(),
+        source,
+        hint: "",
+    })?;
+    let enrol = config.enrol.unwrap_or(if address.ip().is_loopback() { Enrol::Open } else { Enrol::Invite });
+    let identity = data_dir.identity(&name)?;
+    let (tls, fingerprint) = tls(identity)?;
+    let of = |board| move |source| Error::Board { board, source };
+    let data_writer = data_writer(&data_dir).map_err(of("data"))?;
+    let roster = Roster::open(&data_dir.file("roster.db"))?;
+    let fleet = Fleet::new().map_err(of("fleet"))?;
+    let (shares, share_threads) = start_shares(&config, &data_dir)?;
+    let (data, data_thread) = Data::start(data_writer);
+    let software = format!("lockstep {}", env!("CARGO_PKG_VERSION"));
+    let hub = Arc::new(Hub::new(Parts {
+        policy: Policy::new(&name, &software, enrol),
+        name,
+        fingerprint,
+        data_dir: data_dir.path().to_owned(),
+        data,
+        shares,
+        fleet,
+        roster,
+    }));
+    let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
+    *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
+    *hub.addresses.write().unwrap_or_else(PoisonError::into_inner) = vec![address.to_string()];
+    let commands = local::listen(data_dir.path()).map_err(|source| Error::Listen {
+        address: data_dir.file(SOCKET_NAME).display().to_string(),
+        source,
+        hint: "",
+    })?;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(door::open(Arc::clone(&hub), listener, tls));
+    tasks.spawn(local::serve(Arc::clone(&hub), commands));
+    tasks.spawn(tables::keep(Arc::clone(&hub)));
+    tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
+    up(Up {
+        name: hub.name.clone(),
+        data: data_dir.path().to_owned(),
+        address,
+        enrol,
+        fingerprint,
+        shares: door::shares(&hub),
+        link: first_link(&hub, enrol),
+    });
+    stop.await;
+    tracing::info!("stopping");
+    hub.stopping.send_replace(true);
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task had panicked");
+        }
+    }
+    // The tables once more, now that nobody is here; then the stores, so that the next start finds them closed.
+    tables::write_all(&hub, &mut BTreeMap::new()).await;
+    let closed = tokio::task::spawn_blocking(move || {
+        hub.shares.values().for_each(|share| share.stop());
+        hub.data.stop();
+        share_threads.into_iter().for_each(share::ShareThread::join);
+        data_thread.join()
+    });
+    match closed.await {
+        Ok(result) => result.map_err(of("data"))?,
+        Err(error) => tracing::error!(%error, "closing had panicked"),
+    }
+    tracing::info!("stopped");
+    drop(data_dir);
+    Ok(())
+}
+
+fn data_writer(data_dir: &DataDir) -> Result<Writer, BoardError> {
+    let store = SqliteStore::open(data_dir.file("data.db"), Durability::EachCommit)?;
+    let entropy = Box::new(|| getrandom::u64().unwrap_or_default());
+    let writer = Writer::open(Box::new(store), OpenOptions { durable: true, boot_id: boot_id(), entropy })?;
+    writer.board().set_complete(true);
+    Ok(writer)
+}
+
+type Shares = (BTreeMap<String, Arc<Share>>, Vec<share::ShareThread>);
+
+fn start_shares(config: &Config, data_dir: &DataDir) -> Result<Shares, Error> {
+    check_shares(&config.shares)?;
+    let spool = data_dir.file("spool");
+    std::fs::create_dir_all(&spool).map_err(|source| StateError::Io { verb: "create", path: spool.clone(), source })?;
+    let mut ours = config.ours.clone();
+    ours.push(data_dir.path().to_owned());
+    let (mut shares, mut threads) = (BTreeMap::new(), Vec::new());
+    for (name, directory) in &config.shares {
+        let place = Place { index: data_dir.share_file(name), spool: &spool, boot_id: boot_id(), ours: &ours };
+        let (share, thread) = Share::start(name, directory, place)?;
+        shares.insert(name.clone(), Arc::new(share));
+        threads.push(thread);
+    }
+    Ok((shares, threads))
+}
+
+fn check_shares(shares: &[(String, PathBuf)]) -> Result<(), Error> {
+    let mut names = std::collections::BTreeSet::new();
+    for (name, path) in shares {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        let good =
+            !name.is_empty() && name.len() <= SHARE_NAME_BYTES_MAX && !name.starts_with('.') && name.bytes().all(fits);
+        if !good {
+            return Err(Error::ShareName { name: name.clone(), path: path.display().to_string() });
+        }
+        if !names.insert(name) {
+            return Err(Error::Shares(format!(
+                "two shares are called {name}; name one yourself: --share OTHER={}",
+                path.display()
+            )));
+        }
+    }
+    if shares.len() > SHARES_MAX {
+        return Err(Error::Shares(format!("a hub has at most {SHARES_MAX} shares")));
+    }
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let hint = |e: &std::io::Error| match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program listens there: choose another with --listen, or port 0 for a free one"
+        }
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need rights: choose another with --listen",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    };
+    TcpListener::bind(address).await.map_err(|source| Error::Listen {
+        address: address.to_string(),
+        hint: hint(&source),
+        source,
+    })
+}
+
+fn tls(identity: state::Identity) -> Result<(TlsAcceptor, Fingerprint), Error> {
+    let broken = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(identity.key.clone_key()).map_err(|e| broken(&e))?;
+    let public = key.public_key().ok_or_else(|| Error::Tls("its key does not tell its public half".into()))?;
+    let fingerprint = Fingerprint::of(&public);
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| broken(&e))?
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate], identity.key)
+        .map_err(|e| broken(&e))?;
+    Ok((TlsAcceptor::from(Arc::new(config)), fingerprint))
+}
+
+/// What other machines would call this address: a wildcard is reached by the machine's name.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { state::host_name() } else { address.ip().to_string() }
+}
+
+/// The link that is shown at start; with a one-off invite where one is needed.
+fn first_link(hub: &Hub, enrol: Enrol) -> Option<String> {
+    const FIRST_INVITE_MS: i64 = 24 * 3600 * 1000;
+    let invite = match enrol {
+        Enrol::Open => None,
+        Enrol::Closed => return None,
+        Enrol::Invite => match hub.roster().new_invite(1, FIRST_INVITE_MS, None, clock::now_ms()) {
+            Ok(code) => Some(code),
+            Err(error) => {
+                tracing::error!(%error, "no invite could be made");
+                return None;
+            }
+        },
+    };
+    match answers::link(hub, invite) {
+        Ok(link) => Some(link.reveal()),
+        Err(refusal) => {
+            tracing::error!("no join link: {}", refusal.text);
+            None
+        }
+    }
+}

@@ -18,9 +18,9 @@ use wire::roster::{Book, Change, Client, Grant, Invite, InvitePurpose, Known, Ro
 use wire::unique_id::KeyHash;
 
 /// For how long a reissue is good.
-pub const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
+pub(crate) const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
 /// The longest life of an invite.
-pub const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
+pub(crate) const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
 
 /// The roster, in memory and on disk.
 #[derive(Debug)]

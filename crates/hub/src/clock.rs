@@ -1,0 +1,19 @@
+//! The hub's clocks, in one place so that tests can take their place.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Wall clock in milliseconds since the Unix epoch; for people, never for deciding.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Monotonic clock, for deciding.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// RFC 3339 in UTC with milliseconds: what pandas reads as a time.
+pub(crate) fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |t| format!("{t:.3}"))
+}

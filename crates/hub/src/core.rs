@@ -1,0 +1,147 @@
+//! The hub itself: everything its connections share, and nothing of any transport.
+
+use crate::clock;
+use crate::data::Data;
+use crate::fanout::{Extras, Group};
+use crate::fleet::Fleet;
+use crate::presence::Presence;
+use crate::roster::Roster;
+use crate::share::Share;
+use crate::wake::Wakers;
+use board::{Board, Pattern};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use wire::limiter::Limiter;
+use wire::link::Fingerprint;
+use wire::login::{Now, Policy};
+
+/// Everything that connections share.
+pub(crate) struct Hub {
+    pub(crate) name: String,
+    pub(crate) policy: Policy,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) started: Instant,
+    pub(crate) started_at_ms: i64,
+    pub(crate) addresses: RwLock<Vec<String>>,
+    pub(crate) advertise: RwLock<Option<(String, u16)>>,
+    pub(crate) presence: Presence,
+    pub(crate) data: Data,
+    pub(crate) fleet: Fleet,
+    pub(crate) shares: BTreeMap<String, Arc<Share>>,
+    roster: Mutex<Roster>,
+    limiter: Mutex<Limiter>,
+    groups: Mutex<HashMap<(String, Vec<u8>), Weak<Group>>>,
+    group_numbers: AtomicU32,
+    /// Moves whenever somebody's standing does: an ack, a login, a leave.
+    pub(crate) standing: watch::Sender<u64>,
+    /// Rings when a table on disk is out of date.
+    pub(crate) tables: Notify,
+    /// Set once, when the hub stops.
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// What a [`Hub`] is made of.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) policy: Policy,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) data: Data,
+    pub(crate) shares: BTreeMap<String, Arc<Share>>,
+    pub(crate) fleet: Fleet,
+    pub(crate) roster: Roster,
+}
+
+/// A board that can be followed: how it is called, who wakes, and what goes along.
+pub(crate) struct Followable {
+    pub(crate) board: Board,
+    pub(crate) wakers: Arc<Wakers>,
+    extras: Option<Arc<dyn Extras>>,
+}
+
+impl Hub {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            name: parts.name,
+            policy: parts.policy,
+            fingerprint: parts.fingerprint,
+            data_dir: parts.data_dir,
+            started: clock::now(),
+            started_at_ms: clock::now_ms(),
+            addresses: RwLock::default(),
+            advertise: RwLock::default(),
+            presence: Presence::default(),
+            data: parts.data,
+            fleet: parts.fleet,
+            shares: parts.shares,
+            roster: Mutex::new(parts.roster),
+            limiter: Mutex::new(Limiter::new()),
+            groups: Mutex::default(),
+            group_numbers: AtomicU32::new(1),
+            standing: watch::Sender::new(0),
+            tables: Notify::new(),
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// The time of a login's step.
+    pub(crate) fn now(&self) -> Now {
+        Now { clock: clock::now().duration_since(self.started), wall_ms: clock::now_ms() }
+    }
+
+    /// What is left of a time of [`Hub::now`]'s clock.
+    pub(crate) fn until(&self, at: Duration) -> Duration {
+        at.saturating_sub(clock::now().duration_since(self.started))
+    }
+
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The board called `name`, as clients call it.
+    pub(crate) fn followable(&self, name: &str) -> Option<Followable> {
+        match name {
+            "data" => {
+                Some(Followable { board: self.data.board.clone(), wakers: Arc::clone(&self.data.wakers), extras: None })
+            }
+            "fleet" => Some(Followable {
+                board: self.fleet.board.clone(),
+                wakers: Arc::clone(&self.fleet.wakers),
+                extras: None,
+            }),
+            _ => {
+                let share = self.shares.get(name.strip_prefix("share/")?)?;
+                let extras: Arc<dyn Extras> = Arc::clone(share) as Arc<dyn Extras>;
+                Some(Followable { board: share.board.clone(), wakers: Arc::clone(&share.wakers), extras: Some(extras) })
+            }
+        }
+    }
+
+    /// The group of all who follow `pattern` of a board.
+    pub(crate) fn group(&self, name: &str, what: &Followable, pattern: &Pattern) -> Arc<Group> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|_, group| group.strong_count() > 0);
+        let key = (name.to_owned(), pattern.as_bytes().to_vec());
+        if let Some(group) = groups.get(&key).and_then(Weak::upgrade) {
+            return group;
+        }
+        let number = self.group_numbers.fetch_add(1, Ordering::Relaxed);
+        let group = Arc::new(Group::new(number, what.board.clone(), pattern.clone(), what.extras.clone()));
+        groups.insert(key, Arc::downgrade(&group));
+        group
+    }
+
+    /// Somebody's standing moved: who waits looks again.
+    pub(crate) fn moved(&self) {
+        self.standing.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}

@@ -1,0 +1,180 @@
+//! The board `data`: what users put, on disk before it is acknowledged.
+//!
+//! One thread owns the writer. While one commit waits for the disk the next puts gather, so many clients share one
+//! sync (group commit) and nobody waits for a timer.
+
+use crate::wake::Wakers;
+use board::{Board, BoardError, Write, Writer};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+use wire::codec::{decode_stored, encode_stored};
+use wire::limits::{CONTENT_TYPE_BYTES_MAX, VALUE_BYTES_MAX, VALUE_NAME_BYTES_MAX};
+use wire::message::{Content, Stored, Version};
+
+/// Puts that wait for the disk at most; beyond it a session waits with its next frame.
+const PUTS_WAITING_MAX: usize = 4096;
+/// Names on the board at most.
+pub(crate) const VALUES_MAX: usize = 100_000;
+
+/// The door to the board's one writer.
+pub(crate) struct Data {
+    pub(crate) board: Board,
+    pub(crate) wakers: Arc<Wakers>,
+    puts: SyncSender<Job>,
+}
+
+/// The thread that owns the writer; joined at shutdown so that the store is closed cleanly.
+pub(crate) struct DataThread(JoinHandle<Result<(), BoardError>>);
+
+/// Why a put was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum PutError {
+    #[error("a value's name has 1 to {VALUE_NAME_BYTES_MAX} bytes; this one has {0}")]
+    Name(usize),
+    #[error("a value has at most {VALUE_BYTES_MAX} bytes; this one has {0}: share a file instead")]
+    Value(usize),
+    #[error("a content type has 1 to {CONTENT_TYPE_BYTES_MAX} visible characters")]
+    ContentType,
+    #[error("this hub already holds {VALUES_MAX} values; remove some first")]
+    TooMany,
+    #[error("the hub could not store it: {0}; nothing was changed, try again")]
+    Store(String),
+    #[error("the hub is stopping; nothing was changed, try again")]
+    Stopping,
+}
+
+enum Job {
+    Put { name: Bytes, value: Option<Bytes>, done: oneshot::Sender<Result<Version, PutError>> },
+    Stop,
+}
+
+impl Data {
+    /// Starts the writer's thread.
+    pub(crate) fn start(writer: Writer) -> (Data, DataThread) {
+        let board = writer.board();
+        let wakers = Arc::new(Wakers::default());
+        let wake = Arc::clone(&wakers);
+        board.on_commit(Arc::new(move |_| wake.wake()));
+        let (puts, jobs) = sync_channel(PUTS_WAITING_MAX);
+        let thread = std::thread::spawn(move || write_all(writer, &jobs));
+        (Data { board, wakers, puts }, DataThread(thread))
+    }
+
+    /// Puts a value, or removes it; returns once it is on disk.
+    pub(crate) async fn put(&self, name: Bytes, content: Option<Content>, by: u64) -> Result<Version, PutError> {
+        check(&name, content.as_ref())?;
+        if content.is_some() && self.board.len() >= VALUES_MAX && self.get(&name).is_none() {
+            return Err(PutError::TooMany);
+        }
+        let stored = content.map(|content| Stored { content, by, at_ms: crate::clock::now_ms() });
+        let value = stored.map(|s| encode_stored(&s)).transpose().map_err(|e| PutError::Store(e.to_string()))?;
+        let (done, answer) = oneshot::channel();
+        let mut job = Job::Put { name, value, done };
+        // The channel is only full while the disk is slow: then the session that puts waits, nobody else.
+        loop {
+            match self.puts.try_send(job) {
+                Ok(()) => break,
+                Err(std::sync::mpsc::TrySendError::Full(back)) => {
+                    job = back;
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return Err(PutError::Stopping),
+            }
+        }
+        answer.await.unwrap_or(Err(PutError::Stopping))
+    }
+
+    /// The newest value of one name.
+    pub(crate) fn get(&self, name: &[u8]) -> Option<(Version, Stored)> {
+        let record = self.board.get(name)?;
+        let stored = decode_stored(&record.value?).ok()?;
+        let version = self.board.version();
+        Some((Version { epoch: version.epoch, run: version.run, seq: record.seq }, stored))
+    }
+
+    /// Tells the thread to finish what it has and close the store.
+    pub(crate) fn stop(&self) {
+        // A full channel is being emptied; a closed one has stopped already.
+        if self.puts.send(Job::Stop).is_err() {
+            tracing::debug!("the data board had stopped already");
+        }
+    }
+}
+
+impl DataThread {
+    /// Waits until the store is closed.
+    pub(crate) fn join(self) -> Result<(), BoardError> {
+        match self.0.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+fn check(name: &[u8], content: Option<&Content>) -> Result<(), PutError> {
+    if name.is_empty() || name.len() > VALUE_NAME_BYTES_MAX {
+        return Err(PutError::Name(name.len()));
+    }
+    if let Some(content) = content {
+        if content.bytes.len() > VALUE_BYTES_MAX {
+            return Err(PutError::Value(content.bytes.len()));
+        }
+        let visible = content.content_type.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        if content.content_type.is_empty() || content.content_type.len() > CONTENT_TYPE_BYTES_MAX || !visible {
+            return Err(PutError::ContentType);
+        }
+    }
+    Ok(())
+}
+
+fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError> {
+    let mut stopping = false;
+    while !stopping {
+        let Ok(first) = jobs.recv() else { break };
+        let mut writes = Vec::new();
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Put { name, value, done } => {
+                    writes.push(match value {
+                        Some(value) => Write::Put { name: name.clone(), value, aside: Bytes::new() },
+                        None => Write::Remove { name: name.clone() },
+                    });
+                    waiting.push((name, done));
+                }
+                Job::Stop => {
+                    stopping = true;
+                    break;
+                }
+            }
+            next = jobs.try_recv().ok();
+        }
+        if writes.is_empty() {
+            continue;
+        }
+        let committed = writer.commit(writes);
+        let board = writer.board();
+        let version = board.version();
+        for (name, done) in waiting {
+            let answer = match &committed {
+                // Where two puts of one name met in one commit, both are answered with the newer's version.
+                Ok(_) => {
+                    let seq = board.get(&name).map_or(version.seq, |record| record.seq);
+                    Ok(Version { epoch: version.epoch, run: version.run, seq })
+                }
+                Err(error) => Err(PutError::Store(error.to_string())),
+            };
+            if done.send(answer).is_err() {
+                tracing::debug!("who put a value did not wait for the answer");
+            }
+        }
+        if let Err(error) = committed {
+            tracing::error!(%error, "puts were not stored");
+        }
+    }
+    writer.close()
+}

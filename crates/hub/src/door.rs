@@ -1,0 +1,355 @@
+//! The native transport's door: TLS, the login, and who may wait how long.
+//!
+//! Nobody who has not logged in costs more than a small buffer and a few seconds. When too many wait, the one that has
+//! waited longest, of the address that has most waiting, is cut: so whoever logs in at once always gets in.
+
+use crate::core::Hub;
+use crate::io::{Incoming, ReadError};
+use crate::presence::{Arrival, Session};
+use crate::roster::About;
+use crate::session::{self, Ended, Role};
+use crate::{bulk, clock};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use wire::codec::encode_frame;
+use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX, SILENCE_MAX, STRANGERS_MAX};
+use wire::login::{Admitted, Desk, Login, Step, Then};
+use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, Welcome};
+use wire::secret::Token;
+use wire::unique_id::UniqueId;
+
+/// Bytes that the kernel may hold unsent for a client: what is in there can no longer be replaced by something newer.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+/// After a failed accept (no descriptors left) the next is tried after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Lets in who comes, until the hub stops; returns when every connection has ended.
+pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, tls: TlsAcceptor) {
+    let strangers = Arc::new(Strangers::default());
+    let mut connections = JoinSet::new();
+    let mut stopping = hub.stopping.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, address)) => {
+                let (hub, tls) = (Arc::clone(&hub), tls.clone());
+                let place = Strangers::enter(&strangers, address.ip());
+                connections.spawn(async move { welcome(hub, stream, address, tls, place).await });
+            }
+            Err(error) => {
+                tracing::error!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: TlsAcceptor, place: Place) {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%address, %error, "the connection could not be tuned");
+    }
+    let mut stopping = hub.stopping.subscribe();
+    let came = async {
+        let stream =
+            tokio::time::timeout(LOGIN_MAX, tls.accept(stream)).await.map_err(|_| "no TLS handshake in time")?;
+        let stream = stream.map_err(|error| {
+            tracing::debug!(%address, %error, "no TLS handshake");
+            "no TLS handshake"
+        })?;
+        let (from, mut to) = tokio::io::split(stream);
+        let mut incoming = Incoming::new(from);
+        let who = log_in(&hub, address, &mut incoming, &mut to).await;
+        Ok::<_, &str>((who, incoming, to))
+    };
+    let came = tokio::select! {
+        came = came => came,
+        () = place.evicted() => Err("cut: too many wait to log in, and this one waited longest"),
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    drop(place);
+    match came {
+        Ok((Some(Who::In(admitted)), incoming, to)) => stay(&hub, admitted, address, incoming, to).await,
+        Ok((Some(Who::Attached(session, bulk)), incoming, to)) => {
+            let ended = if bulk {
+                bulk::serve(Arc::clone(&hub), Arc::clone(&session), incoming, to).await
+            } else {
+                session::serve(Arc::clone(&hub), Role::Relay(Arc::clone(&session)), incoming, to).await
+            };
+            tracing::debug!(id = session.id, %address, bulk, why = %ended, "an attached connection ended");
+        }
+        Ok((None, ..)) => {}
+        Err(why) => tracing::info!(%address, "not logged in: {why}"),
+    }
+}
+
+enum Who {
+    In(Admitted),
+    Attached(Arc<Session>, bool),
+}
+
+/// The login's dialogue; what is decided is decided by [`Login`].
+async fn log_in<R, W>(hub: &Hub, address: SocketAddr, incoming: &mut Incoming<R>, to: &mut W) -> Option<Who>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut login = Login::new(&address.ip().to_string(), &hub.policy, hub.now());
+    loop {
+        let until = hub.until(login.until());
+        let step = match tokio::time::timeout(until, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)).await {
+            Ok(Ok(message)) => at_the_desk(hub, |desk| login.on(message, desk, hub.now())),
+            Ok(Err(ReadError::Closed | ReadError::Io(_))) => {
+                tracing::info!(%address, "left without logging in");
+                return None;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%address, %error, "not logged in");
+                let refusal =
+                    Refusal { code: Code::Protocol, text: format!("not understood: {error}"), retry_ms: None };
+                send_last(to, &[ToClient::Refused(refusal)]).await;
+                return None;
+            }
+            Err(_) => at_the_desk(hub, |desk| login.tick(desk, hub.now())),
+        };
+        if let Some(note) = &step.note {
+            tracing::info!(%address, "{note}");
+        }
+        let mut frames = Vec::new();
+        for message in &step.say {
+            match encode_frame(message) {
+                Ok(frame) => frames.extend_from_slice(&frame),
+                Err(error) => tracing::error!(%error, "a login's answer could not be encoded"),
+            }
+        }
+        let write = async {
+            to.write_all(&frames).await?;
+            to.flush().await
+        };
+        if !matches!(tokio::time::timeout(LOGIN_MAX, write).await, Ok(Ok(()))) {
+            tracing::info!(%address, "went away while logging in");
+            return None;
+        }
+        match step.then {
+            Then::Wait { .. } => {}
+            Then::In(admitted) => return Some(Who::In(admitted)),
+            Then::Attach(purpose) => return attach(hub, address, &purpose, to).await,
+            Then::End => {
+                send_last(to, &[]).await;
+                return None;
+            }
+        }
+    }
+}
+
+fn at_the_desk(hub: &Hub, step: impl FnOnce(&mut Desk<'_>) -> Step) -> Step {
+    let (mut roster, mut limiter) = (hub.roster(), hub.limiter());
+    let mut desk =
+        Desk { policy: &hub.policy, roster: &mut *roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
+    step(&mut desk)
+}
+
+async fn attach<W: AsyncWrite + Unpin>(hub: &Hub, address: SocketAddr, purpose: &Purpose, to: &mut W) -> Option<Who> {
+    let (token, bulk) = match purpose {
+        Purpose::Bulk { token } => (token, true),
+        Purpose::Relay { token } => (token, false),
+        Purpose::Login => return None,
+    };
+    let Some(session) = hub.presence.by_token(token) else {
+        tracing::info!(%address, "wanted to attach to a session that is not here");
+        let text = "the session this belongs to has ended: log in again".to_owned();
+        send_last(to, &[ToClient::Refused(Refusal { code: Code::NotProven, text, retry_ms: Some(0) })]).await;
+        return None;
+    };
+    let attached = encode_frame(&ToClient::Attached).ok()?;
+    to.write_all(&attached).await.ok()?;
+    to.flush().await.ok()?;
+    Some(Who::Attached(session, bulk))
+}
+
+/// From being let in to leaving: the client is on the list of active ones.
+async fn stay<R, W>(hub: &Arc<Hub>, admitted: Admitted, address: SocketAddr, incoming: Incoming<R>, mut to: W)
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let token = match Token::fresh() {
+        Ok(token) => token,
+        Err(error) => {
+            tracing::error!(%error, "no session could be opened");
+            return;
+        }
+    };
+    let id = admitted.id;
+    let session = hub.presence.enter(Arrival {
+        id: id.get(),
+        token,
+        name: admitted.name.clone(),
+        address: address.to_string(),
+        transport: "native",
+    });
+    // Revoked while it logged in: the roster was asked before, the list of sessions is looked at after.
+    if hub.roster().client(id).is_some_and(|c| c.known == wire::roster::Known::Revoked) {
+        session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
+    }
+    let about =
+        About { name: &admitted.name, address: &address.to_string(), transport: "native", version: &admitted.software };
+    hub.roster().note_login(id, &about, clock::now_ms());
+    hub.fleet.arrived(&session);
+    hub.moved();
+    hub.tables.notify_one();
+    tracing::info!(%id, name = admitted.name, %address, "logged in");
+    let welcome = ToClient::Welcome(Welcome {
+        id: id.get(),
+        token,
+        hub: hub.name.clone(),
+        shares: shares(hub),
+        silence_max_ms: u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX),
+    });
+    let ended = match encode_frame(&welcome) {
+        Ok(frame) => match to.write_all(&frame).await {
+            Ok(()) => session::serve(Arc::clone(hub), Role::Client(Arc::clone(&session)), incoming, to).await,
+            Err(error) => Ended::Write(error),
+        },
+        Err(error) => Ended::Write(std::io::Error::other(error)),
+    };
+    // Relays and bulk connections of this session end with it.
+    session.end(Refusal { code: Code::TimedOut, text: "the session has ended".into(), retry_ms: Some(0) });
+    if hub.presence.leave(&session) {
+        hub.fleet.left(id.get());
+        let mut roster = hub.roster();
+        roster.note_seen(id, session.last_seen_ms());
+        if let Err(error) = roster.flush() {
+            tracing::error!(%error, "the roster was not written; it is tried again");
+        }
+    }
+    hub.moved();
+    hub.tables.notify_one();
+    tracing::info!(%id, %address, why = %ended, "left");
+}
+
+/// What this hub shares.
+pub(crate) fn shares(hub: &Hub) -> Vec<ShareInfo> {
+    hub.shares.values().map(|share| share.info()).collect()
+}
+
+async fn send_last<W: AsyncWrite + Unpin>(to: &mut W, messages: &[ToClient]) {
+    let write = async {
+        for message in messages {
+            let frame = encode_frame(message).map_err(std::io::Error::other)?;
+            to.write_all(&frame).await?;
+        }
+        to.flush().await?;
+        to.shutdown().await
+    };
+    if !matches!(tokio::time::timeout(Duration::from_secs(1), write).await, Ok(Ok(()))) {
+        tracing::debug!("a last word did not get out");
+    }
+}
+
+/// No delay for small frames; little that is unsent in the kernel; a peer that vanished is noticed there too.
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))
+}
+
+/// Connections that have not logged in.
+#[derive(Default)]
+struct Strangers(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    /// By order of arrival.
+    places: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
+    by_address: HashMap<IpAddr, usize>,
+    arrivals: u64,
+}
+
+/// One connection's place among the strangers; given up when dropped.
+struct Place {
+    strangers: Arc<Strangers>,
+    number: u64,
+    evict: Arc<Notify>,
+}
+
+impl Strangers {
+    fn enter(strangers: &Arc<Strangers>, address: IpAddr) -> Place {
+        let mut waiting = strangers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.places.len() >= STRANGERS_MAX {
+            let most = waiting.by_address.iter().max_by_key(|(_, count)| **count).map(|(address, _)| *address);
+            let oldest = waiting.places.iter().find(|(_, (from, _))| Some(*from) == most).map(|(number, _)| *number);
+            if let Some(number) = oldest {
+                waiting.leave(number, true);
+            }
+        }
+        waiting.arrivals += 1;
+        let (number, evict) = (waiting.arrivals, Arc::new(Notify::new()));
+        waiting.places.insert(number, (address, Arc::clone(&evict)));
+        *waiting.by_address.entry(address).or_default() += 1;
+        drop(waiting);
+        Place { strangers: Arc::clone(strangers), number, evict }
+    }
+}
+
+impl Waiting {
+    fn leave(&mut self, number: u64, evict: bool) {
+        let Some((address, notify)) = self.places.remove(&number) else { return };
+        if evict {
+            notify.notify_one();
+        }
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Place {
+    async fn evicted(&self) {
+        self.evict.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.strangers.0.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_longest_at_the_busiest_address_makes_room() {
+        let strangers = Arc::new(Strangers::default());
+        let (crowd, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let quiet = Strangers::enter(&strangers, other);
+        let mut places: Vec<Place> = (1..STRANGERS_MAX).map(|_| Strangers::enter(&strangers, crowd)).collect();
+        let newest = Strangers::enter(&strangers, other);
+        tokio::time::timeout(Duration::from_secs(5), places[0].evicted()).await.unwrap();
+        for waiting in [&quiet, &newest, &places[1]] {
+            assert!(tokio::time::timeout(Duration::from_millis(5), waiting.evicted()).await.is_err());
+        }
+        places.clear();
+        drop((quiet, newest));
+        let waiting = strangers.0.lock().unwrap();
+        assert!(waiting.places.is_empty() && waiting.by_address.is_empty());
+    }
+}

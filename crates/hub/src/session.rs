@@ -1,0 +1,400 @@
+//! A logged-in connection: what it may say, and what it is sent.
+//!
+//! Two tasks. The reader takes one message after another and answers through a bounded queue; the writer sends answers
+//! first, then for each follow what its cursor lacks. The writer holds no messages for a client: a client that does not
+//! read costs one frame and its cursor, and its own reader stops when the queue of answers is full.
+
+use crate::answers;
+use crate::core::Hub;
+use crate::fanout::Group;
+use crate::io::{Incoming, ReadError};
+use crate::presence::Session;
+use board::{Cursor, Follower, Pattern, Version, WalkMark};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use wire::answer::Question;
+use wire::codec::encode_frame;
+use wire::id::ClientId;
+use wire::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX, SILENCE_MAX};
+use wire::message::{Code, Refusal, ToClient, ToHub};
+
+/// Answers that wait for a client to read; then its next message waits.
+const ANSWERS_MAX: usize = 256;
+/// Puts and questions of one client under way at once.
+const REQUESTS_MAX: usize = 64;
+/// A goodbye is given this long to get out.
+const GOODBYE_MAX: Duration = Duration::from_millis(500);
+
+/// Who speaks on a connection, and what it may.
+#[derive(Clone)]
+pub(crate) enum Role {
+    /// A client's own connection: its presence, its acks, its vitals.
+    Client(Arc<Session>),
+    /// A command on a machine whose agent is logged in: may ask, put, get and follow as that client.
+    Relay(Arc<Session>),
+    /// The hub's own machine, through the local socket: may everything.
+    Local,
+}
+
+impl Role {
+    pub(crate) fn id(&self) -> u64 {
+        match self {
+            Role::Client(session) | Role::Relay(session) => session.id,
+            Role::Local => 0,
+        }
+    }
+
+    fn session(&self) -> Option<&Arc<Session>> {
+        match self {
+            Role::Client(session) | Role::Relay(session) => Some(session),
+            Role::Local => None,
+        }
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Role::Local)
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Write(std::io::Error),
+    #[error("no sign of life for {} s", SILENCE_MAX.as_secs())]
+    Silent,
+    #[error("{}", .0.text)]
+    Told(Refusal),
+}
+
+enum Order {
+    Say(Bytes),
+    Follow { fid: u32, follower: Box<Follower>, group: Arc<Group>, first: Bytes },
+    Unfollow { fid: u32 },
+    Goodbye(Refusal),
+}
+
+/// Serves a connection until it ends; says why it did.
+pub(crate) async fn serve<R, W>(hub: Arc<Hub>, role: Role, incoming: Incoming<R>, outgoing: W) -> Ended
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let (orders, queue) = mpsc::channel(ANSWERS_MAX);
+    let awake = Arc::new(Notify::new());
+    let write = Writer { outgoing, queue, awake: Arc::clone(&awake), follows: Vec::new() }.run();
+    let read = Reader {
+        hub: Arc::clone(&hub),
+        role: role.clone(),
+        orders: orders.clone(),
+        awake,
+        follows: HashMap::new(),
+        requests: JoinSet::new(),
+        permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
+    }
+    .run(incoming);
+    tokio::pin!(write, read);
+    let mut stopping = hub.stopping.subscribe();
+    let ended = async {
+        match role.session() {
+            Some(session) => session.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let goodbye = tokio::select! {
+        result = &mut write => return Ended::Write(result.err().unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into())),
+        ended = &mut read => match ended {
+            // Told what was wrong, so that its author can find it.
+            Ended::Read(ReadError::Frame(ref e)) => protocol_error(e),
+            Ended::Read(ReadError::Decode(ref e)) => protocol_error(e),
+            Ended::Silent => Refusal { code: Code::TimedOut, text: ended.to_string(), retry_ms: Some(0) },
+            other => return other,
+        },
+        why = ended => why,
+        _ = stopping.wait_for(|stop| *stop) => {
+            Refusal { code: Code::Stopping, text: "the hub is stopping".into(), retry_ms: Some(0) }
+        }
+    };
+    let told = async {
+        if orders.send(Order::Goodbye(goodbye.clone())).await.is_ok() {
+            if let Err(error) = write.await {
+                tracing::debug!(%error, "a goodbye did not get out");
+            }
+        }
+    };
+    // Who does not read gets no goodbye; the cut says it.
+    if tokio::time::timeout(GOODBYE_MAX, told).await.is_err() {
+        tracing::debug!("a goodbye did not get out in time");
+    }
+    Ended::Told(goodbye)
+}
+
+fn protocol_error(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal { code: Code::Protocol, text: format!("not understood: {error}"), retry_ms: None }
+}
+
+struct Reader {
+    hub: Arc<Hub>,
+    role: Role,
+    orders: mpsc::Sender<Order>,
+    awake: Arc<Notify>,
+    /// What is followed, by number: the board's name, and whether all of it is.
+    follows: HashMap<u32, (String, bool)>,
+    requests: JoinSet<()>,
+    permits: Arc<Semaphore>,
+}
+
+impl Reader {
+    async fn run<R: AsyncRead + Unpin>(mut self, mut incoming: Incoming<R>) -> Ended {
+        loop {
+            let message = match &self.role {
+                Role::Client(session) => {
+                    let message = tokio::time::timeout(SILENCE_MAX, incoming.next(FRAME_BYTES_MAX)).await;
+                    session.seen();
+                    match message {
+                        Ok(message) => message,
+                        Err(_) => return Ended::Silent,
+                    }
+                }
+                // A command lives as long as its connection: following may be all it does.
+                Role::Relay(_) | Role::Local => incoming.next(FRAME_BYTES_MAX).await,
+            };
+            let handled = match message {
+                Ok(message) => self.handle(message).await,
+                Err(error) => return error.into(),
+            };
+            if let Err(ended) = handled {
+                return ended;
+            }
+            while self.requests.try_join_next().is_some() {}
+        }
+    }
+
+    async fn handle(&mut self, message: ToHub) -> Result<(), Ended> {
+        match message {
+            ToHub::Ping { nonce } => {
+                // A pong that finds no room is no loss: the ping did its work.
+                if let Ok(frame) = encode_frame(&ToClient::Pong { nonce })
+                    && self.orders.try_send(Order::Say(frame)).is_err()
+                {
+                    tracing::trace!("no room for a pong");
+                }
+                Ok(())
+            }
+            ToHub::Follow { fid, board, pattern, cursor } => self.follow(fid, board, &pattern, cursor).await,
+            ToHub::Unfollow { fid } => {
+                if let Some((board, true)) = self.follows.remove(&fid)
+                    && let Role::Client(session) = &self.role
+                {
+                    session.follows_no_more(&board);
+                    self.hub.moved();
+                }
+                self.order(Order::Unfollow { fid }).await
+            }
+            ToHub::Put { req, name, value } => {
+                let (hub, id) = (Arc::clone(&self.hub), self.role.id());
+                self.request(async move {
+                    match hub.data.put(name, value, id).await {
+                        Ok(version) => {
+                            hub.tables.notify_one();
+                            ToClient::PutDone { req, version }
+                        }
+                        Err(error) => ToClient::Failed { req, refusal: answers::put_refusal(&error) },
+                    }
+                })
+                .await
+            }
+            ToHub::Get { req, name } => {
+                let value = self.hub.data.get(&name);
+                self.say(&ToClient::Got { req, value }).await
+            }
+            ToHub::Ack(ack) => {
+                let Role::Client(session) = &self.role else { return Err(self.misplaced("an ack")) };
+                if let Some((board, true)) = self.follows.get(&ack.fid) {
+                    session.acked(board, ack);
+                    self.hub.moved();
+                }
+                Ok(())
+            }
+            ToHub::Vitals(vitals) => {
+                let Role::Client(session) = &self.role else { return Err(self.misplaced("vitals")) };
+                self.hub.fleet.sampled(session.id, &vitals);
+                session.sampled(vitals);
+                Ok(())
+            }
+            ToHub::Ask { req, question } => self.ask(req, question).await,
+            ToHub::Want { .. } | ToHub::WantChunks { .. } => {
+                Err(self.misplaced("a want, which belongs on a bulk connection"))
+            }
+            ToHub::Hello { .. } | ToHub::Id { .. } | ToHub::UniqueId { .. } | ToHub::Lost | ToHub::Confirm => {
+                Err(self.misplaced("a login"))
+            }
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        fid: u32,
+        name: String,
+        pattern: &[u8],
+        cursor: Option<wire::message::Cursor>,
+    ) -> Result<(), Ended> {
+        let fail = |code, text: String| ToClient::Failed { req: fid, refusal: Refusal { code, text, retry_ms: None } };
+        if self.follows.len() >= FOLLOWS_MAX || self.follows.contains_key(&fid) {
+            let text = format!("a connection follows at most {FOLLOWS_MAX} things, each under its own number");
+            return self.say(&fail(Code::Limit, text)).await;
+        }
+        let pattern = match Pattern::parse(pattern) {
+            Ok(pattern) => pattern,
+            Err(error) => return self.say(&fail(Code::Protocol, error.to_string())).await,
+        };
+        let Some(what) = self.hub.followable(&name) else {
+            let known: Vec<&str> = self.hub.shares.keys().map(String::as_str).collect();
+            let text = format!("this hub has no {name}; it shares: {}", known.join(", "));
+            return self.say(&fail(Code::NotFound, text)).await;
+        };
+        let whole = pattern == Pattern::all();
+        what.wakers.add(&self.awake);
+        let follower = Follower::new(&what.board, pattern.clone(), cursor.map(board_cursor));
+        let group = self.hub.group(&name, &what, &pattern);
+        let start = follower.start();
+        let following =
+            ToClient::Following { fid, group: group.number, epoch: start.epoch, run: start.run, reset: start.reset };
+        let first = encode_frame(&following).map_err(|e| Ended::Write(std::io::Error::other(e)))?;
+        if whole && let Role::Client(session) = &self.role {
+            session.follows(&name);
+            let told = session.told();
+            let shares = told.follows.keys().filter_map(|board| board.strip_prefix("share/").map(str::to_owned));
+            if let Ok(id) = ClientId::new(session.id) {
+                self.hub.roster().set_shares(id, shares);
+            }
+            self.hub.moved();
+            self.hub.tables.notify_one();
+        }
+        self.follows.insert(fid, (name, whole));
+        self.order(Order::Follow { fid, follower: Box::new(follower), group, first }).await
+    }
+
+    async fn ask(&mut self, req: u32, question: Question) -> Result<(), Ended> {
+        let (hub, role) = (Arc::clone(&self.hub), self.role.clone());
+        self.request(async move {
+            match answers::answer(&hub, &role, question).await {
+                Ok(answer) => ToClient::Answer { req, answer },
+                Err(refusal) => ToClient::Failed { req, refusal },
+            }
+        })
+        .await
+    }
+
+    /// Runs a request beside the others, a bounded number at a time.
+    async fn request(&mut self, work: impl Future<Output = ToClient> + Send + 'static) -> Result<(), Ended> {
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return Ok(()) };
+        let orders = self.orders.clone();
+        self.requests.spawn(async move {
+            let answer = work.await;
+            drop(permit);
+            match encode_frame(&answer) {
+                Ok(frame) => {
+                    if orders.send(Order::Say(frame)).await.is_err() {
+                        tracing::debug!("who asked is gone");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "an answer could not be encoded"),
+            }
+        });
+        Ok(())
+    }
+
+    async fn say(&self, message: &ToClient) -> Result<(), Ended> {
+        let frame = encode_frame(message).map_err(|e| Ended::Write(std::io::Error::other(e)))?;
+        self.order(Order::Say(frame)).await
+    }
+
+    async fn order(&self, order: Order) -> Result<(), Ended> {
+        self.orders.send(order).await.map_err(|_| Ended::Write(std::io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn misplaced(&self, what: &str) -> Ended {
+        let text = format!("{what} does not belong on this connection");
+        tracing::warn!(id = self.role.id(), "{text}");
+        Ended::Told(Refusal { code: Code::Protocol, text, retry_ms: None })
+    }
+}
+
+fn board_cursor(cursor: wire::message::Cursor) -> Cursor {
+    let version = cursor.version;
+    Cursor {
+        version: Version { epoch: version.epoch, run: version.run, seq: version.seq },
+        seen: cursor.seen,
+        walk: cursor.walk.map(|walk| WalkMark { head: walk.head, upto: walk.upto, reset: walk.reset }),
+    }
+}
+
+struct Writer<W> {
+    outgoing: W,
+    queue: mpsc::Receiver<Order>,
+    awake: Arc<Notify>,
+    follows: Vec<(u32, Box<Follower>, Arc<Group>)>,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    async fn run(mut self) -> std::io::Result<()> {
+        loop {
+            while let Ok(order) = self.queue.try_recv() {
+                if !self.obey(order).await? {
+                    return Ok(());
+                }
+            }
+            // One batch of each follow in turn, so that none starves another.
+            let mut wrote = false;
+            for (_, follower, group) in &mut self.follows {
+                if let Some(frame) = group.next(follower).map_err(std::io::Error::other)? {
+                    self.outgoing.write_all(&frame).await?;
+                    wrote = true;
+                }
+            }
+            if wrote {
+                continue;
+            }
+            self.outgoing.flush().await?;
+            tokio::select! {
+                order = self.queue.recv() => match order {
+                    Some(order) => {
+                        if !self.obey(order).await? {
+                            return Ok(());
+                        }
+                    }
+                    None => return Ok(()),
+                },
+                () = self.awake.notified() => {}
+            }
+        }
+    }
+
+    /// Carries out an order; `false` ends the connection.
+    async fn obey(&mut self, order: Order) -> std::io::Result<bool> {
+        match order {
+            Order::Say(frame) => self.outgoing.write_all(&frame).await?,
+            Order::Follow { fid, follower, group, first } => {
+                self.outgoing.write_all(&first).await?;
+                self.follows.push((fid, follower, group));
+            }
+            Order::Unfollow { fid } => self.follows.retain(|(number, ..)| *number != fid),
+            Order::Goodbye(refusal) => {
+                let frame = encode_frame(&ToClient::Bye(refusal)).map_err(std::io::Error::other)?;
+                self.outgoing.write_all(&frame).await?;
+                self.outgoing.flush().await?;
+                self.outgoing.shutdown().await?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,548 @@
+//! A share: a directory, published live.
+//!
+//! One plain thread owns the index (the board's writer) and reconciles the board with the directory: the first scan, an
+//! event, an overflow, a poll and a retry differ only in where they look ([`mirror::dirty::Dirty`]). The kernel's queue
+//! is drained by the watcher's own thread, so no event waits for a scan.
+//!
+//! It never follows a link, never publishes what changed while it was read, and deletes nothing that it merely failed
+//! to see.
+
+mod contents;
+mod facts;
+mod guard;
+mod roots;
+mod scan;
+
+pub(crate) use contents::Supply;
+
+use crate::clock;
+use crate::fanout::Extras;
+use crate::wake::Wakers;
+use board::{Board, BoardError, Durability, OpenOptions, SqliteStore, Writer};
+use bytes::Bytes;
+use contents::Contents;
+use guard::Held;
+use mirror::dirty::{All, Dirty, Hint};
+use mirror::settle::Mark;
+use mirror::watch::{Due, News, Watcher};
+use roots::Roots;
+use scan::{Counts, ScanError, Scanner};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tree::at::Dir;
+use tree::{Entry, RelPath};
+use wire::message::{Hash, ShareInfo};
+
+/// What changed while it was read is read again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// What the kernel does not watch is looked at this often.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// What could not be read, or is held, is tried again this often.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// A barrier does not wait longer than this for a file that is never still.
+const BARRIER_MAX: Duration = Duration::from_secs(2);
+/// Tombstones kept at least; beyond it, as many as half the live entries.
+const TOMBSTONES_MIN: usize = 100_000;
+/// How often old tombstones are purged.
+const PURGE_EVERY: Duration = Duration::from_secs(600);
+/// Problems that are told; the log has all.
+const PROBLEMS_TOLD: usize = 20;
+
+/// A directory that is published.
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) board: Board,
+    pub(crate) wakers: Arc<Wakers>,
+    pub(crate) contents: Arc<Contents>,
+    roots: Arc<Roots>,
+    counts: Arc<Counts>,
+    state: Arc<Mutex<State>>,
+    commands: Sender<Command>,
+}
+
+/// The share's thread; joined at shutdown so that the index is closed cleanly.
+pub(crate) struct ShareThread {
+    name: String,
+    thread: JoinHandle<Result<(), ScanError>>,
+}
+
+/// What there is to say of a share beyond its board.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) problems: Vec<String>,
+    pub(crate) held: Option<Held>,
+}
+
+/// Why a directory cannot be shared.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// It is missing, not a directory, or may not be read.
+    #[error("{path} cannot be shared: {source}")]
+    Directory {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: tree::fsx::Error,
+    },
+    /// Its index cannot be used.
+    #[error("the index of share {share}: {source}")]
+    Index {
+        /// The share.
+        share: String,
+        /// What is wrong.
+        source: BoardError,
+    },
+    /// No thread could be started.
+    #[error("no thread for share {share}: {source}")]
+    Thread {
+        /// The share.
+        share: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Where a share's index, spool and exceptions are.
+pub(crate) struct Place<'a> {
+    pub(crate) index: PathBuf,
+    pub(crate) spool: &'a Path,
+    pub(crate) boot_id: String,
+    /// Directories and files of ours: never entries.
+    pub(crate) ours: &'a [PathBuf],
+}
+
+enum Command {
+    Look,
+    Barrier(oneshot::Sender<u64>),
+    AllowDeletes(oneshot::Sender<u64>),
+    Stop,
+}
+
+impl Share {
+    /// Opens the index and starts the thread; the first scan goes on in it.
+    pub(crate) fn start(name: &str, directory: &Path, place: Place<'_>) -> Result<(Share, ShareThread), ShareError> {
+        let at = |source| ShareError::Directory { path: directory.to_owned(), source };
+        let of = |source| ShareError::Index { share: name.to_owned(), source };
+        let root = Dir::open_root(directory).map_err(at)?;
+        let spool = Dir::open_root(place.spool).map_err(at)?;
+        let store = SqliteStore::open(place.index, Durability::Process).map_err(|e| of(e.into()))?;
+        let entropy = Box::new(|| getrandom::u64().unwrap_or_default());
+        let options = OpenOptions { durable: true, boot_id: place.boot_id, entropy };
+        let writer = Writer::open(Box::new(store), options).map_err(of)?;
+        let board = writer.board();
+        let wakers = Arc::new(Wakers::default());
+        let wake = Arc::clone(&wakers);
+        board.on_commit(Arc::new(move |_| wake.wake()));
+        if writer.note(SCANNED) == Some(&board.version().epoch.to_le_bytes()) {
+            board.set_complete(true);
+        }
+        let contents = Arc::new(Contents::new(root.walk(&RelPath::root()).map_err(at)?, spool, board.clone()));
+        let (roots, counts, state) =
+            (Arc::<Roots>::default(), Arc::<Counts>::default(), Arc::<Mutex<State>>::default());
+        let ours = place.ours.iter().filter_map(|path| identity(path)).collect();
+        let (commands, inbox) = channel();
+        let share = Share {
+            name: name.to_owned(),
+            directory: directory.to_owned(),
+            board: board.clone(),
+            wakers: Arc::clone(&wakers),
+            contents: Arc::clone(&contents),
+            roots: Arc::clone(&roots),
+            counts: Arc::clone(&counts),
+            state: Arc::clone(&state),
+            commands: commands.clone(),
+        };
+        let (name, directory) = (name.to_owned(), directory.to_owned());
+        let thread = std::thread::Builder::new().name(format!("share {name}")).spawn({
+            let (name, error_name) = (name.clone(), name.clone());
+            move || {
+                let watched = root.walk(&RelPath::root())?;
+                let scanner = Scanner::new(root, &directory, writer, contents, roots, counts, ours);
+                let keeper = Keeper::new(name, scanner, board, wakers, state, watched, commands);
+                let result = keeper.run(&inbox);
+                if let Err(error) = &result {
+                    tracing::error!(share = error_name, %error, "the share stops; what was published stays");
+                }
+                result
+            }
+        });
+        match thread {
+            Ok(thread) => Ok((share, ShareThread { name, thread })),
+            Err(source) => Err(ShareError::Thread { share: name, source }),
+        }
+    }
+
+    /// Resolves once everything that happened in the directory before the call is on the board; gives its head.
+    pub(crate) async fn barrier(&self) -> Option<u64> {
+        self.ask(Command::Barrier).await
+    }
+
+    /// Lets the deletions that are held go on; gives how many entries went.
+    pub(crate) async fn allow_deletes(&self) -> Option<u64> {
+        self.ask(Command::AllowDeletes).await
+    }
+
+    /// Tells the thread to end.
+    pub(crate) fn stop(&self) {
+        if self.commands.send(Command::Stop).is_err() {
+            tracing::debug!(share = self.name, "had stopped already");
+        }
+    }
+
+    pub(crate) fn info(&self) -> ShareInfo {
+        let entries = if self.board.complete() {
+            self.board.len() as u64
+        } else {
+            // While it is scanned for the first time: how far that has come.
+            self.counts.looked_at.load(Ordering::Relaxed)
+        };
+        ShareInfo {
+            name: self.name.clone(),
+            entries,
+            bytes: self.counts.bytes.load(Ordering::Relaxed),
+            complete: self.board.complete(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        lock(&self.state).clone()
+    }
+
+    /// The root at the head, in hex; empty in the moment between two heads.
+    pub(crate) fn root_hex(&self) -> String {
+        let root = self.roots.at(self.board.head()).map(|root| root.to_bytes());
+        root.map(|bytes| data_encoding::HEXLOWER.encode(&bytes)).unwrap_or_default()
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<u64>) -> Command) -> Option<u64> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Extras for Share {
+    fn inline(&self, value: &[u8]) -> Option<Bytes> {
+        let (content, _) = Entry::decode(value).ok()?.content()?;
+        self.contents.recent(&content.0)
+    }
+
+    fn root_at(&self, seq: u64) -> Option<Hash> {
+        self.roots.at(seq).map(|root| root.to_bytes())
+    }
+}
+
+impl ShareThread {
+    /// Waits until the index is closed.
+    pub(crate) fn join(self) {
+        match self.thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(share = self.name, %error, "ended"),
+            Err(_) => tracing::error!(share = self.name, "its thread had panicked"),
+        }
+    }
+}
+
+/// Note in the index: the epoch whose first full scan has ended.
+const SCANNED: &str = "scanned";
+
+/// The thread's own state.
+struct Keeper {
+    name: String,
+    scanner: Scanner,
+    board: Board,
+    wakers: Arc<Wakers>,
+    state: Arc<Mutex<State>>,
+    watched: Dir,
+    commands: Sender<Command>,
+    again: Dirty,
+    again_at: Option<Instant>,
+    poll_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    purge_at: Instant,
+    barriers: Vec<(Option<Mark>, Instant, oneshot::Sender<u64>)>,
+    notices: Vec<String>,
+}
+
+impl Keeper {
+    fn new(
+        name: String,
+        scanner: Scanner,
+        board: Board,
+        wakers: Arc<Wakers>,
+        state: Arc<Mutex<State>>,
+        watched: Dir,
+        commands: Sender<Command>,
+    ) -> Self {
+        Self {
+            name,
+            scanner,
+            board,
+            wakers,
+            state,
+            watched,
+            commands,
+            again: Dirty::new(),
+            again_at: None,
+            poll_at: None,
+            retry_at: None,
+            purge_at: clock::now() + PURGE_EVERY,
+            barriers: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    fn run(mut self, inbox: &Receiver<Command>) -> Result<(), ScanError> {
+        let rung = Arc::new(AtomicBool::new(false));
+        let watcher = self.watch(&rung).map(Arc::new);
+        self.first_scan(watcher.as_ref())?;
+        loop {
+            let command = match self.wait(watcher.as_deref()) {
+                Some(wait) => match inbox.recv_timeout(wait) {
+                    Ok(command) => Some(command),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                },
+                None => match inbox.recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => break,
+                },
+            };
+            rung.store(false, Ordering::Release);
+            match command {
+                Some(Command::Stop) => break,
+                Some(Command::Barrier(answer)) => {
+                    let mark = watcher.as_ref().map(|watcher| watcher.barrier());
+                    if mark.is_none() {
+                        self.again.merge(Dirty::everything());
+                        self.again_at = Some(clock::now());
+                    }
+                    self.barriers.push((mark, clock::now(), answer));
+                }
+                Some(Command::AllowDeletes(answer)) => {
+                    let before = self.board.len();
+                    self.look(&Dirty::everything(), watcher.as_ref(), true)?;
+                    if answer.send(before.saturating_sub(self.board.len()) as u64).is_err() {
+                        tracing::debug!("who allowed deletions did not wait for the answer");
+                    }
+                }
+                Some(Command::Look) | None => {}
+            }
+            let dirty = self.due(watcher.as_deref());
+            if !dirty.is_empty() {
+                self.look(&dirty, watcher.as_ref(), false)?;
+            }
+            self.answer_barriers(watcher.as_deref());
+            self.purge()?;
+        }
+        self.scanner.close()?;
+        Ok(())
+    }
+
+    /// Watches the tree. Where that is not possible it is polled, and that is said.
+    fn watch(&mut self, rung: &Arc<AtomicBool>) -> Option<Watcher> {
+        let (commands, rung) = (self.commands.clone(), Arc::clone(rung));
+        let waker = Arc::new(move || {
+            // One command waits at most: more would only grow the queue during a long scan.
+            if !rung.swap(true, Ordering::AcqRel) && commands.send(Command::Look).is_err() {
+                rung.store(false, Ordering::Release);
+            }
+        });
+        let started =
+            self.watched.walk(&RelPath::root()).map_err(Into::into).and_then(|root| Watcher::start(root, waker, None));
+        match started {
+            Ok(watcher) => {
+                watcher.add_tree(&RelPath::root());
+                Some(watcher)
+            }
+            Err(error) => {
+                tracing::error!(share = self.name, %error, "not watched, looked at every second instead");
+                self.notices.push(format!("not watched, looked at every second instead: {error}"));
+                self.poll_at = Some(clock::now() + POLL_EVERY);
+                None
+            }
+        }
+    }
+
+    fn first_scan(&mut self, watcher: Option<&Arc<Watcher>>) -> Result<(), ScanError> {
+        let begun = clock::now();
+        self.look(&Dirty::everything(), watcher, false)?;
+        self.scanner.note(SCANNED, self.board.version().epoch.to_le_bytes().to_vec())?;
+        self.board.set_complete(true);
+        // Who stands at the head already is owed the word that this is the whole of it.
+        self.wakers.wake();
+        tracing::info!(
+            share = self.name,
+            entries = self.board.len(),
+            head = self.board.head(),
+            ms = begun.elapsed().as_millis(),
+            "scanned"
+        );
+        Ok(())
+    }
+
+    /// How long nothing is to be done without a command.
+    fn wait(&self, watcher: Option<&Watcher>) -> Option<Duration> {
+        let now = clock::now();
+        let timers = [self.again_at, self.poll_at, self.retry_at, Some(self.purge_at)];
+        let own = timers.into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        let barrier = self.barriers.first().map(|(_, since, _)| (*since + BARRIER_MAX).saturating_duration_since(now));
+        own.chain(barrier).chain(watcher.and_then(Watcher::next_deadline)).min()
+    }
+
+    /// Where to look now: what the watcher says, and what this thread set itself.
+    fn due(&mut self, watcher: Option<&Watcher>) -> Dirty {
+        let Due { mut dirty, news } = watcher.map(Watcher::due).unwrap_or_default();
+        for news in news {
+            self.hear(&news, &mut dirty);
+        }
+        let now = clock::now();
+        let has_come = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+        if has_come(&mut self.again_at) {
+            dirty.merge(self.again.take());
+        }
+        if has_come(&mut self.retry_at) {
+            if lock(&self.state).held.is_some() {
+                dirty.merge(Dirty::everything());
+            }
+            for path in self.scanner.problems().keys() {
+                match path.split() {
+                    Some((dir, name)) => dirty.insert(&dir, &name, Hint::LISTED),
+                    None => dirty.insert_all(&RelPath::root(), All::default()),
+                }
+            }
+        }
+        let unwatched = watcher.map(Watcher::unwatched);
+        if has_come(&mut self.poll_at) {
+            match &unwatched {
+                None => dirty.merge(Dirty::everything()),
+                Some(dirs) => dirs.iter().for_each(|d| dirty.insert_all(d, All { recursive: true, content: false })),
+            }
+        }
+        if self.poll_at.is_none() && unwatched.is_none_or(|dirs| !dirs.is_empty()) {
+            self.poll_at = Some(now + POLL_EVERY);
+        }
+        dirty
+    }
+
+    fn hear(&mut self, news: &News, dirty: &mut Dirty) {
+        match news {
+            News::Overflow => {
+                tracing::warn!(share = self.name, "the kernel's event queue was full; everything is looked at again");
+            }
+            News::RootGone(how) => {
+                self.notices.push(format!(
+                    "{} was {how}; nothing is deleted anywhere; put it back and restart the hub",
+                    self.watched.path().display()
+                ));
+            }
+            News::Unmounted(dir) => {
+                self.notices.push(format!("something was unmounted from {dir}; nothing below is deleted"))
+            }
+            News::WatchesUsedUp { dir, hint } => {
+                self.notices.push(format!("{dir} and what follows is looked at every second: {hint}"));
+            }
+            News::Broken(error) => {
+                self.notices.push(format!("the watch broke, everything is looked at every second: {error}"));
+                self.poll_at = Some(clock::now() + POLL_EVERY);
+                dirty.merge(Dirty::everything());
+            }
+        }
+        if let Some(notice) = self.notices.last().filter(|_| *news != News::Overflow) {
+            tracing::warn!(share = self.name, "{notice}");
+        }
+        self.tell(None);
+    }
+
+    fn look(&mut self, dirty: &Dirty, watcher: Option<&Arc<Watcher>>, allow: bool) -> Result<(), ScanError> {
+        let watcher = watcher.map(Arc::clone);
+        let unsettled = move |path: &RelPath| watcher.as_ref().is_some_and(|w| w.is_unsettled(path));
+        let looked = self.scanner.look(dirty, unsettled, allow)?;
+        let now = clock::now();
+        if !looked.again.is_empty() {
+            self.again.merge(looked.again);
+            self.again_at.get_or_insert(now + AGAIN_AFTER);
+        }
+        let was_held = lock(&self.state).held.clone();
+        // A round over a part of the tree says nothing about what another part holds back.
+        let held = looked.held.or_else(|| was_held.clone().filter(|_| !is_everything(dirty)));
+        if let Some(held) = held.as_ref().filter(|held| was_held.as_ref() != Some(held)) {
+            tracing::warn!(share = self.name, entries = held.count, "deletions are held: {}", held.why);
+        }
+        if held.is_some() || !self.scanner.problems().is_empty() {
+            self.retry_at.get_or_insert(now + RETRY_EVERY);
+        }
+        self.tell(Some(held));
+        Ok(())
+    }
+
+    /// Makes known what there is to say; `held: None` leaves that part as it is.
+    fn tell(&self, held: Option<Option<Held>>) {
+        let problems = self.scanner.problems();
+        let mut told: Vec<String> = self.notices.iter().rev().take(PROBLEMS_TOLD).cloned().collect();
+        told.extend(problems.iter().take(PROBLEMS_TOLD).map(|(path, why)| format!("{path}: {why}")));
+        if problems.len() > PROBLEMS_TOLD {
+            told.push(format!("and {} more, see the log", problems.len() - PROBLEMS_TOLD));
+        }
+        let mut state = lock(&self.state);
+        state.problems = told;
+        if let Some(held) = held {
+            state.held = held;
+        }
+    }
+
+    fn answer_barriers(&mut self, watcher: Option<&Watcher>) {
+        let (head, still) = (self.board.head(), self.again.is_empty());
+        for (mark, since, answer) in std::mem::take(&mut self.barriers) {
+            let passed = match (watcher, mark) {
+                (Some(watcher), Some(mark)) => watcher.passed(mark),
+                _ => true,
+            };
+            if (passed && still) || since.elapsed() >= BARRIER_MAX {
+                if answer.send(head).is_err() {
+                    tracing::debug!("who waited for a barrier is gone");
+                }
+            } else {
+                self.barriers.push((mark, since, answer));
+            }
+        }
+    }
+
+    /// Forgets the oldest tombstones when there are too many; a client that was away for longer walks from zero.
+    fn purge(&mut self) -> Result<(), ScanError> {
+        let now = clock::now();
+        if now < self.purge_at {
+            return Ok(());
+        }
+        self.purge_at = now + PURGE_EVERY;
+        let keep = TOMBSTONES_MIN.max(self.board.len() / 2);
+        let up_to = self.board.read(|index| {
+            let tombs: Vec<u64> = index.since(0).filter(|r| r.value.is_none()).map(|r| r.seq).collect();
+            tombs.len().checked_sub(keep + 1).map(|last| tombs[last])
+        });
+        if let Some(up_to) = up_to {
+            self.scanner.forget_tombstones(up_to)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_everything(dirty: &Dirty) -> bool {
+    dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
+}
+
+/// Device and inode, by which our own files are known under whatever name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

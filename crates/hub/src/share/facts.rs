@@ -1,0 +1,63 @@
+//! What a disk said of an entry when it was hashed: kept beside it in the index, never sent.
+//!
+//! While the disk still says the same, the content is known without reading it.
+
+use tree::at::Stat;
+
+/// Everything that changes when a file's content may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    dev: u64,
+    ino: u64,
+    size_bytes: u64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+}
+
+const BYTES: usize = 40;
+
+impl Facts {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            dev: stat.dev,
+            ino: stat.ino,
+            size_bytes: stat.size_bytes,
+            mtime_ns: stat.mtime_ns,
+            ctime_ns: stat.ctime_ns,
+        }
+    }
+
+    /// The device, which differs from its directory's where something is mounted.
+    pub(crate) fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    /// Whether both are of the same thing, whatever became of it since.
+    pub(crate) fn same_place(&self, other: &Facts) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(BYTES);
+        for word in [self.dev, self.ino, self.size_bytes] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        for word in [self.mtime_ns, self.ctime_ns] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// `None` for anything but what [`Facts::to_bytes`] gave: then nothing is known and the file is read.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<8>() else { return None };
+        let [dev, ino, size, mtime, ctime] = words else { return None };
+        Some(Self {
+            dev: u64::from_le_bytes(*dev),
+            ino: u64::from_le_bytes(*ino),
+            size_bytes: u64::from_le_bytes(*size),
+            mtime_ns: i64::from_le_bytes(*mtime),
+            ctime_ns: i64::from_le_bytes(*ctime),
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Which removals go out, and which are held.
+//!
+//! What the kernel reported under an intact pin is the user's wish. What only a listing found goes out too, unless it
+//! looks like an accident ([`mirror::guard`]); and nothing goes out while the shared directory is not in its place.
+
+use mirror::guard::Tally;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tree::RelPath;
+
+/// Deletions that are held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// How many entries would go.
+    pub(crate) count: usize,
+    /// Why they do not, and what to do.
+    pub(crate) why: String,
+}
+
+/// The removals of one round.
+#[derive(Debug, Default)]
+pub(crate) struct Removals {
+    /// Path, and whether an event reported it.
+    found: BTreeMap<RelPath, bool>,
+    shielded: Vec<RelPath>,
+    hold_all: Option<&'static str>,
+    accepted: bool,
+}
+
+impl Removals {
+    pub(crate) fn add(&mut self, path: RelPath, by_event: bool) {
+        *self.found.entry(path).or_default() |= by_event;
+    }
+
+    /// Nothing at or below `path` goes in this round.
+    pub(crate) fn shield(&mut self, path: RelPath) {
+        self.shielded.push(path);
+    }
+
+    /// Nothing at all goes in this round.
+    pub(crate) fn hold_all(&mut self, why: &'static str) {
+        self.hold_all = Some(why);
+    }
+
+    /// Whether, in this round, the directory that is found in place is to be taken for the one that was shared.
+    pub(crate) fn accept_root(&mut self, accept: bool) {
+        self.accepted = accept;
+    }
+
+    pub(crate) fn root_is_accepted(&self) -> bool {
+        self.accepted
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// What there is to say although nothing would be removed.
+    pub(crate) fn held_without_any(&mut self) -> Option<Held> {
+        self.shielded.clear();
+        self.hold_all.take().map(|why| Held { count: 0, why: why.to_owned() })
+    }
+
+    /// Takes the round's removals: those that go, deepest first is not needed since the board has no directories.
+    pub(crate) fn decide(
+        &mut self,
+        entries: usize,
+        in_place: bool,
+        allow: bool,
+        path: &Path,
+    ) -> (Vec<RelPath>, Option<Held>) {
+        let found = std::mem::take(&mut self.found);
+        let shielded = std::mem::take(&mut self.shielded);
+        let hold_all = self.hold_all.take();
+        let count = found.len();
+        let held = |count: usize, why: String| Some(Held { count, why });
+        if !in_place {
+            let why = format!("{} is no longer where it was; put it back, or restart the hub", path.display());
+            return (Vec::new(), held(count, why));
+        }
+        if let Some(why) = hold_all.filter(|_| !allow) {
+            return (Vec::new(), held(count, format!("{why}; if that is right: lockstep allow-deletes")));
+        }
+        let (open, closed): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(path, _)| !shielded.iter().any(|s| path.starts_with(s)));
+        let listed = open.iter().filter(|(_, by_event)| !by_event).count();
+        // The root's own entry is not one of those that could go.
+        let all = entries.saturating_sub(1);
+        let tally = Tally { source_empty: listed == all, dest_entries: all as u64, deletes: listed as u64 };
+        if !allow && mirror::guard::hold(&tally).is_some() {
+            let (go, stay): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, by_event)| *by_event);
+            let why = format!(
+                "{listed} of {all} entries are gone from {} and nobody saw them go; if that is right: lockstep allow-deletes",
+                path.display()
+            );
+            return (paths(go), held(stay.len() + closed.len(), why));
+        }
+        let note = if closed.is_empty() {
+            None
+        } else {
+            held(
+                closed.len(),
+                "a directory lost what was mounted on it; mount it again, or lockstep allow-deletes".into(),
+            )
+        };
+        (paths(open), note)
+    }
+}
+
+fn paths(found: Vec<(RelPath, bool)>) -> Vec<RelPath> {
+    found.into_iter().map(|(path, _)| path).collect()
+}
