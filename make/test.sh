@@ -77,7 +77,7 @@ export LOCKSTEP_COULD_NOT_RUN=$could_not_run
 export LOCKSTEP_TEST_SIZE=$size
 
 began=$SECONDS
-step "unit tests" cargo test --workspace --exclude lockstep-tests --locked --lib --bins --no-fail-fast
+step "unit tests" cargo test --workspace --exclude lockstep-tests --locked --tests --no-fail-fast
 step "examples in the documentation" cargo test --workspace --locked --doc --no-fail-fast
 step "test support" cargo test -p lockstep-tests --locked --lib
 step "promises" cargo test -p lockstep-tests --locked --test promises --no-fail-fast

@@ -7,6 +7,7 @@ mod args;
 mod config;
 mod exit;
 mod logging;
+mod mirror;
 mod monitor;
 mod paths;
 mod signals;
@@ -34,6 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Monitor(monitor::Args),
+    Mirror(mirror::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Monitor(args) => monitor::run(args),
+        Command::Mirror(args) => mirror::run(args),
     }
 }
 
