@@ -40,6 +40,21 @@ pub(crate) enum Mutant {
 }
 
 #[cfg(test)]
+pub(crate) use switch::{is, set};
+
+/// Whether this build is to make that mistake. It is not.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn is(_mutant: Mutant) -> bool {
+    false
+}
+
+/// A limit as it is, and for this crate's own tests one that a model of a dozen names runs into.
+pub(crate) const fn small_in_tests(limit: usize, in_tests: usize) -> usize {
+    if cfg!(test) { in_tests } else { limit }
+}
+
+#[cfg(test)]
 mod switch {
     use super::Mutant;
     use std::cell::Cell;
@@ -56,19 +71,4 @@ mod switch {
     pub(crate) fn is(mutant: Mutant) -> bool {
         ACTIVE.with(|active| active.get() == Some(mutant))
     }
-}
-
-#[cfg(test)]
-pub(crate) use switch::{is, set};
-
-/// Whether this build is to make that mistake. It is not.
-#[cfg(not(test))]
-#[inline(always)]
-pub(crate) const fn is(_mutant: Mutant) -> bool {
-    false
-}
-
-/// A limit as it is, and for this crate's own tests one that a model of a dozen names runs into.
-pub(crate) const fn small_in_tests(limit: usize, in_tests: usize) -> usize {
-    if cfg!(test) { in_tests } else { limit }
 }

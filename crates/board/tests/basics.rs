@@ -1,5 +1,7 @@
 //! One board, one client, from the outside: the plain way through the crate.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use board::{
     Batch, Board, Follower, Limits, Mark, MemoryStore, OpenOptions, Pattern, Position, Replica, Store, Write, Writer,
     live_batch,

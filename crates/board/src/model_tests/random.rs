@@ -22,7 +22,7 @@ impl Random {
 
     /// From 0 to `end` - 1.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        ((u128::from(self.next()) * end as u128) >> 64) as usize
+        usize::try_from(self.next() % end as u64).unwrap_or(0)
     }
 
     /// Once in `times`.
