@@ -47,7 +47,10 @@ fn fresh_clone_builds_with_only_git_make_cc_and_cargo() {
             // What cargo told this test about itself is not known on a fresh machine.
             let name = variable.to_string_lossy();
             let told = name.starts_with("CARGO_") && name != "CARGO_HOME" && !name.starts_with("CARGO_REGISTR");
-            if told || name.starts_with("PKG_CONFIG") || ["CARGO", "RUSTC", "RUSTFLAGS", "CC", "CFLAGS"].contains(&&*name) {
+            if told
+                || name.starts_with("PKG_CONFIG")
+                || ["CARGO", "RUSTC", "RUSTFLAGS", "CC", "CFLAGS"].contains(&&*name)
+            {
                 make.env_remove(&variable);
             }
         }

@@ -1,4 +1,6 @@
 //! Every promise of the requirement table, end to end, against the built program.
 
 mod command_line;
+mod docs;
 mod fresh_clone;
+mod monitor;
