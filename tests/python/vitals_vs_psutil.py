@@ -5,7 +5,8 @@
 makes COUNT pairs of trees from SEED (counters that fall, fields a kernel does not print, guests above user, 1 to 512
 CPUs, gaps of offline ones), lets both read them, and demands: memory equal to the byte, CPU equal at 0.1 wherever
 lockstep gives a number, and no number only for the reasons that are defined. The rules are computed here once more, so
-that neither side is the judge of its own case. Exits 0, or 1 after naming the pair.
+that neither side is the judge of its own case. First the checks prove themselves: lines changed to what other tools
+show must be refused. Exits 0, or 1 after naming the pair.
 """
 
 import json
@@ -85,8 +86,6 @@ class Machine:
             self.boot = self.boot_id()
         if self.cpus:
             self.sum = self.added_up()
-        if rng.random() < 0.05:
-            pass  # nothing else moved
 
     def memory(self):
         rng = self.rng
@@ -115,7 +114,7 @@ def write_tree(directory, machine, memory):
     (directory / "sys/kernel/random").mkdir(parents=True)
     cpu = lambda name, ticks: name + " " + " ".join(map(str, ticks)) + "\n"
     stat = cpu("cpu ", machine.sum) + "".join(cpu(f"cpu{id}", machine.cpus[id]) for id in sorted(machine.cpus))
-    stat += "intr 12345" + " 0" * machine.rng.choice([0, 100, 20000]) + "\nctxt 1\nbtime 1700000000\nprocesses 1\n"
+    stat += "intr 12345" + " 0" * machine.rng.choice([0, 100, 100, 100, 20000]) + "\nctxt 1\nbtime 1700000000\nprocesses 1\n"
     (directory / "stat").write_text(stat)
     # Every tenth tree ends in the middle of nothing: without the last newline.
     text = "".join(f"{key + ':':<15} {kib:>8} kB\n" for key, kib in memory.items()) + "HugePages_Total:       0\n"
@@ -193,9 +192,40 @@ def check_memory(line, memory, virtual, swap):
     assert (line["swap_total_bytes"], line["swap_used_bytes"]) == (swap.total, swap.used)
 
 
-def check_sequence(lockstep, rng, pairs):
+def known_bad():
+    """Definitions that must not pass, each as what it does to a right line."""
+    def iowait_is_busy(line):
+        if line["cpu_busy_pct"] is not None:
+            line["cpu_busy_pct"] += line["cpu_iowait_pct"]
+
+    def steal_is_idle(line):
+        if line["cpu_busy_pct"] is not None:
+            line["cpu_busy_pct"] -= line["cpu_steal_pct"] or 0
+
+    def zero_without_baseline(line):
+        if line["cpu_busy_pct"] is None:
+            line.update({f"cpu_{share}_pct": 0.0 for share in ["busy", *SHARES]}, cpu_null_reason=None)
+
+    def number_after_hotplug(line):
+        if line["cpu_null_reason"] in ("cpus_changed", "idle_fell"):
+            line["cpu_null_reason"] = "total_not_larger"
+
+    def used_as_htop(line):
+        line["mem_used_bytes"] = line["mem_used_htop_bytes"]
+
+    def one_byte_off(line):
+        line["mem_available_bytes"] += 1
+
+    def zero_for_unknown(line):
+        line["mem_cached_bytes"] = line["mem_cached_bytes"] or 0
+
+    return [iowait_is_busy, steal_is_idle, zero_without_baseline, number_after_hotplug, used_as_htop, one_byte_off,
+            zero_for_unknown]
+
+
+def read_sequence(lockstep, rng, pairs):
+    """Makes the trees of one machine; what they hold and psutil reads in them, and what lockstep says of them."""
     machine = Machine(rng)
-    told = {}
     with tempfile.TemporaryDirectory(prefix="lockstep-vitals-") as scratch:
         states, command = [], [lockstep, "monitor", "--format", "json", "--log", "none"]
         for number in range(pairs + 1):
@@ -211,8 +241,13 @@ def check_sequence(lockstep, rng, pairs):
             states.append({"sum": list(machine.sum), "cpus": {id: list(t) for id, t in machine.cpus.items()},
                            "boot": machine.boot, "memory": memory, "psutil": times, "virtual": virtual, "swap": swap})
             command += ["--procfs", str(tree)]
-        output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-        lines = [json.loads(line) for line in output.splitlines()]
+        output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stdout
+    return states, [json.loads(line) for line in output.splitlines()]
+
+
+def check_sequence(states, lines):
+    """Holds each line against psutil and the definitions; how often each reason was told."""
+    told = {}
     assert len(lines) == len(states), f"{len(lines)} lines for {len(states)} trees"
     for number, (line, state) in enumerate(zip(lines, states)):
         older = states[number - 1] if number else state
@@ -228,17 +263,38 @@ def check_sequence(lockstep, rng, pairs):
     return told
 
 
+def prove_checks(lockstep):
+    """Each known-bad definition must be refused in some sequence, in which the right one passes."""
+    blind = {change.__name__: change for change in known_bad()}
+    for attempt in range(20):
+        states, lines = read_sequence(lockstep, random.Random(attempt), SEQUENCE)
+        check_sequence(states, lines)
+        for name, change in list(blind.items()):
+            changed = [dict(line) for line in lines]
+            for line in changed:
+                change(line)
+            try:
+                check_sequence(states, changed)
+            except (AssertionError, TypeError):
+                del blind[name]
+        if not blind:
+            return
+    sys.exit(f"the checks are blind: {', '.join(blind)} passed")
+
+
 def main():
     lockstep, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     version = tuple(int(part) for part in psutil.__version__.split(".")[:2])
     if version < PSUTIL_MIN:
         sys.exit(f"psutil {psutil.__version__} counts used memory differently: at least 7.1 is needed")
+    prove_checks(lockstep)
     told, done = {}, 0
     while done < count:
         pairs = min(SEQUENCE, count - done)
         # Each sequence has a seed of its own, so that one can be repeated alone: SEED+DONE, COUNT up to SEQUENCE.
         try:
-            for reason, times in check_sequence(lockstep, random.Random(seed + done), pairs).items():
+            states, lines = read_sequence(lockstep, random.Random(seed + done), pairs)
+            for reason, times in check_sequence(states, lines).items():
                 told[reason] = told.get(reason, 0) + times
         except AssertionError as error:
             sys.exit(f"seed {seed + done}, {pairs} pairs: {error}")
