@@ -652,15 +652,15 @@ mod tests {
             let mut now = ms(0);
             let look = |settle: &mut Settle, model: &mut HashMap<(usize, usize), (Duration, bool, bool)>, now| {
                 let due = settle.due(now);
-                for n in 0..3 {
-                    for d in 0..2 {
-                        let path = dirs[d].join(&names[n]).unwrap();
-                        let came = due.covers(&dirs[d], &names[n]);
+                for (n, name) in names.iter().enumerate() {
+                    for (d, dir) in dirs.iter().enumerate() {
+                        let path = dir.join(name).unwrap();
+                        let came = due.covers(dir, name);
                         if came {
                             let held = model.remove(&(n, d));
                             prop_assert!(held.is_some(), "{path} came out and was not pushed");
                             let (_, content, removed) = held.unwrap();
-                            prop_assert_eq!(due.hint(&dirs[d], &names[n]).content, content);
+                            prop_assert_eq!(due.hint(dir, name).content, content);
                             prop_assert_eq!(due.removed_by_event(&path), removed);
                         }
                         prop_assert_eq!(settle.is_unsettled(&path), model.contains_key(&(n, d)));

@@ -615,11 +615,13 @@ impl Drainer {
     }
 
     fn add_watch(&self, dir: &Dir) -> Result<i32, Errno> {
+        let watch = add_watch(&self.inotify, dir)?;
         #[cfg(test)]
-        if self.nodes.watched() >= self.shared.hooks.watches_max() {
+        if self.nodes.by_watch(watch).is_none() && self.nodes.watched() >= self.shared.hooks.watches_max() {
+            let _ = inotify::remove_watch(&self.inotify, watch);
             return Err(Errno::NOSPC);
         }
-        add_watch(&self.inotify, dir)
+        Ok(watch)
     }
 
     /// Leaves a directory to be polled. Returns whether it became due, as it does if it is new.
