@@ -114,8 +114,10 @@ pub(crate) fn to_client(message: &ToClient) -> Result<(), BadMessage> {
         },
         ToClient::Answer { req: _, answer } => in_answer(answer),
         ToClient::Content { content: _, bytes } => length("the content", bytes.len(), CONTENT_WHOLE_BYTES_MAX),
-        ToClient::Recipe { content: _, first: _, total: _, chunks } => {
+        ToClient::Recipe { content: _, first, total, chunks } => {
             count("the recipe", chunks.len(), CHUNKS_MAX)?;
+            let end = u32::try_from(chunks.len()).ok().and_then(|count| first.checked_add(count));
+            require(end.is_some_and(|end| end <= *total), "the place in the recipe", Wrong::Number)?;
             chunks.iter().try_for_each(|&(_, bytes)| {
                 filled("a chunk of the recipe", usize::try_from(bytes).unwrap_or(usize::MAX), CHUNK_BYTES_MAX)
             })
@@ -191,7 +193,9 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
     }
     count("the batch's contents", inlined, INLINE_ENTRIES_MAX)?;
     match &batch.mark {
-        Mark::Live { from, to, view, current: _ } => require(from <= to && to <= view, "the batch's mark", Wrong::Number),
+        Mark::Live { from, to, view, current: _ } => {
+            require(from <= to && to <= view, "the batch's mark", Wrong::Number)
+        }
         Mark::Walk { upto, .. } => length("the name a walk got to", upto.len(), ENTRY_NAME_BYTES_MAX),
     }
 }

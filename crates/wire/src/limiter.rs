@@ -26,7 +26,7 @@ const ENROL_PER_SECOND: f64 = 5.0;
 const REMEMBERED_MAX: usize = 10_000;
 
 /// What it remembers of addresses. One for the whole hub.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Limiter {
     pairs: HashMap<(String, ClientId), Failures>,
     addresses: HashMap<String, Failures>,
