@@ -6,6 +6,7 @@
 mod client;
 mod disk;
 mod random;
+mod restart;
 mod world;
 
 use crate::mutant::{self, Mutant};
@@ -18,7 +19,9 @@ use world::World;
 const FIXED: u64 = 400;
 /// Schedules that begin at the fresh seed.
 const FRESH: u64 = 100;
-const SOAK: u64 = 100_000;
+/// The same for a soak.
+const FIXED_SOAK: u64 = 100_000;
+const FRESH_SOAK: u64 = 20_000;
 /// Within so many schedules each mutant is found.
 const CANARY_SCHEDULES: u64 = 20_000;
 const STEPS: usize = 250;
@@ -26,10 +29,11 @@ const STEPS: usize = 250;
 #[test]
 fn m3_7_every_client_ends_equal_to_the_model_and_no_name_goes_back_or_is_lost() {
     let soak = std::env::var("LOCKSTEP_TEST_SIZE").is_ok_and(|size| size == "soak");
-    let fixed = if soak { SOAK } else { FIXED };
+    let fixed = if soak { FIXED_SOAK } else { FIXED };
     let fresh = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs() << 20);
-    println!("{fixed} schedules from seed 1, {FRESH} from the fresh seed {fresh}");
-    for (first, count) in [(1, fixed), (fresh, FRESH)] {
+    let more = if soak { FRESH_SOAK } else { FRESH };
+    println!("{fixed} schedules from seed 1, {more} from the fresh seed {fresh}");
+    for (first, count) in [(1, fixed), (fresh, more)] {
         if let Some(seed) = first_failure(first, count, None) {
             panic!("{}", scene(seed));
         }
