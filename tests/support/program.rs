@@ -3,9 +3,6 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-
-use crate::scratch::{Scratch, scratch};
 
 /// The root of the repository.
 pub fn workspace() -> PathBuf {
@@ -30,11 +27,12 @@ pub fn binary() -> PathBuf {
     binary
 }
 
-/// The program, with its logs and data in a directory of this test run: nothing of the machine's own state is read or
-/// written, also for root.
+/// The program, for commands that keep no state: its logs go below the target directory, also for root, and nothing of
+/// the machine's own state is read or written. A hub or a client needs [`lockstep_at`], with a home of its own.
 pub fn lockstep() -> Command {
-    static HOME: OnceLock<Scratch> = OnceLock::new();
-    lockstep_at(HOME.get_or_init(scratch))
+    let release = binary();
+    let target = release.ancestors().nth(2).expect("the program lies in TARGET/release");
+    lockstep_at(target.join("test-home"))
 }
 
 /// The program, as on a machine of its own whose state is below `home`. Logs are in `home/log/COMMAND.log`, data in

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use crate::logging::say;
+
 /// Why the process ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -62,7 +64,7 @@ impl Failure {
     /// Tells the person, on stderr, one line: what failed, then each cause once.
     pub(crate) fn print(&self) {
         if self.exit != Exit::Done {
-            eprintln!("lockstep: {}", one_line(&self.error));
+            say(format_args!("lockstep: {}", one_line(&self.error)));
         }
     }
 }

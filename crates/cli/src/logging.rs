@@ -65,7 +65,7 @@ impl Log {
         let Some(file) = &self.file else { return Ok(()) };
         let appended = file.lock().unwrap_or_else(PoisonError::into_inner).append_line(line)?;
         if let Appended::Resumed { lines_lost } = appended {
-            eprintln!("log: written again; {lines_lost} lines are missing");
+            say(format_args!("log: written again; {lines_lost} lines are missing"));
         }
         Ok(())
     }
@@ -86,13 +86,18 @@ pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
 
 fn open(command: &str, args: &LogArgs) -> Result<Log, Failure> {
     let Some(path) = args.place(command)? else {
-        eprintln!("log: none");
+        say(format_args!("log: none"));
         return Ok(Log { file: None });
     };
     let file = CappedLog::open(&path)
         .with_context(|| format!("cannot log to {} (choose another with --log FILE, or --log none)", path.display()))?;
-    eprintln!("log: {}", shown(&path).display());
+    say(format_args!("log: {}", shown(&path).display()));
     Ok(Log { file: Some(Arc::new(Mutex::new(file))) })
+}
+
+/// Says one line on stderr. Unlike `eprintln!` it does not panic when stderr is closed: then there is nobody to tell.
+pub(crate) fn say(words: std::fmt::Arguments<'_>) {
+    writeln!(io::stderr(), "{words}").ok();
 }
 
 /// A path that means the same wherever it is read.
@@ -162,7 +167,7 @@ impl Drop for Line<'_> {
         }
         if let Err(error) = self.log.append_line(line) {
             // The log's disk is full or gone. That is told once, where someone may look.
-            writeln!(io::stderr(), "log: {error}").ok();
+            say(format_args!("log: {error}"));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! does not want to wait.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -70,10 +70,11 @@ impl Stop {
 /// When the system refuses the handlers or the thread that listens.
 pub(crate) fn flag() -> Result<&'static Stop, Failure> {
     static STOP: Stop = Stop { asked: Mutex::new(None), changed: Condvar::new() };
-    static LISTENING: OnceLock<()> = OnceLock::new();
-    if LISTENING.get().is_none() {
+    static LISTENING: Mutex<bool> = Mutex::new(false);
+    let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*listening {
         listen(&STOP).context("cannot listen for SIGINT and SIGTERM")?;
-        LISTENING.set(()).ok();
+        *listening = true;
     }
     Ok(&STOP)
 }
