@@ -2,6 +2,9 @@
 //!
 //! Invariant: both indexes hold the same entries, none above the head, each seq once. A commit is applied under one short
 //! write lock, after its store has it; so no reader waits for a disk, and none sees half a commit.
+//!
+//! Cost, measured by `examples/measure.rs` at 100,000 entries: 439 bytes an entry whose name has 22 bytes and whose value
+//! has 64, both included.
 
 use crate::mutant::{self, Mutant};
 use crate::pattern::Pattern;

@@ -1,6 +1,6 @@
 //! One client of the model: its replica, its link to the hub, and what may never happen to it.
 
-use super::disk::Disk;
+use super::disk::{Disk, Fault};
 use crate::{Batch, Change, Follower, Mark, Name, Pattern, Replica};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -88,9 +88,14 @@ impl Client {
         Ok(true)
     }
 
-    pub(super) fn save(&mut self) -> Result<(), String> {
-        self.saved = (self.floors.clone(), self.rewinds);
-        self.replica.save(&mut self.disk).map_err(|error| error.to_string())
+    /// Saves the replica, if its store lets it; else the next save has to bring all of it.
+    pub(super) fn save(&mut self, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            self.disk.fail_next(fault);
+        }
+        if self.replica.save(&mut self.disk).is_ok() {
+            self.saved = (self.floors.clone(), self.rewinds);
+        }
     }
 
     /// Dies and comes back as it was last saved.

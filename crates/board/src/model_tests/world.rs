@@ -101,8 +101,11 @@ impl<'story> World<'story> {
             5 => self.keep_batch(client),
             6 => self.deliver(client).map(drop),
             7 => {
-                self.say(|_| format!("save {client}"));
-                self.clients[client].save()
+                let fails = self.random.once_in(10);
+                let fault = fails.then(|| *self.random.pick(&[Fault::Before, Fault::After]));
+                self.say(|_| format!("save {client}, fault {fault:?}"));
+                self.clients[client].save(fault);
+                Ok(())
             }
             8 => {
                 self.say(|_| format!("crash {client}"));
