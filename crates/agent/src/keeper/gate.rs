@@ -1,0 +1,118 @@
+//! The first join: whether a directory may become the share's copy.
+
+use super::{NOTE_ROOT, Work};
+use crate::keeper::KeeperError;
+use mirror::{Action, Dirty, Engine, Options};
+use std::path::PathBuf;
+use thiserror::Error;
+use tree::at::{ListBuffer, is_temp_name};
+use tree::{Dir, RelPath, path::escape};
+
+/// How many paths are named.
+const SAMPLE_MAX: usize = 10;
+
+/// Whether the destination may be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// It may.
+    Open,
+    /// Not before the whole list is there and it is known what would become of what stands there.
+    Shut,
+}
+
+impl Gate {
+    pub(super) fn is_open(self) -> bool {
+        self == Gate::Open
+    }
+}
+
+/// A directory that is not empty and not this share's copy. Nothing was touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Error)]
+#[error(
+    "{} is not empty and is not a copy of the share {share}: {same} entries are as in the share, {changed} would be \
+     changed and {deleted} deleted{}; nothing was touched. If that is what you want: --adopt, else join into another \
+     directory",
+    escape(directory.as_os_str().as_encoded_bytes()),
+    if sample.is_empty() { String::new() } else { format!(" (such as {})", sample.join(", ")) }
+)]
+pub struct NotEmpty {
+    /// The share.
+    pub share: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// Entries that would stay as they are.
+    pub same: u64,
+    /// Entries that would be changed.
+    pub changed: u64,
+    /// Entries that would be deleted.
+    pub deleted: u64,
+    /// Some of those that would be changed or deleted.
+    pub sample: Vec<String>,
+}
+
+impl Work {
+    /// What may be done before anything is known of the hub.
+    pub(super) fn first_gate(&mut self, dest: &Dir) -> Result<Gate, KeeperError> {
+        let stat = dest.stat_self()?;
+        let root = [dest.file_system_id()?.to_le_bytes(), stat.ino.to_le_bytes()].concat();
+        let ours = self.holding.replica().note(NOTE_ROOT) == Some(&root[..]);
+        if ours || self.config.adopt || is_empty(dest, &self.config)? {
+            self.claim(root);
+            return Ok(Gate::Open);
+        }
+        Ok(Gate::Shut)
+    }
+
+    /// From here on the directory is this share's copy.
+    fn claim(&mut self, root: Vec<u8>) {
+        self.holding.replica_mut().set_note(NOTE_ROOT, root);
+        self.save();
+    }
+
+    /// Opens the gate if nothing that stands there would be lost.
+    pub(super) fn decide_gate(&mut self) -> Result<(), KeeperError> {
+        if self.gate.is_open() || !self.holding.replica().is_current() {
+            return Ok(());
+        }
+        let mut found =
+            NotEmpty { share: self.config.share.clone(), directory: self.config.directory.clone(), ..NotEmpty::default() };
+        let dest = self.engine.dest().walk(&RelPath::root())?;
+        let root = [dest.file_system_id()?.to_le_bytes(), dest.stat_self()?.ino.to_le_bytes()].concat();
+        let held = dest.walk(&RelPath::root())?;
+        let options =
+            Options { dry_run: true, allow_mass_delete: true, own: self.config.own.clone(), ..Options::default() };
+        self.holding.allow_deletes(true);
+        Engine::new(dest, options).reconcile(&mut self.holding, &Dirty::everything(), &mut |event| {
+            // Whether it is there now: in a dry run what is updated was there, what is copied was not.
+            let count = match event.action {
+                Action::Skipped => return found.same += 1,
+                Action::Updated if !event.path.is_root() => &mut found.changed,
+                Action::Deleted => &mut found.deleted,
+                _ => return,
+            };
+            *count += 1;
+            if found.sample.len() < SAMPLE_MAX {
+                found.sample.push(event.path.to_string());
+            }
+        });
+        drop(held);
+        if found.changed + found.deleted > 0 {
+            return Err(found.into());
+        }
+        self.gate = Gate::Open;
+        self.claim(root);
+        self.completed();
+        Ok(())
+    }
+}
+
+fn is_empty(dest: &Dir, config: &super::KeeperConfig) -> Result<bool, KeeperError> {
+    for entry in dest.list(&mut ListBuffer::default())? {
+        let ours = is_temp_name(&entry.name)
+            || dest.look(&entry.name)?.is_some_and(|stat| config.own.contains(&stat.id()));
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

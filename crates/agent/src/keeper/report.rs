@@ -1,0 +1,206 @@
+//! What a keeper says to the hub and to people: acknowledgements, roots, progress.
+
+use super::{Work, note_u64};
+use crate::convert::version_to_wire;
+use crate::event::{Event, Events};
+use board::Version;
+use mirror::Dirty;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use wire::limits::{PROBLEM_TEXT_BYTES_MAX, PROBLEMS_MAX};
+use wire::message::Ack;
+
+/// A root that still differs after everything was done is looked into again after this long.
+const ROOT_RETRY: Duration = Duration::from_secs(60);
+
+/// Where the comparison of roots stands.
+#[derive(Debug, Default)]
+pub(super) struct RootCheck {
+    /// The hub's, where the replica stands exactly there.
+    current: Option<[u8; 32]>,
+    /// Whether `current` was compared.
+    compared: bool,
+    agrees: Option<bool>,
+    repair: Repair,
+    retry_at: Option<Instant>,
+}
+
+/// What was done about a root that differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Repair {
+    #[default]
+    None,
+    /// Everything was looked at again.
+    Walked,
+    /// Everything was asked for again.
+    Refollowed,
+}
+
+impl RootCheck {
+    pub(super) fn set_current(&mut self, current: Option<[u8; 32]>) {
+        self.current = current;
+        self.compared = false;
+    }
+
+    pub(super) fn forget_current(&mut self) {
+        self.set_current(None);
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}
+
+/// What was told last, so that nothing is told twice.
+#[derive(Debug)]
+pub(super) struct Told {
+    ack: Option<Ack>,
+    progress_at: Instant,
+    in_sync: bool,
+}
+
+impl Told {
+    pub(super) fn new(now: Instant) -> Told {
+        Told { ack: None, progress_at: now, in_sync: false }
+    }
+
+    /// A new session knows of nothing.
+    pub(super) fn forget(&mut self) {
+        self.ack = None;
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        now: Instant,
+        waiting: usize,
+        event: impl FnOnce() -> Event,
+        events: &Events,
+    ) {
+        if waiting > 0 && now.duration_since(self.progress_at) >= super::PROGRESS_EVERY {
+            self.progress_at = now;
+            events(event());
+        }
+    }
+}
+
+impl Work {
+    /// Acknowledges what has been applied, if that is not what was acknowledged last.
+    pub(super) fn ack(&mut self) {
+        let (Some(outbox), Some(start)) = (&self.outbox, self.start) else { return };
+        if !self.gate.is_open() {
+            return;
+        }
+        let ack = Ack {
+            fid: self.fid,
+            applied: version_to_wire(Version {
+                epoch: start.epoch,
+                run: start.run,
+                seq: self.holding.applied_seq(),
+            }),
+            complete: self.holding.replica().is_complete(),
+            durable_seq: self.durable_seq,
+            waiting: u32::try_from(self.holding.waiting()).unwrap_or(u32::MAX),
+            problems: self.problems(),
+            first_problems: self.first_problems(),
+            root_agrees: self.root.agrees,
+            entries: self.holding.replica().len() as u64,
+            content_bytes: self.content_bytes.load(Ordering::Relaxed),
+        };
+        if self.told.ack.as_ref() != Some(&ack) {
+            self.told.ack = Some(ack.clone());
+            outbox.ack(ack);
+        }
+    }
+
+    fn problems(&self) -> u32 {
+        let count = self.holding.problems().len() + self.faults.len() + usize::from(self.held.is_some());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn first_problems(&self) -> Vec<(bytes::Bytes, String)> {
+        let root = bytes::Bytes::new;
+        let whole = self.held.iter().chain(&self.faults).map(|text| (root(), cut(text)));
+        let single = self.holding.problems().iter().map(|(name, text)| (name.clone(), cut(text)));
+        whole.chain(single).take(PROBLEMS_MAX).collect()
+    }
+
+    /// Compares the root with the hub's, where both are of the same state.
+    pub(super) fn check_root(&mut self) {
+        let now = Instant::now();
+        if self.root.retry_at.is_some_and(|at| at <= now) {
+            self.root.retry_at = None;
+            self.root.repair = Repair::None;
+            self.root.compared = false;
+        }
+        let settled = self.gate.is_open()
+            && self.holding.waiting() == 0
+            && self.dirty.is_empty()
+            && (self.again.is_empty() || !self.holding.problems().is_empty());
+        let Some(current) = self.root.current.filter(|_| settled && !self.root.compared) else { return };
+        self.root.compared = true;
+        let ours = self.holding.root().to_bytes();
+        let agrees = ours == current;
+        self.root.agrees = Some(agrees);
+        if agrees {
+            self.root.repair = Repair::None;
+            self.root.retry_at = None;
+            self.in_sync();
+            return;
+        }
+        self.told.in_sync = false;
+        self.tell_root_differs();
+        match self.root.repair {
+            Repair::None => {
+                self.root.repair = Repair::Walked;
+                self.holding.distrust_root();
+                self.dirty.merge(Dirty::everything());
+                self.settle_all();
+                self.root.compared = false;
+                // Once more, and deeper only if that did not help.
+                self.check_root();
+            }
+            Repair::Walked => {
+                self.root.repair = Repair::Refollowed;
+                self.unfollow();
+                self.follow(false);
+            }
+            Repair::Refollowed => self.root.retry_at = Some(now + ROOT_RETRY),
+        }
+    }
+
+    fn tell_root_differs(&self) {
+        let done = match self.root.repair {
+            Repair::None => "everything is looked at again",
+            Repair::Walked => "everything is asked for again",
+            Repair::Refollowed => "it is tried again in a minute",
+        };
+        tracing::error!(share = %self.config.share, "the copy is not what the hub has, though all was applied; {done}");
+    }
+
+    fn in_sync(&mut self) {
+        let in_sync = self.problems() == 0;
+        if in_sync && !self.told.in_sync {
+            (self.events)(Event::InSync {
+                share: self.config.share.clone(),
+                entries: self.holding.replica().len() as u64,
+                content_bytes: self.content_bytes.load(Ordering::Relaxed),
+            });
+        }
+        self.told.in_sync = in_sync;
+    }
+
+    /// What was noted as durable at the last save; for tests.
+    #[cfg(test)]
+    pub(super) fn durable_noted(&self) -> u64 {
+        note_u64(self.holding.replica(), super::NOTE_DURABLE)
+    }
+}
+
+/// At most what a problem's text may be, at a boundary of characters.
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(PROBLEM_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
