@@ -9,6 +9,8 @@ use support::{binary, workspace};
 
 const DOCUMENTS: [&str; 6] =
     ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/command-line.md"];
+/// Where all flags are ours.
+const FOR_USERS: [&str; 3] = ["README.md", "docs/command-line.md", "CHANGELOG.md"];
 /// Flags every command has, told once for all.
 const FLAGS_OF_ALL: [&str; 3] = ["--help", "--version", "--config"];
 
@@ -91,6 +93,16 @@ fn every_flag_is_documented() {
     for (command, text) in commands() {
         for flag in flags(text.split("Options:").nth(1).unwrap_or_default()) {
             assert!(told.contains(&flag), "lockstep {}: {flag} is in no document", command.join(" "));
+        }
+    }
+}
+
+#[test]
+fn every_flag_the_user_is_told_of_exists() {
+    let known: BTreeSet<String> = commands().iter().flat_map(|(_, text)| flags(text)).collect();
+    for (name, text) in documents().iter().filter(|(name, _)| FOR_USERS.contains(&name.as_str())) {
+        for flag in flags(text) {
+            assert!(known.contains(&flag), "{name} tells of {flag}, which no command has");
         }
     }
 }
