@@ -53,7 +53,11 @@ pub enum MirrorError {
         why: String,
     },
     /// Both are one directory, or one is inside the other.
-    #[error("the destination {} {why} the source {}; choose another destination, nothing was done", shown(dest), shown(source_path))]
+    #[error(
+        "the destination {} {why} the source {}; choose another destination, nothing was done",
+        shown(dest),
+        shown(source_path)
+    )]
     Overlap {
         /// The source, as given.
         source_path: PathBuf,
@@ -185,8 +189,7 @@ fn open_dest(
     dry_run: bool,
 ) -> Result<(Dir, Option<StandIn>), MirrorError> {
     let refuse = |e: &fsx::Error| MirrorError::Destination { path: dest.to_owned(), why: why(e, "create it first") };
-    let overlap =
-        |why| MirrorError::Overlap { source_path: source_path.to_owned(), dest: dest.to_owned(), why };
+    let overlap = |why| MirrorError::Overlap { source_path: source_path.to_owned(), dest: dest.to_owned(), why };
     let source_line = source.lineage()?;
     match Dir::open_root(dest) {
         Ok(dir) => {
@@ -246,7 +249,9 @@ fn why(e: &fsx::Error, cure: &str) -> String {
     match e.errno {
         Errno::NOENT => format!("does not exist ({cure})"),
         Errno::NOTDIR => "is not a directory".into(),
-        Errno::ACCESS | Errno::PERM => "may not be read or written by this user (change its rights, or the user)".into(),
+        Errno::ACCESS | Errno::PERM => {
+            "may not be read or written by this user (change its rights, or the user)".into()
+        }
         errno => format!("cannot be used: {errno}"),
     }
 }

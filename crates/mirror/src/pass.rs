@@ -88,6 +88,9 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     pub(crate) fn run(mut self) -> Outcome {
         let dirty = self.dirty;
+        if dirty.root_entry() {
+            self.compare_root();
+        }
         for (path, look) in dirty.iter() {
             if self.stopped() {
                 break;
@@ -96,10 +99,24 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
                 self.visit(path, look);
             }
         }
-        if dirty.root_entry() {
-            self.finals.entry(RelPath::root()).or_insert(Why::Differed);
-        }
         self.finish()
+    }
+
+    /// The root's own mode and time; what is in it is another matter.
+    fn compare_root(&mut self) {
+        let root = RelPath::root();
+        match (self.source.entry(&root), self.engine.dest.stat_self()) {
+            (Ok(Some(want @ Want::Dir { mode, mtime_ns })), Ok(found)) => {
+                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
+                    self.keep(&root, &want, &found);
+                } else {
+                    self.finish_later(&root, Why::Differed);
+                }
+            }
+            (Ok(_), Ok(_)) => {}
+            (Err(problem), _) => self.fail(&root, problem),
+            (_, Err(e)) => self.fail(&root, e.into()),
+        }
     }
 
     /// One directory that was marked.
@@ -196,7 +213,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     fn new_entry(&mut self, at: &At, name: Name, path: RelPath, want: Want) {
         if self.engine.options.dry_run {
-            return self.tell_new(&path, &want);
+            return self.tell_new(&path, &want, Action::Copied);
         }
         match want {
             Want::Dir { mode, mtime_ns } => self.build(at, name, path, mode, mtime_ns, None),
@@ -239,7 +256,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             }
             (Meeting::IntoDir, Want::Dir { mode, mtime_ns }) => {
                 if self.engine.options.dry_run {
-                    return self.tell_new(&path, &Want::Dir { mode, mtime_ns });
+                    return self.tell_new(&path, &Want::Dir { mode, mtime_ns }, Action::Updated);
                 }
                 self.build(at, name, path, mode, mtime_ns, Some(found));
             }

@@ -193,8 +193,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn finish_dirs(&mut self) {
         if self.engine.options.dry_run {
             for (path, why) in std::mem::take(&mut self.finals) {
-                let differs = path.is_root() && self.root_differs();
-                if differs || (why == Why::Differed && !path.is_root()) {
+                if why == Why::Differed {
                     self.tell(Action::Updated, &path, Some(Kind::Dir), 0);
                 }
             }
@@ -245,13 +244,5 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         self.source.placed(path, &want, &stat);
         Ok(())
-    }
-
-    fn root_differs(&mut self) -> bool {
-        let want = self.source.entry(&RelPath::root());
-        let (Ok(Some(Want::Dir { mode, mtime_ns })), Ok(found)) = (want, self.engine.dest.stat_self()) else {
-            return false;
-        };
-        found.kept_mode() != mode || found.mtime_ns != mtime_ns
     }
 }

@@ -202,21 +202,21 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         self.out.again.insert_all(path, crate::dirty::All { recursive: true, content: false });
     }
 
-    /// Tells what a dry run would make.
-    pub(super) fn tell_new(&mut self, path: &RelPath, want: &Want) {
+    /// Tells what a dry run would make; `action` is that of the entry itself.
+    pub(super) fn tell_new(&mut self, path: &RelPath, want: &Want, action: Action) {
         match want {
             Want::Unknown(problem) => self.fail(path, problem.clone()),
-            Want::File(want) => self.tell(Action::Copied, path, Some(Kind::File), want.size_bytes),
-            Want::Link { .. } => self.tell(Action::Copied, path, Some(Kind::Link), 0),
+            Want::File(want) => self.tell(action, path, Some(Kind::File), want.size_bytes),
+            Want::Link { .. } => self.tell(action, path, Some(Kind::Link), 0),
             Want::Dir { .. } => {
-                self.tell(Action::Copied, path, Some(Kind::Dir), 0);
+                self.tell(action, path, Some(Kind::Dir), 0);
                 self.covered.insert(path.clone());
                 match self.source.list(path) {
                     Ok(wanted) => {
                         for pair in plan::join(wanted, Vec::new()) {
                             let plan::Pair::New(name, want) = pair else { continue };
                             match path.join(&name) {
-                                Ok(path) => self.tell_new(&path, &want),
+                                Ok(path) => self.tell_new(&path, &want, Action::Copied),
                                 Err(e) => self.fail(path, Problem::Path(path.clone(), e)),
                             }
                         }

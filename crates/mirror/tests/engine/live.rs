@@ -1,0 +1,155 @@
+//! The live mirror follows the source and repairs the destination.
+
+use std::fs;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mirror::{MirrorOptions, Report, Stopper};
+
+use crate::scene::{Make, Scene, look, stamp};
+
+/// Waits until `done`, or fails with what it waited for.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs `story` beside a live mirror.
+fn live(scene: &Scene, story: impl FnOnce(&Mutex<Vec<String>>)) {
+    let notes = Mutex::new(Vec::new());
+    let stopper = Stopper::default();
+    std::thread::scope(|scope| {
+        let stop = stopper.clone();
+        let notes = &notes;
+        let mirror = scope.spawn(move || {
+            let mut mirror = mirror::Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
+            mirror
+                .watch(stop, &mut |report| match report {
+                    Report::Watching => notes.lock().unwrap().push("watching".into()),
+                    Report::Note(note) => notes.lock().unwrap().push(note),
+                    Report::Event(_) | Report::Pass(_) => {}
+                })
+                .unwrap();
+        });
+        let ended = StopAtEnd(stopper);
+        until("the first pass", || !notes.lock().unwrap().is_empty());
+        story(notes);
+        drop(ended);
+        mirror.join().unwrap();
+    });
+}
+
+struct StopAtEnd(Stopper);
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn equal(scene: &Scene) -> bool {
+    std::panic::catch_unwind(|| look(&scene.s("")) == look(&scene.d(""))).unwrap_or(false)
+}
+
+#[test]
+fn m2_7_changes_are_followed_as_they_happen() {
+    let scene = Scene::new();
+    fs::write(scene.s("a"), "one").unwrap();
+    live(&scene, |_| {
+        fs::write(scene.s("a"), "two").unwrap();
+        until("an edit", || equal(&scene));
+        for kind in Make::ALL {
+            kind.at(&scene.s("x"));
+            until("a new entry", || equal(&scene));
+            fs::remove_dir_all(scene.s("x")).or_else(|_| fs::remove_file(scene.s("x"))).ok();
+            until("its removal", || equal(&scene));
+        }
+        fs::create_dir_all(scene.s("deep/er/still")).unwrap();
+        fs::write(scene.s("deep/er/still/f"), "f").unwrap();
+        until("nested directories", || equal(&scene));
+        fs::rename(scene.s("deep"), scene.s("moved")).unwrap();
+        until("a rename", || equal(&scene));
+        stamp(&scene.s("moved/er"), 0o711, 12);
+        until("a mode and a time", || equal(&scene));
+        fs::remove_dir_all(scene.s("moved")).unwrap();
+        fs::remove_file(scene.s("a")).unwrap();
+        until("everything being removed", || equal(&scene));
+    });
+}
+
+#[test]
+fn a_file_rewritten_with_its_old_size_and_time_is_followed() {
+    let scene = Scene::new();
+    fs::write(scene.s("a"), "one").unwrap();
+    stamp(&scene.s("a"), 0o644, 99);
+    live(&scene, |_| {
+        until("the copy", || equal(&scene));
+        fs::write(scene.s("a"), "two").unwrap();
+        stamp(&scene.s("a"), 0o644, 99);
+        until("the other content", || fs::read(scene.d("a")).is_ok_and(|bytes| bytes == b"two"));
+    });
+}
+
+#[test]
+fn what_is_changed_at_the_destination_is_repaired() {
+    let scene = Scene::new();
+    Make::FullDir.at(&scene.s("x"));
+    live(&scene, |_| {
+        until("the copy", || equal(&scene));
+        fs::write(scene.d("x/a"), "meddled").unwrap();
+        until("an edit to be reverted", || equal(&scene));
+        fs::write(scene.d("x/in/extra"), "meddled").unwrap();
+        fs::remove_file(scene.d("x/a")).unwrap();
+        until("an addition and a removal to be reverted", || equal(&scene));
+        fs::remove_dir_all(scene.d("x")).unwrap();
+        until("a removed tree to be there again", || equal(&scene));
+        fs::write(scene.d("x/a"), "b").unwrap();
+        stamp(&scene.d("x/a"), 0o640, 1_234_567_890_123_456_789);
+        until("an edit that hides itself to be reverted", || equal(&scene));
+    });
+}
+
+#[test]
+fn a_source_that_goes_away_deletes_nothing_and_is_followed_again() {
+    let scene = Scene::new();
+    Make::FullDir.at(&scene.s("x"));
+    live(&scene, |notes| {
+        until("the copy", || equal(&scene));
+        let away = scene.scratch.path().join("away");
+        fs::rename(scene.s(""), &away).unwrap();
+        fs::create_dir(scene.s("")).unwrap();
+        until("a word about it", || notes.lock().unwrap().iter().any(|note| note.contains("nothing is deleted")));
+        assert!(scene.d("x/in/deep/b").exists());
+        fs::remove_dir(scene.s("")).unwrap();
+        fs::write(away.join("new"), "new").unwrap();
+        fs::rename(&away, scene.s("")).unwrap();
+        until("it to be followed again", || equal(&scene));
+    });
+}
+
+#[test]
+fn a_storm_of_changes_ends_equal() {
+    let scene = Scene::new();
+    live(&scene, |_| {
+        for round in 0..40u32 {
+            for n in 0..20u32 {
+                let path = scene.s(&format!("d{}/f{n}", (round + n) % 5));
+                match (round * 7 + n) % 4 {
+                    0 | 1 => {
+                        fs::create_dir_all(path.parent().unwrap()).unwrap();
+                        fs::write(&path, format!("{round} {n}")).unwrap();
+                    }
+                    2 => drop(fs::remove_file(&path)),
+                    _ => drop(fs::rename(&path, scene.s(&format!("moved{n}")))),
+                }
+            }
+            if round % 9 == 0 {
+                fs::remove_dir_all(scene.s("d1")).ok();
+                fs::rename(scene.s("d2"), scene.s("d1")).ok();
+            }
+        }
+        until("the storm to be over", || equal(&scene));
+    });
+}
