@@ -5,6 +5,7 @@
 //!
 //! - A live follower with more than [`SHORT_WAY_ENTRIES_MAX`] entries before it walks instead. By seq, a name that
 //!   changes all the time would flee before a client that is slower than the writes; a walk passes each name once.
+//! - So does one that stayed behind for [`BEHIND_MOVES_MAX`] batches, by whatever little, and for the same reason.
 //! - A walk fixes the head H that it begins with. It sends entries as they are, so also newer than H, and goes on live
 //!   from H; what comes a second time is ignored by the client as not newer.
 //! - Batches with nothing in them are sent only to say something: once on arrival at the head, once more when the board
@@ -25,6 +26,13 @@ pub const SHORT_WAY_ENTRIES_MAX: usize = small_in_tests(1024, 3);
 /// The most entries between a group and the head for which a shared batch is made; beyond it each member walks. More
 /// than the short way, because one large commit should still be encoded once for all who stood at the head before it.
 pub const LIVE_WAY_ENTRIES_MAX: usize = small_in_tests(16 * 1024, 6);
+
+/// A follower within so many seqs of the head is near it: one usual batch brings all that is missing, hot names included.
+const NEAR_SEQS: u64 = small_in_tests(512, 1) as u64;
+
+/// After how many batches in a row that did not bring it near the head a follower walks. A guess: enough for one large
+/// commit to be shared to its end, and seldom enough that the walks of a hub under load cost little.
+const BEHIND_MOVES_MAX: u32 = if cfg!(test) { 3 } else { 64 };
 
 /// After how many seqs without a matching entry a follower's cursor is moved by an empty batch, unasked. A cursor that
 /// lags costs its client a longer way, so at most the short way's number of entries is looked through in vain.
@@ -98,7 +106,7 @@ pub enum Mark {
 pub enum Position {
     /// At this seq; every follower of the same pattern there needs the same next batch.
     Live(u64),
-    /// In a walk of its own.
+    /// In a walk of its own, or about to begin one: no shared batch is for it.
     Walking,
 }
 
@@ -115,6 +123,8 @@ pub struct Follower {
     greeted: bool,
     /// The board's count of completions when the client last got `current`.
     told: u64,
+    /// How many batches in a row left it far from the head.
+    behind: u32,
 }
 
 #[derive(Debug)]
@@ -140,7 +150,7 @@ impl Follower {
         let start = Start { epoch: view.lineage().epoch, run: view.lineage().run, reset };
         let pin = board.pin(state.pin());
         drop(view);
-        Follower { board: board.clone(), pattern, start, state, pin, greeted: false, told: 0 }
+        Follower { board: board.clone(), pattern, start, state, pin, greeted: false, told: 0, behind: 0 }
     }
 
     /// What the client is told before its first batch.
@@ -156,7 +166,8 @@ impl Follower {
     /// Where the follower stands.
     pub fn position(&self) -> Position {
         match self.state {
-            State::Live { from } => Position::Live(from),
+            State::Live { from } if self.behind <= BEHIND_MOVES_MAX => Position::Live(from),
+            State::Live { .. } => Position::Walking,
             State::Walk { .. } => Position::Walking,
         }
     }
@@ -166,6 +177,7 @@ impl Follower {
     pub fn owes(&self) -> bool {
         match self.state {
             State::Walk { .. } => true,
+            State::Live { .. } if self.behind > BEHIND_MOVES_MAX => true,
             State::Live { from } => self.board.read(|index| self.owes_at(index, from)),
         }
     }
@@ -191,6 +203,7 @@ impl Follower {
         {
             *at = to;
             self.greeted = true;
+            self.moved(to, self.board.head());
             self.pin.store(self.state.pin(), Ordering::Release);
         }
     }
@@ -203,7 +216,11 @@ impl Follower {
             let view = board.view();
             complete &= view.complete() || mutant::is(Mutant::DropsWhileIncomplete);
             if let State::Live { from } = self.state {
-                self.state = State::toward_head(&view, from);
+                self.state = if self.behind > BEHIND_MOVES_MAX {
+                    State::Walk { from, head: view.head(), after: None, reset: false }
+                } else {
+                    State::toward_head(&view, from)
+                };
             }
             let step = match &mut self.state {
                 State::Live { from } => {
@@ -213,6 +230,7 @@ impl Follower {
                     if let Some(Batch { mark: Mark::Live { to, current, .. }, .. }) = &batch {
                         self.state = State::Live { from: *to };
                         self.greeted = true;
+                        self.moved(*to, view.head());
                         if *current {
                             self.told = view.completions();
                         }
@@ -234,6 +252,7 @@ impl Follower {
                             let from = if mutant::is(Mutant::WalkEndsAtPresentHead) { view.head() } else { head };
                             self.state = State::Live { from };
                             self.greeted = false;
+                            self.behind = 0;
                         }
                         ControlFlow::Break(Some(Batch { records: passed.records, mark }))
                     }
@@ -244,6 +263,11 @@ impl Follower {
                 return batch;
             }
         }
+    }
+
+    fn moved(&mut self, to: u64, head: u64) {
+        let near = head.saturating_sub(to) <= NEAR_SEQS;
+        self.behind = if near { 0 } else { self.behind.saturating_add(1) };
     }
 
     fn owes_at(&self, index: &Index, from: u64) -> bool {

@@ -93,7 +93,8 @@ impl Client {
         if let Some(fault) = fault {
             self.disk.fail_next(fault);
         }
-        if self.replica.save(&mut self.disk).is_ok() {
+        // A save that only its answer failed is what a crash finds.
+        if self.replica.save(&mut self.disk).is_ok() || fault == Some(Fault::After) {
             self.saved = (self.floors.clone(), self.rewinds);
         }
     }
