@@ -8,7 +8,7 @@ use std::time::Duration;
 const PHASE_NS: u64 = 2_400_000;
 
 /// The longest of the kernel's usual tick lengths; the others divide it.
-const PHASE_GRID_NS: u64 = 10_000_000;
+pub const PHASE_GRID_NS: u64 = 10_000_000;
 
 /// Deadlines at `start + n * interval`, each taken once or skipped.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! Thousands of generated procfs trees, read through real files by a sampler that keeps them open, against a plain model.
 
+#![allow(clippy::unwrap_used, reason = "in a test, helpers included, a failure is to be seen")]
+
 use std::{fmt::Write as _, fs, path::Path};
 
 use proptest::{prelude::*, test_runner::TestRunner};
