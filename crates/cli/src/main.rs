@@ -6,10 +6,12 @@
 mod args;
 mod config;
 mod exit;
+mod hub;
 mod logging;
 mod mirror;
 mod monitor;
 mod paths;
+mod runtime;
 mod signals;
 mod table;
 
@@ -36,6 +38,7 @@ struct Cli {
 enum Command {
     Monitor(monitor::Args),
     Mirror(mirror::Args),
+    Hub(hub::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Monitor(args) => monitor::run(args),
         Command::Mirror(args) => mirror::run(args),
+        Command::Hub(args) => hub::run(args),
     }
 }
 

@@ -1,0 +1,178 @@
+//! `lockstep hub`: shares directories, named values and the machines' vitals with everybody who joins.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tokio::sync::oneshot;
+
+use crate::exit::{Exit, Failure};
+use crate::logging::{self, LogArgs};
+use crate::signals::{self, Signal};
+use crate::{paths, runtime};
+
+/// Shares directories, named values and the machines' vitals with every machine that joins
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Shares DIR under its own name, or as NAME; may be given several times
+    #[arg(long, value_name = "[NAME=]DIR")]
+    share: Vec<PathBuf>,
+
+    /// Where the hub keeps its key, its roster, its values and its tables
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Where machines come in; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "[::]:7117")]
+    listen: String,
+
+    /// What the join line calls this machine, where its own name will not do
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+
+    /// Who may enrol: by default open where only this machine can connect, else by invite
+    #[arg(long, value_name = "WHO")]
+    enrol: Option<Enrol>,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Enrol {
+    /// Whoever comes
+    Open,
+    /// Whoever has an invite
+    Invite,
+    /// Nobody new
+    Closed,
+}
+
+/// Runs the hub until a signal ends it.
+///
+/// # Errors
+/// When it cannot start: a share that is no directory, a data directory or a port in use. Nothing is shared then.
+pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let stop = signals::flag()?;
+    let data = args.data.map_or_else(|| paths::default_data("hub"), Ok)?;
+    let listen = address(&args.listen)?;
+    let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
+    let log_path = args.log.place("hub")?;
+    logging::start("hub", &args.log)?;
+    let config = hub::Config {
+        data,
+        listen,
+        advertise: args.advertise,
+        shares,
+        enrol: args.enrol.map(Enrol::into),
+        name: None,
+        ours: log_path.iter().cloned().collect(),
+    };
+    let (stopped, stopping) = oneshot::channel();
+    std::thread::spawn(move || stopped.send(stop.wait_until_asked()).ok());
+    let stopping = async {
+        if stopping.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    runtime::start()?.block_on(hub::run(config, greet, stopping)).map_err(Failure::could_not_run)?;
+    Ok(match stop.requested() {
+        Some(Signal::Interrupt) => Exit::Interrupted,
+        _ => Exit::Done,
+    })
+}
+
+/// What starts tells what it is, on stdout. Its join line may hold an invite, which no log is to see.
+fn greet(up: hub::Up) {
+    if let Err(error) = print(&up) {
+        tracing::debug!(%error, "nobody reads what the hub says at its start");
+    }
+}
+
+fn print(up: &hub::Up) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let who = match up.enrol {
+        hub::Enrol::Open => "anybody may enrol",
+        hub::Enrol::Invite => "enrolment by invite",
+        hub::Enrol::Closed => "nobody new may enrol",
+    };
+    writeln!(out, "lockstep {} hub {}", env!("CARGO_PKG_VERSION"), up.name)?;
+    writeln!(out, "data     {}", up.data.display())?;
+    for share in &up.shares {
+        let counts = if share.complete { format!("{} entries", share.entries) } else { "scanning".to_owned() };
+        writeln!(out, "share    {}: {counts}", share.name)?;
+    }
+    writeln!(out, "address  {} (TLS; {who})", up.address)?;
+    writeln!(out, "hub key  {}", up.fingerprint)?;
+    if let Some(link) = &up.link {
+        writeln!(out, "join     lockstep join {link}")?;
+    }
+    out.flush()
+}
+
+fn address(text: &str) -> Result<SocketAddr, Failure> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    // A name, or an address without a port.
+    use std::net::ToSocketAddrs;
+    let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:7117") };
+    let mut found = with_port.to_socket_addrs().map_err(|e| Failure::usage(format!("--listen {text}: {e}")))?;
+    found.next().ok_or_else(|| Failure::usage(format!("--listen {text}: no such address")))
+}
+
+/// `NAME=DIR`, or a directory that is shared under its own name.
+fn named(share: &Path) -> Result<(String, PathBuf), Failure> {
+    let text = share.as_os_str().as_encoded_bytes();
+    if let Some(at) = text.iter().position(|b| *b == b'=')
+        && !text[..at].contains(&b'/')
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let name = String::from_utf8_lossy(&text[..at]).into_owned();
+        return Ok((name, PathBuf::from(std::ffi::OsStr::from_bytes(&text[at + 1..]))));
+    }
+    let whole = share
+        .canonicalize()
+        .with_context(|| format!("{} cannot be shared", share.display()))
+        .map_err(Failure::could_not_run)?;
+    let name = whole.file_name().ok_or_else(|| {
+        Failure::usage(format!("{} has no name of its own: --share NAME={}", share.display(), share.display()))
+    })?;
+    Ok((name.to_string_lossy().into_owned(), share.to_owned()))
+}
+
+impl From<Enrol> for hub::Enrol {
+    fn from(enrol: Enrol) -> Self {
+        match enrol {
+            Enrol::Open => Self::Open,
+            Enrol::Invite => Self::Invite,
+            Enrol::Closed => Self::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_has_its_directorys_name_or_a_given_one() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("photos");
+        std::fs::create_dir(&dir).unwrap();
+        assert_eq!(named(&dir).unwrap(), ("photos".to_owned(), dir.clone()));
+        let given = PathBuf::from(format!("pics={}", dir.display()));
+        assert_eq!(named(&given).unwrap(), ("pics".to_owned(), dir.clone()));
+        let odd = dir.join("a=b");
+        std::fs::create_dir(&odd).unwrap();
+        assert_eq!(named(&odd).unwrap().0, "a=b");
+    }
+
+    #[test]
+    fn an_address_may_lack_its_port() {
+        assert_eq!(address("127.0.0.1").unwrap().port(), 7117);
+        assert_eq!(address("[::1]:0").unwrap().port(), 0);
+        assert_eq!(address("no such place").unwrap_err().exit, Exit::Usage);
+    }
+}
