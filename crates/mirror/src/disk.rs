@@ -124,12 +124,12 @@ impl DiskSource {
     }
 
     /// `None` for what does not exist here.
-    fn want(&mut self, dir: &Dir, dir_dev: u64, path: &RelPath, name: &Name, stat: &Stat) -> Option<Want> {
+    fn want(&mut self, dir: &Dir, path: &RelPath, name: &Name, stat: &Stat) -> Option<Want> {
         if self.options.own.contains(&stat.id()) {
             return None;
         }
         Some(match stat.kind {
-            Kind::Dir => match self.pin.check_dir(path, stat, dir_dev) {
+            Kind::Dir => match self.pin.check_dir(path, stat) {
                 Ok(()) => Want::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
                 Err(broken) => Want::Unknown(broken.into()),
             },
@@ -176,16 +176,15 @@ impl Source for DiskSource {
         // What was said to be unsettled is asked again for every look at the disk.
         self.unsettled_here = None;
         let held = self.hold_anew(dir)?;
-        let dev = held.stat_self()?.dev;
         let listing = Listing::read(&held, &mut self.list_buffer)?;
         let mut wanted = Vec::with_capacity(listing.0.len());
         for (name, found) in listing.0 {
             let want = match found {
                 Found::Unreadable(e) => Some(Want::Unknown(e.into())),
-                Found::Known(stat) if stat.kind == Kind::File => self.want(&held, dev, dir, &name, &stat),
+                Found::Known(stat) if stat.kind == Kind::File => self.want(&held, dir, &name, &stat),
                 Found::Known(stat) => {
                     let path = dir.join(&name).map_err(|e| Problem::Path(dir.clone(), e))?;
-                    self.want(&held, dev, &path, &name, &stat)
+                    self.want(&held, &path, &name, &stat)
                 }
             };
             wanted.extend(want.map(|want| (name, want)));
@@ -212,10 +211,7 @@ impl Source for DiskSource {
             Err(e) => return Err(e.into()),
         };
         match dir.look(&name)? {
-            Some(stat) => {
-                let dev = dir.stat_self()?.dev;
-                Ok(self.want(&dir, dev, path, &name, &stat))
-            }
+            Some(stat) => Ok(self.want(&dir, path, &name, &stat)),
             None => Ok(None),
         }
     }

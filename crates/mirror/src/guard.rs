@@ -112,11 +112,10 @@ impl Pin {
     ///
     /// # Errors
     /// When something else was mounted there before.
-    pub fn check_dir(&mut self, path: &RelPath, now: &Stat, parent_dev: u64) -> Result<(), PinBroken> {
-        let mounted = now.mount_point || now.dev != parent_dev;
+    pub fn check_dir(&mut self, path: &RelPath, now: &Stat) -> Result<(), PinBroken> {
         match self.mounts.get(path) {
             Some(pinned) if *pinned != now.id() => Err(PinBroken::Mount(path.clone())),
-            None if mounted => {
+            None if now.mount_point => {
                 self.mounts.insert(path.clone(), now.id());
                 Ok(())
             }
@@ -183,8 +182,9 @@ mod tests {
     fn an_unmounted_directory_is_noticed() {
         let path = RelPath::new(*b"m").unwrap();
         let mut pin = Pin::new(7, &dir(1, 2));
-        assert!(pin.check_dir(&path, &dir(9, 2), 1).is_ok());
-        assert!(pin.check_dir(&path, &dir(9, 2), 1).is_ok());
-        assert_eq!(pin.check_dir(&path, &dir(1, 5), 1), Err(PinBroken::Mount(path)));
+        let mounted = Stat { mount_point: true, ..dir(9, 2) };
+        assert!(pin.check_dir(&path, &mounted).is_ok());
+        assert!(pin.check_dir(&path, &mounted).is_ok());
+        assert_eq!(pin.check_dir(&path, &dir(1, 5)), Err(PinBroken::Mount(path)));
     }
 }

@@ -30,6 +30,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was found; for messages only.
     path: PathBuf,
+    /// It was listed before, so the next listing has to go back to its begin.
+    listed: AtomicBool,
 }
 
 /// A name in a directory and, where the file system tells, its kind.
@@ -64,7 +66,7 @@ impl Dir {
     pub fn open_root(path: &Path) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|e| Error::new("open", path, e))?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self::new(fd, path.to_owned()))
     }
 
     /// Makes the directory an operator named, mode 0700, and opens it. What is above it must exist.
@@ -107,7 +109,7 @@ impl Dir {
         // One component and O_NOFOLLOW cannot leave the directory: openat2 would add nothing but a failure mode.
         let fd = rustix::fs::openat(&self.fd, name.as_bytes(), OPEN_DIR, Mode::empty())
             .map_err(|e| self.error("open", name, e))?;
-        Ok(Self { fd, path: self.path_of(name) })
+        Ok(Self::new(fd, self.path_of(name)))
     }
 
     /// Like [`Dir::open`], for a directory we must work in: where its mode keeps us out and it is ours, the owner's
@@ -141,12 +143,12 @@ impl Dir {
         let full = self.path.join(OsStr::from_bytes(path.as_bytes()));
         if path.is_root() {
             let fd = rustix::fs::openat(&self.fd, ".", OPEN_DIR, Mode::empty());
-            return Ok(Self { fd: fd.map_err(|e| Error::new("open", &self.path, e))?, path: self.path.clone() });
+            return Ok(Self::new(fd.map_err(|e| Error::new("open", &self.path, e))?, self.path.clone()));
         }
         if !NO_OPENAT2.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             match rustix::fs::openat2(&self.fd, path.as_bytes(), OPEN_DIR, Mode::empty(), resolve) {
-                Ok(fd) => return Ok(Self { fd, path: full }),
+                Ok(fd) => return Ok(Self::new(fd, full)),
                 Err(Errno::NOSYS | Errno::PERM) => NO_OPENAT2.store(true, Ordering::Relaxed),
                 // Somebody renamed something on the way; the walk by components looks again.
                 Err(Errno::AGAIN) => {}
@@ -184,7 +186,9 @@ impl Dir {
     /// When it cannot be read to its end: then nothing is returned, for half a listing would look like deletions.
     pub fn list(&self, buffer: &mut ListBuffer) -> Result<Vec<DirEntry>, Error> {
         let error = |e| Error::new("list", &self.path, e);
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(error)?;
+        if self.listed.swap(true, Ordering::Relaxed) {
+            rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(error)?;
+        }
         let mut entries = Vec::new();
         let mut raw = RawDir::new(&self.fd, buffer.0.spare_capacity_mut());
         while let Some(entry) = raw.next() {
@@ -475,6 +479,10 @@ impl Dir {
     /// When a write could not be done, now or since the last call.
     pub fn sync_file_system(&self) -> Result<(), Error> {
         rustix::fs::syncfs(&self.fd).map_err(|e| Error::new("write to disk", &self.path, e))
+    }
+
+    fn new(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path, listed: AtomicBool::new(false) }
     }
 
     fn error(&self, op: &'static str, name: &Name, errno: Errno) -> Error {
