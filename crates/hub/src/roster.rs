@@ -47,9 +47,9 @@ impl Roster {
         self.book.clients()
     }
 
-    /// One client.
+    /// One client; as in [`Roster::list`].
     pub fn client(&self, id: ClientId) -> Option<&Client> {
-        self.list_one(id)
+        self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
     }
 
     /// A new invite: the code is in the answer and nowhere else.
@@ -120,10 +120,6 @@ impl Roster {
         self.store.write(&Change { clients, ..Change::default() })?;
         self.unwritten.clear();
         Ok(())
-    }
-
-    fn list_one(&self, id: ClientId) -> Option<&Client> {
-        self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
     }
 
     fn invite(
