@@ -3,4 +3,5 @@
 mod command_line;
 mod docs;
 mod fresh_clone;
+mod mirror;
 mod monitor;
