@@ -1,6 +1,6 @@
 //! Messages over a stream of bytes: what the codec does, on tokio.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use wire::codec::{self, DecodeError, EncodeError, FrameError, FrameReader};
 use wire::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
-use wire::message::{Ack, Number, Refusal, ToClient, ToHub};
+use wire::message::{Ack, Number, Refusal, ToClient, ToHub, Vitals};
 
 /// Frames gathered into one write.
 const WRITE_BYTES: usize = 128 * 1024;
@@ -44,9 +44,17 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
 
     /// The next message; `None` when the hub closed between two. Nothing is lost if this is dropped half-way.
     pub(crate) async fn next(&mut self) -> Result<Option<ToClient>, ConnError> {
+        match self.next_body().await? {
+            Some(body) => Ok(Some(codec::decode_to_client(body)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// [`Incoming::next`], not looked into.
+    pub(crate) async fn next_body(&mut self) -> Result<Option<Bytes>, ConnError> {
         loop {
             if let Some(body) = self.frames.next(&mut self.buffer, self.frame_bytes_max)? {
-                return Ok(Some(codec::decode_to_client(body)?));
+                return Ok(Some(body));
             }
             if self.read.read_buf(&mut self.buffer).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(ConnError::Cut) };
@@ -112,7 +120,8 @@ pub(crate) struct Outbox {
 struct Waiting {
     messages: Vec<ToHub>,
     acks: Vec<Ack>,
-    closed: bool,
+    vitals: Option<Vitals>,
+    ping: Option<u64>,
 }
 
 impl Outbox {
@@ -132,41 +141,47 @@ impl Outbox {
         });
     }
 
+    /// Of the vitals, too, only the newest are kept.
+    pub(crate) fn vitals(&self, vitals: Vitals) {
+        self.with(|waiting| waiting.vitals = Some(vitals));
+    }
+
+    pub(crate) fn ping(&self, nonce: u64) {
+        self.with(|waiting| waiting.ping = Some(nonce));
+    }
+
     /// A follow that begins anew: what was said of the old one is not to be said any more.
     pub(crate) fn forget_acks(&self, fid: Number) {
         self.with(|waiting| waiting.acks.retain(|held| held.fid != fid));
     }
 
-    /// Nothing more is written after what waits now.
-    pub(crate) fn close(&self) {
-        self.with(|waiting| waiting.closed = true);
-    }
-
-    /// Writes what comes until [`Outbox::close`] or an error.
+    /// Writes what comes; ends with an error only, or by being dropped.
     pub(crate) async fn drain<W: AsyncWrite + Unpin>(&self, mut out: Outgoing<W>) -> Result<(), ConnError> {
         loop {
             let woken = self.wake.notified();
-            let (messages, acks, closed) = {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                (std::mem::take(&mut waiting.messages), std::mem::take(&mut waiting.acks), waiting.closed)
-            };
-            let idle = messages.is_empty() && acks.is_empty();
-            for message in messages.into_iter().chain(acks.into_iter().map(ToHub::Ack)) {
+            let messages = self.take();
+            let idle = messages.is_empty();
+            for message in messages {
                 out.push(&message)?;
                 if out.buffer.len() >= WRITE_BYTES {
                     out.flush().await?;
                 }
             }
-            if !idle {
-                out.flush().await?;
-            } else if closed {
-                // Tells TLS's end, so that the other side sees no cut.
-                let _best_effort = out.write.shutdown().await;
-                return Ok(());
-            } else {
+            if idle {
                 woken.await;
+            } else {
+                out.flush().await?;
             }
         }
+    }
+
+    fn take(&self) -> Vec<ToHub> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = std::mem::take(&mut waiting.messages);
+        messages.extend(std::mem::take(&mut waiting.acks).into_iter().map(ToHub::Ack));
+        messages.extend(waiting.vitals.take().map(ToHub::Vitals));
+        messages.extend(waiting.ping.take().map(|nonce| ToHub::Ping { nonce }));
+        messages
     }
 
     fn with(&self, change: impl FnOnce(&mut Waiting)) {
@@ -223,14 +238,13 @@ mod tests {
             outbox.ack(ack(1, seq));
             outbox.ack(ack(2, 2 * seq));
         }
-        outbox.close();
-        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        outbox.drain(Outgoing::new(ours)).await.unwrap();
-        let mut sent = Vec::new();
-        theirs.read_to_end(&mut sent).await.unwrap();
-        let mut buffer = BytesMut::from(&sent[..]);
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let draining = Arc::clone(&outbox);
+        let _drain = tokio::spawn(async move { draining.drain(Outgoing::new(ours)).await });
+        let mut theirs = Incoming::new(theirs);
         let mut seqs = Vec::new();
-        while let Some(body) = FrameReader::new().next(&mut buffer, FRAME_BYTES_MAX).unwrap() {
+        while seqs.len() < 2 {
+            let body = theirs.next_body().await.unwrap().unwrap();
             match codec::decode_to_hub(&body).unwrap() {
                 ToHub::Ack(ack) => seqs.push((ack.fid, ack.applied.seq)),
                 other => panic!("{other:?}"),

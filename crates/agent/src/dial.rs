@@ -139,10 +139,9 @@ async fn connect(address: &str) -> Result<TcpStream, DialError> {
 fn refused(address: &str, expected: Option<Fingerprint>, error: std::io::Error) -> DialError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (tls, expected) {
-        (
-            Some(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
-            Some(expected),
-        ) => DialError::OtherKey { address: address.to_owned(), expected },
+        (Some(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)), Some(expected)) => {
+            DialError::OtherKey { address: address.to_owned(), expected }
+        }
         _ => DialError::NoHub { address: address.to_owned(), why: error.to_string() },
     }
 }

@@ -57,15 +57,12 @@ pub(crate) fn replace_private(
         .open(&staged)
         .map_err(|e| DiskError::new("create", &staged, e))?;
     let inode = file.metadata().map_err(|e| DiskError::new("create", &staged, e))?.ino();
-    file.write_all(&content(inode))
-        .and_then(|()| file.sync_all())
-        .map_err(|e| DiskError::new("write", &staged, e))?;
+    file.write_all(&content(inode)).and_then(|()| file.sync_all()).map_err(|e| DiskError::new("write", &staged, e))?;
     std::fs::rename(&staged, &path).map_err(|e| DiskError::new("replace", &path, e))?;
     File::open(directory).and_then(|dir| dir.sync_all()).map_err(|e| DiskError::new("sync", directory, e))
 }
 
 /// Takes everybody else's rights on `file` away.
 pub(crate) fn set_private(file: &File, path: &Path) -> Result<(), DiskError> {
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))
-        .map_err(|e| DiskError::new("set the mode of", path, e))
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(|e| DiskError::new("set the mode of", path, e))
 }

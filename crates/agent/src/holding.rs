@@ -536,11 +536,8 @@ impl Source for Holding {
         while let Some((name, _)) = self.replica.iter_from(&from).next() {
             let Some(rest) = name.strip_prefix(&prefix[..]) else { break };
             let part = rest.split(|b| *b == b'/').next().unwrap_or_default();
-            from = if part.len() == rest.len() {
-                [&name[..], b"\0"].concat()
-            } else {
-                [&prefix[..], part, b"0"].concat()
-            };
+            from =
+                if part.len() == rest.len() { [&name[..], b"\0"].concat() } else { [&prefix[..], part, b"0"].concat() };
             if part.is_empty() || !seen.insert(part.to_vec()) {
                 continue;
             }
@@ -633,7 +630,11 @@ impl Source for Holding {
             Ok((file_system, stat)) => (*file_system, Some(stat)),
             Err(_) => (0, None),
         };
-        Ok(self.pin.check_root(file_system, stat, &tree::path::escape(self.dest_path.as_os_str().as_encoded_bytes()))?)
+        Ok(self.pin.check_root(
+            file_system,
+            stat,
+            &tree::path::escape(self.dest_path.as_os_str().as_encoded_bytes()),
+        )?)
     }
 
     fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
@@ -648,9 +649,7 @@ impl Source for Holding {
         let name = board::Name::copy_from_slice(path.as_bytes());
         let below = [path.as_bytes(), b"/"].concat();
         let mut gone: Vec<board::Name> = vec![name.clone()];
-        gone.extend(
-            self.replica.iter_from(&below).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()),
-        );
+        gone.extend(self.replica.iter_from(&below).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
         let from = board::Name::from(below.clone());
         gone.extend(self.leaving.range(from..).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
         for name in gone {

@@ -102,7 +102,7 @@ impl Keeper {
     /// When the destination cannot be made or written, or the replica cannot be read.
     pub(crate) fn start(
         config: KeeperConfig,
-        fetch: impl FnOnce(&Arc<Mailbox>, Dir) -> Fetch,
+        fetch: impl FnOnce(&Arc<Mailbox>, Dir) -> std::io::Result<Fetch>,
         events: Events,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Keeper, KeeperError> {
@@ -119,11 +119,6 @@ impl Keeper {
             })
             .map_err(KeeperError::Thread)?;
         Ok(Keeper { share, index, mailbox, stop, thread })
-    }
-
-    /// Whether it has ended by itself.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
     }
 
     /// Has it end: what is staged is switched, the replica is saved. Waits for it.
@@ -191,7 +186,7 @@ impl Work {
     fn open(
         config: KeeperConfig,
         mailbox: &Arc<Mailbox>,
-        fetch: impl FnOnce(&Arc<Mailbox>, Dir) -> Fetch,
+        fetch: impl FnOnce(&Arc<Mailbox>, Dir) -> std::io::Result<Fetch>,
         events: Events,
     ) -> Result<Work, KeeperError> {
         let directory = &config.directory;
@@ -222,7 +217,7 @@ impl Work {
             own: config.own.clone(),
             ..Options::default()
         };
-        let fetch = fetch(mailbox, dest.walk(&RelPath::root())?);
+        let fetch = fetch(mailbox, dest.walk(&RelPath::root())?).map_err(KeeperError::Thread)?;
         let content_bytes = fetch.content_bytes();
         let chores =
             Chores::start(store, dest.walk(&RelPath::root())?, Arc::clone(mailbox)).map_err(KeeperError::Thread)?;
@@ -305,14 +300,9 @@ impl Work {
 
     fn watch(&mut self) {
         let mailbox = Arc::clone(&self.mailbox);
-        let started = self
-            .engine
-            .dest()
-            .walk(&RelPath::root())
-            .map_err(|e| e.to_string())
-            .and_then(|root| {
-                Watcher::start(root, Arc::new(move || mailbox.push_watch()), None).map_err(|e| e.to_string())
-            });
+        let started = self.engine.dest().walk(&RelPath::root()).map_err(|e| e.to_string()).and_then(|root| {
+            Watcher::start(root, Arc::new(move || mailbox.push_watch()), None).map_err(|e| e.to_string())
+        });
         match started {
             Ok(watcher) => {
                 watcher.add_tree(&RelPath::root());
@@ -507,12 +497,17 @@ impl Work {
         } else {
             self.retry_soon();
         }
-        self.told.progress(Instant::now(), self.holding.waiting(), || Event::Progress {
-            share: self.config.share.clone(),
-            entries: self.holding.replica().len() as u64,
-            waiting: self.holding.waiting() as u64,
-            content_bytes: self.content_bytes.load(Ordering::Relaxed),
-        }, &self.events);
+        self.told.progress(
+            Instant::now(),
+            self.holding.waiting(),
+            || Event::Progress {
+                share: self.config.share.clone(),
+                entries: self.holding.replica().len() as u64,
+                waiting: self.holding.waiting() as u64,
+                content_bytes: self.content_bytes.load(Ordering::Relaxed),
+            },
+            &self.events,
+        );
     }
 
     fn hold(&mut self, held: Option<String>) {

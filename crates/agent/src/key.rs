@@ -250,7 +250,9 @@ mod tests {
         file.write(&key).unwrap();
         let secret = key.unique_id.reveal();
         let text = std::fs::read_to_string(file.path()).unwrap();
-        for damage in [text.replace(&secret, &secret[..20]), text[..40].to_owned(), text.replace("\"id\": 7", "\"id\": 8")] {
+        for damage in
+            [text.replace(&secret, &secret[..20]), text[..40].to_owned(), text.replace("\"id\": 7", "\"id\": 8")]
+        {
             std::fs::write(file.path(), damage).unwrap();
             let told = file.read().unwrap_err().to_string();
             assert!(told.contains("reissue") && !told.contains(&secret[5..16]), "{told}");

@@ -1,16 +1,44 @@
-//! The agent: joins a hub, keeps directories identical, reports vitals.
+//! The agent: joins a hub over the native transport, keeps directories identical, reports vitals, and offers a local
+//! socket through which commands on its machine reach the hub.
+//!
+//! [`run`] is the whole agent; [`client::Client`] is for one command.
+//!
+//! | part | what it is |
+//! | --- | --- |
+//! | [`dial`], [`key`], [`state`] | reaching a hub with its key pinned; who this agent is; what it remembers |
+//! | `login`, `session`, `conn` | one control connection: frames, the login, what is said in it |
+//! | `keeper`, `holding`, `placed` | one share: the loop, what should be and what is, what was read back |
+//! | `mailbox`, `chores` | what reaches a keeper; what waits for the disk in its stead |
+//! | `fetch`, `assemble` | contents that did not come along; large ones from chunks |
+//! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
+//!
+//! **Promises.** A name in a copy never shows a torn file and never vanishes for a moment. Nothing is deleted before the
+//! hub said that its list is complete, nor in a directory that is not the share's copy. What is here already, anywhere
+//! in the copy, is not transferred again. A hub that is gone, slow or hostile costs neither memory nor files.
+//!
+//! **Never.** It prints nothing, ends no process, and believes nothing a peer says about paths, sizes or contents.
 
+mod agent;
 mod assemble;
 mod chores;
+pub mod client;
 mod conn;
+mod control;
 mod convert;
 pub mod dial;
 pub mod disk;
 pub mod event;
 mod fetch;
 mod holding;
-pub mod key;
 mod keeper;
+pub mod key;
+mod login;
 mod mailbox;
 mod placed;
+mod session;
 pub mod state;
+
+pub use agent::{Broken, Config, Error, Id, Summary, run};
+pub use dial::{Decision, Trust};
+pub use event::Event;
+pub use keeper::{KeeperError, NotEmpty};

@@ -75,8 +75,6 @@ struct Inner {
 pub(crate) struct Mail {
     pub(crate) letters: VecDeque<Letter>,
     pub(crate) said: VecDeque<Said>,
-    /// The watch of the destination has something.
-    pub(crate) watch: bool,
 }
 
 impl Mailbox {
@@ -89,6 +87,7 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
+    /// The watch of the destination has something.
     pub(crate) fn push_watch(&self) {
         self.lock().watch = true;
         self.wake.notify_one();
@@ -131,18 +130,12 @@ impl Mailbox {
             inner = match patience {
                 None => self.wake.wait_while(inner, nothing).unwrap_or_else(PoisonError::into_inner),
                 Some(patience) => {
-                    self.wake
-                        .wait_timeout_while(inner, patience, nothing)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.wake.wait_timeout_while(inner, patience, nothing).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-        let mut mail = Mail {
-            letters: std::mem::take(&mut inner.letters),
-            said: VecDeque::new(),
-            watch: std::mem::take(&mut inner.watch),
-        };
+        inner.watch = false;
+        let mut mail = Mail { letters: std::mem::take(&mut inner.letters), said: VecDeque::new() };
         if all {
             let mut taken = 0;
             while taken <= TAKEN_BYTES_MAX

@@ -166,7 +166,9 @@ pub fn recall(data_dir: &Path) -> Result<Memory, StateError> {
         opened => {
             let mut text = Vec::new();
             opened
-                .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, MEMORY_BYTES_MAX), &mut text))
+                .and_then(|file| {
+                    std::io::Read::read_to_end(&mut std::io::Read::take(file, MEMORY_BYTES_MAX), &mut text)
+                })
                 .map_err(|e| DiskError::new("read", &path, e))?;
             text
         }

@@ -74,8 +74,11 @@ impl Work {
         if self.gate.is_open() || !self.holding.replica().is_current() {
             return Ok(());
         }
-        let mut found =
-            NotEmpty { share: self.config.share.clone(), directory: self.config.directory.clone(), ..NotEmpty::default() };
+        let mut found = NotEmpty {
+            share: self.config.share.clone(),
+            directory: self.config.directory.clone(),
+            ..NotEmpty::default()
+        };
         let dest = self.engine.dest().walk(&RelPath::root())?;
         let root = [dest.file_system_id()?.to_le_bytes(), dest.stat_self()?.ino.to_le_bytes()].concat();
         let held = dest.walk(&RelPath::root())?;
@@ -108,8 +111,8 @@ impl Work {
 
 fn is_empty(dest: &Dir, config: &super::KeeperConfig) -> Result<bool, KeeperError> {
     for entry in dest.list(&mut ListBuffer::default())? {
-        let ours = is_temp_name(&entry.name)
-            || dest.look(&entry.name)?.is_some_and(|stat| config.own.contains(&stat.id()));
+        let ours =
+            is_temp_name(&entry.name) || dest.look(&entry.name)?.is_some_and(|stat| config.own.contains(&stat.id()));
         if !ours {
             return Ok(false);
         }

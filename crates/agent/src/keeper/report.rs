@@ -1,6 +1,6 @@
 //! What a keeper says to the hub and to people: acknowledgements, roots, progress.
 
-use super::{Work, note_u64};
+use super::Work;
 use crate::convert::version_to_wire;
 use crate::event::{Event, Events};
 use board::Version;
@@ -69,13 +69,7 @@ impl Told {
         self.ack = None;
     }
 
-    pub(super) fn progress(
-        &mut self,
-        now: Instant,
-        waiting: usize,
-        event: impl FnOnce() -> Event,
-        events: &Events,
-    ) {
+    pub(super) fn progress(&mut self, now: Instant, waiting: usize, event: impl FnOnce() -> Event, events: &Events) {
         if waiting > 0 && now.duration_since(self.progress_at) >= super::PROGRESS_EVERY {
             self.progress_at = now;
             events(event());
@@ -92,11 +86,7 @@ impl Work {
         }
         let ack = Ack {
             fid: self.fid,
-            applied: version_to_wire(Version {
-                epoch: start.epoch,
-                run: start.run,
-                seq: self.holding.applied_seq(),
-            }),
+            applied: version_to_wire(Version { epoch: start.epoch, run: start.run, seq: self.holding.applied_seq() }),
             complete: self.holding.replica().is_complete(),
             durable_seq: self.durable_seq,
             waiting: u32::try_from(self.holding.waiting()).unwrap_or(u32::MAX),
@@ -187,12 +177,6 @@ impl Work {
             });
         }
         self.told.in_sync = in_sync;
-    }
-
-    /// What was noted as durable at the last save; for tests.
-    #[cfg(test)]
-    pub(super) fn durable_noted(&self) -> u64 {
-        note_u64(self.holding.replica(), super::NOTE_DURABLE)
     }
 }
 

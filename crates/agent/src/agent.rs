@@ -1,0 +1,562 @@
+//! The agent as a whole: logs in, starts a keeper for each share, comes back when the hub was gone, ends in order.
+
+use crate::conn::ConnError;
+use crate::control;
+use crate::dial::{self, DialError, Trust};
+use crate::disk::DiskError;
+use crate::event::{Event, Events};
+use crate::fetch::{Connect, Fetch};
+use crate::keeper::{Keeper, KeeperConfig, KeeperError};
+use crate::key::{Found, KeyError};
+use crate::login::{LoggedIn, LoginError, SessionLink, boxed, login};
+use crate::session::{self, End};
+use crate::state::{DataDir, Memory, StateError};
+use std::collections::HashSet;
+use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use wire::client_login::Identity;
+use wire::id::ClientId;
+use wire::link::InviteCode;
+use wire::message::{Code, Purpose, Refusal, ShareInfo, Welcome};
+
+/// The first wait before a reconnect is up to this, then up to twice as long each time.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// What an agent needs to know.
+pub struct Config {
+    /// Where it keeps its key, its memory and its replicas.
+    pub data_dir: PathBuf,
+    /// Where the hub may be, tried in order; empty: where it was.
+    pub addresses: Vec<String>,
+    /// Why the hub is the right one, if it was never met before. A fingerprint that is remembered wins.
+    pub trust: Trust,
+    /// The invite of a join link.
+    pub invite: Option<InviteCode>,
+    /// Who to be.
+    pub id: Id,
+    /// What people call this machine.
+    pub name: String,
+    /// Program and version.
+    pub software: String,
+    /// Shares to keep, each with its directory; without one, `./NAME`. Empty: those that are remembered, else the only
+    /// one there is.
+    pub shares: Vec<(String, Option<PathBuf>)>,
+    /// The directory of the only share, where none is named.
+    pub directory: Option<PathBuf>,
+    /// A directory that is not empty and not the share's copy may become it.
+    pub adopt: bool,
+    /// Deletions that a guard would hold are done.
+    pub allow_mass_delete: bool,
+    /// Where vitals are read; `/proc`.
+    pub procfs: PathBuf,
+    /// Files of our own that are never touched in a copy (device, inode), such as the log.
+    pub own: HashSet<(u64, u64)>,
+}
+
+/// Who an agent wants to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id {
+    /// Who it was the last time.
+    Remembered,
+    /// This one.
+    This(ClientId),
+    /// The next that is free, unless it has one.
+    Auto,
+}
+
+/// What an agent did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// As whom it was logged in last.
+    pub id: Option<u64>,
+    /// The shares it kept.
+    pub shares: Vec<String>,
+}
+
+/// Runs an agent until `stop`, or until it cannot go on.
+///
+/// Before the first login ever, a hub that cannot be reached ends it; later it comes back by itself.
+///
+/// # Errors
+/// See [`Error`]: each says what to do.
+pub async fn run(
+    config: Config,
+    events: impl Fn(Event) + Send + Sync + 'static,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<Summary, Error> {
+    let events: Events = Arc::new(events);
+    let data = DataDir::open(&config.data_dir)?;
+    let memory = data.recall()?;
+    let (links, link) = watch::channel(None);
+    let (bulk, _) = watch::channel(None);
+    let listener = control::listen(&data.socket_path())?;
+    let (ended, endings) = mpsc::unbounded_channel();
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(control::serve(listener, link));
+    let mut agent = Agent {
+        keepers: Vec::new(),
+        summary: Summary::default(),
+        config,
+        events,
+        data,
+        memory,
+        links,
+        bulk,
+        ended,
+        endings,
+        background,
+    };
+    let done = agent.run(stop).await;
+    agent.end(done).await
+}
+
+struct Agent {
+    config: Config,
+    events: Events,
+    data: DataDir,
+    memory: Memory,
+    keepers: Vec<Keeper>,
+    links: watch::Sender<Option<SessionLink>>,
+    bulk: watch::Sender<Option<Connect>>,
+    ended: mpsc::UnboundedSender<()>,
+    endings: mpsc::UnboundedReceiver<()>,
+    summary: Summary,
+    background: tokio::task::JoinSet<()>,
+}
+
+/// Whether another try may help.
+enum Failure {
+    Passing { why: String, after: Option<Duration> },
+    Final(Error),
+}
+
+impl Agent {
+    async fn run(&mut self, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let mut stop = pin!(stop);
+        let mut tries = 0;
+        loop {
+            let failure = tokio::select! {
+                () = &mut stop => return Ok(()),
+                failure = self.attempt(&mut tries) => failure,
+            };
+            self.links.send_replace(None);
+            self.bulk.send_replace(None);
+            let (why, after) = match failure {
+                Failure::Final(error) => return Err(error),
+                Failure::Passing { why, after } => (why, after),
+            };
+            let retry_in = after.unwrap_or_else(|| jittered(tries));
+            tries = tries.saturating_add(1);
+            (self.events)(Event::Disconnected { why, retry_in });
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                () = tokio::time::sleep(retry_in) => {}
+                Some(()) = self.endings.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// One session, from dialing to its end. `tries` becomes 0 once it is logged in.
+    async fn attempt(&mut self, tries: &mut u32) -> Failure {
+        let (logged_in, link) = match self.establish().await {
+            Ok(established) => established,
+            Err(failure) => return failure,
+        };
+        *tries = 0;
+        let LoggedIn { welcome, halves, .. } = logged_in;
+        if let Err(error) = self.start_keepers(&welcome).await {
+            return Failure::Final(error);
+        }
+        let attaching = link.clone();
+        self.bulk.send_replace(Some(Arc::new(move || {
+            let link = attaching.clone();
+            Box::pin(async move { link.attach(Purpose::Bulk { token: link.token }).await })
+        })));
+        self.links.send_replace(Some(link));
+        let end = tokio::select! {
+            end = session::serve(halves, &self.keepers, self.config.procfs.clone()) => end,
+            _ = self.endings.recv() => return Failure::Passing { why: "a share cannot be kept".into(), after: None },
+        };
+        match end {
+            End::Failed(error) => Failure::Passing { why: error.to_string(), after: None },
+            End::Bye(refusal) => match refusal.code {
+                // It is about to be back; all others had the same thought, so not at the same moment.
+                Code::Stopping => Failure::Passing { why: refusal.text, after: Some(jittered(0)) },
+                Code::TakenOver | Code::Revoked => Failure::Final(Error::Refused(refusal)),
+                _ => refused(refusal),
+            },
+        }
+    }
+
+    async fn establish(&mut self) -> Result<(LoggedIn, SessionLink), Failure> {
+        let (identity, known_hub) = self.identity().map_err(Failure::Final)?;
+        let first_time = identity.unique_id.is_none();
+        let addresses = match self.config.addresses.is_empty() {
+            true => self.memory.addresses.clone(),
+            false => self.config.addresses.clone(),
+        };
+        if addresses.is_empty() {
+            return Err(Failure::Final(Error::NoHub));
+        }
+        let trust = match (&self.config.trust, known_hub.or(self.memory.hub)) {
+            // A link that names another key than the one remembered: whoever gave it knows better, but the unique ID of
+            // the old hub is nothing for the new one, see `identity`.
+            (Trust::Known(hub), _) => Trust::Known(*hub),
+            (Trust::Ask(_), Some(hub)) => Trust::Known(hub),
+            (Trust::Ask(ask), None) => Trust::Ask(Arc::clone(ask)),
+        };
+        let mut last = None;
+        for address in addresses {
+            let dialed = match dial::dial(&address, &trust).await {
+                Ok(dialed) => dialed,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
+            (self.events)(Event::Connected { address: address.clone() });
+            let logged_in = login(boxed(dialed.stream), identity, dialed.fingerprint, &self.data.key_file())
+                .await
+                .map_err(|error| match error {
+                    LoginError::Refused(refusal) => refused(refusal),
+                    LoginError::NotSaved(error) => Failure::Final(error.into()),
+                    LoginError::Conn(error) => Failure::Passing { why: error.to_string(), after: None },
+                })?;
+            self.memory.reached_at(&dial::with_port(&address));
+            self.memory.hub = Some(dialed.fingerprint);
+            self.data.remember(&self.memory).map_err(|error| Failure::Final(error.into()))?;
+            let LoggedIn { welcome, issued, .. } = &logged_in;
+            self.summary.id = Some(welcome.id);
+            (self.events)(Event::LoggedIn { id: welcome.id, issued: *issued, hub: welcome.hub.clone() });
+            let link = SessionLink {
+                address,
+                hub: dialed.fingerprint,
+                token: welcome.token,
+                software: self.config.software.clone(),
+            };
+            return Ok((logged_in, link));
+        }
+        Err(match last {
+            Some(error) if error.is_passing() && !first_time => {
+                Failure::Passing { why: error.to_string(), after: None }
+            }
+            Some(error) => Failure::Final(error.into()),
+            None => Failure::Final(Error::NoHub),
+        })
+    }
+
+    /// Who to log in as, and the hub that the key is of.
+    fn identity(&self) -> Result<(Identity, Option<wire::link::Fingerprint>), Error> {
+        let config = &self.config;
+        let identity = |id, unique_id| Identity {
+            id,
+            unique_id,
+            invite: config.invite.clone(),
+            name: config.name.clone(),
+            software: config.software.clone(),
+        };
+        let wanted = match config.id {
+            Id::This(id) => Some(id),
+            Id::Remembered | Id::Auto => None,
+        };
+        let key_file = self.data.key_file();
+        match key_file.read()? {
+            Found::Ours(key) => {
+                let other_hub = matches!(&config.trust, Trust::Known(hub) if *hub != key.hub);
+                let other_id = wanted.is_some_and(|id| id != key.unique_id.id());
+                if !other_hub && !other_id {
+                    let hub = key.hub;
+                    return Ok((identity(Some(key.unique_id.id()), Some(key.unique_id)), Some(hub)));
+                }
+                // A key is not thrown away by a flag mistyped: another hub's or another id's asks for its own place.
+                Err(Error::OtherKey { path: key_file.path().to_owned(), id: key.unique_id.id(), other_hub })
+            }
+            Found::Copied { id, why } => match (config.id, &config.invite) {
+                (Id::Auto, _) => Ok((identity(None, None), None)),
+                // With an invite in hand (as reissuing gives), the id is proven anew and the copy replaced.
+                (Id::This(id), Some(_)) => Ok((identity(Some(id), None), None)),
+                _ => Err(Error::CopiedKey { path: key_file.path().to_owned(), id, why }),
+            },
+            Found::Nothing => match config.id {
+                Id::This(id) => Ok((identity(Some(id), None), None)),
+                Id::Auto => Ok((identity(None, None), None)),
+                Id::Remembered => Err(Error::NoId),
+            },
+        }
+    }
+
+    async fn start_keepers(&mut self, welcome: &Welcome) -> Result<(), Error> {
+        if !self.keepers.is_empty() {
+            return Ok(());
+        }
+        let shares = choose_shares(&self.config, &self.memory, &welcome.shares)?;
+        let own = self.own_files();
+        for (index, (share, directory)) in (0..).zip(&shares) {
+            let config = KeeperConfig {
+                share: share.clone(),
+                index,
+                directory: directory.clone(),
+                store: self.data.share_store(share),
+                adopt: self.config.adopt,
+                allow_mass_delete: self.config.allow_mass_delete,
+                own: own.clone(),
+                boot_id: boot_id(),
+            };
+            let (session, ended, name) = (self.bulk.subscribe(), self.ended.clone(), share.clone());
+            let events = Arc::clone(&self.events);
+            // Reading what is stored waits for the disk.
+            let starting = tokio::task::spawn_blocking(move || {
+                let fetch = |mailbox: &Arc<_>, dest| Fetch::start(name, Arc::clone(mailbox), dest, session);
+                Keeper::start(config, fetch, events, move || {
+                    // Nobody listens once the agent has ended.
+                    let _heard = ended.send(());
+                })
+            });
+            let started = starting.await.unwrap_or(Err(KeeperError::Panicked));
+            let keeper = started.map_err(|source| Error::Share { share: share.clone(), source })?;
+            self.keepers.push(keeper);
+            self.summary.shares.push(share.clone());
+        }
+        self.memory.shares = shares;
+        self.data.remember(&self.memory)?;
+        Ok(())
+    }
+
+    /// What must not be touched if a copy happens to contain it.
+    fn own_files(&self) -> HashSet<(u64, u64)> {
+        let mut own = self.config.own.clone();
+        own.extend(std::fs::metadata(self.data.path()).map(|m| (m.dev(), m.ino())));
+        own
+    }
+
+    /// Stops all there is, and says what an end by itself was.
+    async fn end(mut self, done: Result<(), Error>) -> Result<Summary, Error> {
+        self.background.abort_all();
+        let _socket_gone = std::fs::remove_file(self.data.socket_path());
+        let keepers = std::mem::take(&mut self.keepers);
+        let stopping = tokio::task::spawn_blocking(move || {
+            let mut first = Ok(());
+            for keeper in keepers {
+                let share = keeper.share.clone();
+                let done = keeper.stop().map_err(|source| Error::Share { share, source });
+                first = first.and(done);
+            }
+            first
+        });
+        let kept = stopping.await.unwrap_or(Ok(()));
+        done.and(kept)?;
+        Ok(self.summary)
+    }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    match refusal.retry_ms {
+        Some(retry_ms) => Failure::Passing { why: refusal.text, after: Some(Duration::from_millis(retry_ms)) },
+        None => Failure::Final(Error::Refused(refusal)),
+    }
+}
+
+/// Which shares to keep where: those named, else those remembered, else the only one.
+fn choose_shares(config: &Config, memory: &Memory, offered: &[ShareInfo]) -> Result<Vec<(String, PathBuf)>, Error> {
+    let list = || offered.iter().map(|share| share.name.clone()).collect::<Vec<_>>();
+    let mut shares = memory.shares.clone();
+    let mut named = config.shares.clone();
+    if named.is_empty() && (memory.shares.is_empty() || config.directory.is_some()) {
+        match (offered, &memory.shares[..]) {
+            (_, [(only, _)]) | ([ShareInfo { name: only, .. }], []) => named.push((only.clone(), None)),
+            // A client without a share still gives its vitals and may follow values.
+            ([], []) if config.directory.is_none() => {}
+            _ => return Err(Error::WhichShare { offered: list() }),
+        }
+    }
+    if named.len() == 1 && named[0].1.is_none() {
+        named[0].1 = config.directory.clone();
+    }
+    for (name, directory) in named {
+        if !offered.iter().any(|share| share.name == name) {
+            return Err(Error::NoSuchShare { share: name, offered: list() });
+        }
+        let known = shares.iter().position(|(known, _)| *known == name);
+        let directory = match (directory, known) {
+            (Some(directory), _) => directory,
+            (None, Some(at)) => shares[at].1.clone(),
+            (None, None) => PathBuf::from(&name),
+        };
+        let directory = std::path::absolute(&directory).map_err(|e| DiskError::new("find", &directory, e))?;
+        match known {
+            Some(at) => shares[at].1 = directory,
+            None => shares.push((name, directory)),
+        }
+    }
+    Ok(shares)
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Full jitter: anything up to the limit, so that a thousand agents do not come back at the same moment.
+fn jittered(tries: u32) -> Duration {
+    let most = RETRY_FIRST.saturating_mul(1 << tries.min(16)).min(RETRY_MAX);
+    // Without random numbers the process id still spreads agents of one machine.
+    let random = getrandom::u32().unwrap_or_else(|_| std::process::id().wrapping_mul(2_654_435_761));
+    most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// Why an agent ended.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The data directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A file of the agent's own.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The hub cannot be reached, or is not the right one.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The hub let us not in, or sent us away.
+    #[error("the hub refuses: {}", .0.text)]
+    Refused(Refusal),
+    /// The key was issued to another machine.
+    #[error(
+        "the key in {} is that of client {id} and is not used: {why}. On a cloned machine: join with --id auto, which \
+         gives it an id of its own. If the machine was moved or restored: 'lockstep clients reissue {id}' on the hub \
+         prints a link to join with, together with --id {id}",
+        path.display()
+    )]
+    CopiedKey {
+        /// The key file.
+        path: PathBuf,
+        /// Whose it is.
+        id: ClientId,
+        /// How that was seen.
+        why: &'static str,
+    },
+    /// The key is of another id or hub than asked for.
+    #[error(
+        "this machine already is client {id}{}; leave out --id, or give another agent its own place with --data DIR (its \
+         key is in {})",
+        if *other_hub { " of another hub" } else { "" },
+        path.display()
+    )]
+    OtherKey {
+        /// The key file.
+        path: PathBuf,
+        /// Whose it is.
+        id: ClientId,
+        /// Whether it is the hub that differs.
+        other_hub: bool,
+    },
+    /// No id is known yet.
+    #[error("which id is this machine to have? give it with --id N, or --id auto for the next free one")]
+    NoId,
+    /// No hub is known yet.
+    #[error("which hub? give the join link that 'lockstep hub' prints, or its address")]
+    NoHub,
+    /// The hub has several shares, or none.
+    #[error(
+        "which share? {}",
+        if offered.is_empty() { "this hub shares nothing".to_owned() } else { format!("name one with --share: {}", offered.join(", ")) }
+    )]
+    WhichShare {
+        /// What there is.
+        offered: Vec<String>,
+    },
+    /// The hub has no such share.
+    #[error("the hub has no share {share}; it has: {}", if offered.is_empty() { "none".to_owned() } else { offered.join(", ") })]
+    NoSuchShare {
+        /// What was asked for.
+        share: String,
+        /// What there is.
+        offered: Vec<String>,
+    },
+    /// A share cannot be kept.
+    #[error("share {share}: {source}")]
+    Share {
+        /// Which.
+        share: String,
+        /// Why.
+        source: KeeperError,
+    },
+    /// A connection, where none is made again.
+    #[error(transparent)]
+    Connection(#[from] Broken),
+}
+
+/// A connection that broke.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Broken(String);
+
+impl From<ConnError> for Error {
+    fn from(error: ConnError) -> Error {
+        Error::Connection(Broken(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(shares: &[(&str, Option<&str>)], directory: Option<&str>) -> Config {
+        Config {
+            data_dir: PathBuf::new(),
+            addresses: Vec::new(),
+            trust: Trust::Ask(Arc::new(|_, _| dial::Decision::No)),
+            invite: None,
+            id: Id::Auto,
+            name: String::new(),
+            software: String::new(),
+            shares: shares.iter().map(|(name, dir)| ((*name).to_owned(), dir.map(PathBuf::from))).collect(),
+            directory: directory.map(PathBuf::from),
+            adopt: false,
+            allow_mass_delete: false,
+            procfs: "/proc".into(),
+            own: HashSet::new(),
+        }
+    }
+
+    fn offered(names: &[&str]) -> Vec<ShareInfo> {
+        let info = |name: &&str| ShareInfo { name: (*name).to_owned(), entries: 0, bytes: 0, complete: true };
+        names.iter().map(info).collect()
+    }
+
+    #[test]
+    fn the_only_share_needs_no_name_and_a_later_join_nothing_at_all() {
+        let memory = Memory::default();
+        let chosen = choose_shares(&config(&[], Some("/copy")), &memory, &offered(&["docs"])).unwrap();
+        assert_eq!(chosen, [("docs".to_owned(), "/copy".into())]);
+        let later = Memory { shares: chosen.clone(), ..Memory::default() };
+        assert_eq!(choose_shares(&config(&[], None), &later, &offered(&["a", "docs"])).unwrap(), chosen);
+    }
+
+    #[test]
+    fn of_several_shares_one_has_to_be_named() {
+        let memory = Memory::default();
+        let told = choose_shares(&config(&[], None), &memory, &offered(&["a", "b"])).unwrap_err();
+        assert!(told.to_string().contains("a, b"), "{told}");
+        let chosen =
+            choose_shares(&config(&[("a", Some("/x")), ("b", Some("/y"))], None), &memory, &offered(&["a", "b"]));
+        assert_eq!(chosen.unwrap().len(), 2);
+        let told = choose_shares(&config(&[("c", None)], None), &memory, &offered(&["a"])).unwrap_err();
+        assert!(matches!(told, Error::NoSuchShare { .. }));
+    }
+
+    #[test]
+    fn reconnects_are_spread_and_never_slower_than_the_limit() {
+        let waits: HashSet<Duration> = (0..100).map(|_| jittered(3)).collect();
+        assert!(waits.len() > 50 && waits.iter().all(|wait| *wait <= RETRY_FIRST * 8));
+        assert!((0..100).all(|tries| jittered(tries) <= RETRY_MAX));
+    }
+}
