@@ -25,7 +25,12 @@ fn mirror(source: &Path, dest: &Path) -> Command {
 fn m2_1_after_a_sync_source_and_destination_are_the_same() {
     let dir = scratch();
     let (source, dest) = (dir.join("src"), dir.join("dst"));
-    Tree::at(&source).file("a", "one").dir("empty").file("sub/deep/b", "two").link("to-a", "a").link("broken", "no/where");
+    Tree::at(&source)
+        .file("a", "one")
+        .dir("empty")
+        .file("sub/deep/b", "two")
+        .link("to-a", "a")
+        .link("broken", "no/where");
     let (code, stdout, stderr) = run(&mut mirror(&source, &dest));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert_same_trees(&source, &dest);

@@ -9,3 +9,4 @@ mod props;
 mod readers;
 mod rights;
 mod scene;
+mod space;

@@ -499,3 +499,109 @@ impl AsFd for Dir {
 fn proc_path(fd: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::fs::symlink;
+
+    fn name(s: &str) -> Name {
+        Name::new(s.as_bytes()).unwrap()
+    }
+
+    fn scratch() -> (tempfile::TempDir, Dir) {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(scratch.path().join("in/a/b")).unwrap();
+        std::fs::write(scratch.path().join("secret"), "outside").unwrap();
+        let dir = Dir::open_root(&scratch.path().join("in")).unwrap();
+        (scratch, dir)
+    }
+
+    #[test]
+    fn no_link_is_followed_on_any_way_in() {
+        let (scratch, dir) = scratch();
+        symlink(scratch.path(), scratch.path().join("in/up")).unwrap();
+        symlink("../secret", scratch.path().join("in/leaf")).unwrap();
+        symlink("../../..", scratch.path().join("in/a/out")).unwrap();
+        assert!(dir.open(&name("up")).is_err() && dir.open_forced(&name("up")).is_err());
+        assert!(dir.open_file(&name("leaf")).is_err() && dir.open_bare(&name("leaf")).is_err());
+        for path in ["up/in", "a/out/in", "a/out"] {
+            let path = RelPath::new(path.as_bytes()).unwrap();
+            assert!(dir.walk(&path).is_err() && dir.walk_by_components(&path).is_err(), "{path}");
+        }
+        assert_eq!(dir.stat(&name("leaf")).unwrap().kind, Kind::Link);
+        let before = std::fs::metadata(scratch.path().join("secret")).unwrap().modified().unwrap();
+        dir.set_times_of(&name("leaf"), 5).unwrap();
+        assert_eq!(dir.stat(&name("leaf")).unwrap().mtime_ns, 5);
+        assert_eq!(std::fs::metadata(scratch.path().join("secret")).unwrap().modified().unwrap(), before);
+    }
+
+    #[test]
+    fn both_walks_lead_to_the_same_directory() {
+        let (_scratch, dir) = scratch();
+        let path = RelPath::new(*b"a/b").unwrap();
+        let id = |dir: Dir| dir.stat_self().unwrap().id();
+        assert_eq!(id(dir.walk(&path).unwrap()), id(dir.walk_by_components(&path).unwrap()));
+        assert_eq!(id(dir.walk(&RelPath::root()).unwrap()), dir.stat_self().unwrap().id());
+    }
+
+    #[test]
+    fn opening_a_fifo_as_a_file_neither_waits_nor_succeeds() {
+        let (_scratch, dir) = scratch();
+        rustix::fs::mknodat(&dir, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert_eq!(dir.open_file(&name("fifo")).unwrap_err().errno, Errno::INVAL);
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_one_and_never_replaces() {
+        let (_scratch, dir) = scratch();
+        let mut file = dir.create_unnamed().unwrap();
+        file.write_all(b"content").unwrap();
+        let before = dir.list(&mut ListBuffer::default()).unwrap().len();
+        dir.link_in(&file, &name("new")).unwrap();
+        assert_eq!(dir.list(&mut ListBuffer::default()).unwrap().len(), before + 1);
+        let mut read = String::new();
+        dir.open_file(&name("new")).unwrap().0.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "content");
+        let other = dir.create_unnamed().unwrap();
+        assert_eq!(dir.link_in(&other, &name("new")).unwrap_err().errno, Errno::EXIST);
+        let (temp, _) = dir.create_temp(&TempNames::new()).unwrap();
+        assert_eq!(dir.rename_no_replace(&temp, &name("new")).unwrap_err().errno, Errno::EXIST);
+        dir.exchange(&name("a"), &name("new")).unwrap();
+        assert_eq!(dir.stat(&name("new")).unwrap().kind, Kind::Dir);
+    }
+
+    #[test]
+    fn a_listing_is_sorted_whole_and_can_be_repeated() {
+        let (scratch, dir) = scratch();
+        for n in 0..3_000 {
+            std::fs::write(scratch.path().join(format!("in/a/b/file with a longer name {n}")), "").unwrap();
+        }
+        let inner = dir.walk(&RelPath::new(*b"a/b").unwrap()).unwrap();
+        let mut buffer = ListBuffer::default();
+        let first = inner.list(&mut buffer).unwrap();
+        assert_eq!(first.len(), 3_000);
+        assert!(first.is_sorted_by(|a, b| a.name < b.name));
+        assert_eq!(first, inner.list(&mut buffer).unwrap());
+    }
+
+    #[test]
+    fn the_lock_is_the_directorys_own() {
+        let (scratch, dir) = scratch();
+        assert!(dir.try_lock().unwrap());
+        symlink("in", scratch.path().join("alias")).unwrap();
+        let other = Dir::open_root(&scratch.path().join("alias")).unwrap();
+        assert!(!other.try_lock().unwrap(), "no path leads around it");
+        drop(dir);
+        assert!(other.try_lock().unwrap());
+    }
+
+    #[test]
+    fn a_lineage_leads_to_the_root() {
+        let (scratch, dir) = scratch();
+        let line = dir.lineage().unwrap();
+        let above = Dir::open_root(scratch.path()).unwrap().lineage().unwrap();
+        assert_eq!(line[1..], above[..]);
+    }
+}
