@@ -37,4 +37,4 @@ clean:
 	$(CARGO) clean
 
 rust:
-	@sh make/rust.sh
+	@/bin/sh make/rust.sh
