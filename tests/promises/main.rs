@@ -1,5 +1,7 @@
 //! Every promise of the requirement table, end to end, against the built program.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod command_line;
 mod docs;
 mod fresh_clone;
