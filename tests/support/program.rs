@@ -36,7 +36,8 @@ pub fn lockstep() -> Command {
 }
 
 /// The program, as on a machine of its own whose state is below `home`. Logs are in `home/log/COMMAND.log`, data in
-/// `home/hub` and `home/agent`, unless flags say otherwise.
+/// `home/hub` and `home/agent`, unless flags say otherwise. Commands that ask a running hub or client (`put`, `status` ...)
+/// are told which with `--data`.
 ///
 /// # Panics
 /// When the program was not built.

@@ -1,4 +1,4 @@
-//! Values people type: spans of time and sizes. For `#[arg(value_parser = args::parse_duration)]`.
+//! Values people type: spans of time. For `#[arg(value_parser = args::parse_duration)]`.
 
 use std::time::Duration;
 
@@ -25,24 +25,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     span_ms.map(Duration::from_millis).ok_or_else(|| format!("longer than {SPAN_DAYS_MAX} days"))
 }
 
-/// Reads a size in bytes: a whole number, bare or with `B`, `KiB`, `MiB`, `GiB`, `TiB` (also `K`, `M`, `G`, `T`).
-///
-/// # Errors
-/// Says which forms are understood.
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split(text);
-    let shift = match unit.trim_end_matches("iB") {
-        "" | "B" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err("a size is a whole number and perhaps a unit: 4096, 64KiB, 8MiB, 1GiB".into()),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("“{number}” is not a whole number"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than can be counted".into())
-}
-
 /// The leading digits, and the unit behind them with spaces dropped.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -64,18 +46,6 @@ mod tests {
         }
         for text in ["", "1", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "40000d", "1s2"] {
             assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_count_in_powers_of_two() {
-        for (text, bytes) in
-            [("0", 0), ("4096", 4096), ("1B", 1), ("64KiB", 65_536), ("8 MiB", 8 << 20), ("1G", 1 << 30)]
-        {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "KiB", "-1", "1.5MiB", "1XB", "18446744073709551615K"] {
-            assert!(parse_size(text).is_err(), "{text}");
         }
     }
 }
