@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs};
@@ -69,14 +68,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         name: None,
         ours: log_path.iter().cloned().collect(),
     };
-    let (stopped, stopping) = oneshot::channel();
-    std::thread::spawn(move || stopped.send(stop.wait_until_asked()).ok());
-    let stopping = async {
-        if stopping.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    runtime::start()?.block_on(hub::run(config, greet, stopping)).map_err(Failure::could_not_run)?;
+    runtime::start()?.block_on(hub::run(config, greet, signals::asked(stop))).map_err(Failure::could_not_run)?;
     Ok(match stop.requested() {
         Some(Signal::Interrupt) => Exit::Interrupted,
         _ => Exit::Done,

@@ -3,17 +3,27 @@
 //! Each command is one file with its `Args` and its `run`. Nothing here decides anything about data: that is the
 //! work of the crates below. Only this file ends the process.
 
+mod allow_deletes;
 mod args;
+mod clients;
 mod config;
 mod exit;
+mod follow;
+mod get;
 mod hub;
+mod invite;
+mod join;
 mod logging;
 mod mirror;
 mod monitor;
 mod paths;
+mod put;
+mod reach;
 mod runtime;
 mod signals;
+mod status;
 mod table;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +49,15 @@ enum Command {
     Monitor(monitor::Args),
     Mirror(mirror::Args),
     Hub(hub::Args),
+    Join(join::Args),
+    Put(put::Args),
+    Get(get::Args),
+    Follow(follow::Args),
+    Clients(clients::Args),
+    Invite(invite::Args),
+    Status(status::Args),
+    Wait(wait::Args),
+    AllowDeletes(allow_deletes::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,7 +72,21 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Monitor(args) => monitor::run(args),
         Command::Mirror(args) => mirror::run(args),
         Command::Hub(args) => hub::run(args),
+        Command::Join(args) => join::run(args),
+        Command::Put(args) => put::run(args),
+        Command::Get(args) => get::run(args),
+        Command::Follow(args) => follow::run(args),
+        Command::Clients(args) => clients::run(args),
+        Command::Invite(args) => invite::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Wait(args) => wait::run(args),
+        Command::AllowDeletes(args) => allow_deletes::run(args),
     }
+}
+
+/// A question that came to nothing: what the hub refuses is said as it says it.
+fn answered(error: agent::client::ClientError) -> Failure {
+    Failure::could_not_run(error)
 }
 
 fn finish(result: Result<Exit, Failure>) -> ExitCode {

@@ -7,7 +7,6 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use vitals::log::{Appended, LogOptions};
 use vitals::{CappedLog, Format, Instants, Rates, Row, Sample, Sampler, Ticker};
 

@@ -95,6 +95,18 @@ fn listen(stop: &'static Stop) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Resolves when a signal came: for commands that wait for many things at once.
+pub(crate) fn asked(stop: &'static Stop) -> impl Future<Output = ()> + Send {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread of its own, which nobody waits for: the runtime's would keep the program from ending.
+    thread::spawn(move || tell.send(stop.wait_until_asked()).ok());
+    async {
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -139,9 +139,6 @@ impl Share {
         let wakers = Arc::new(Wakers::default());
         let wake = Arc::clone(&wakers);
         board.on_commit(Arc::new(move |_| wake.wake()));
-        if writer.note(SCANNED) == Some(&board.version().epoch.to_le_bytes()) {
-            board.set_complete(true);
-        }
         let contents = Arc::new(Contents::new(root.walk(&RelPath::root()).map_err(at)?, spool, board.clone()));
         let (roots, counts, state) =
             (Arc::<Roots>::default(), Arc::<Counts>::default(), Arc::<Mutex<State>>::default());
@@ -248,9 +245,6 @@ impl ShareThread {
         }
     }
 }
-
-/// Note in the index: the epoch whose first full scan has ended.
-const SCANNED: &str = "scanned";
 
 /// The thread's own state.
 struct Keeper {
@@ -373,8 +367,7 @@ impl Keeper {
     fn first_scan(&mut self, watcher: Option<&Arc<Watcher>>) -> Result<(), ScanError> {
         let begun = clock::now();
         self.look(&Dirty::everything(), watcher, false)?;
-        self.scanner.note(SCANNED, self.board.version().epoch.to_le_bytes().to_vec())?;
-        self.board.set_complete(true);
+        self.scanner.set_complete()?;
         // Who stands at the head already is owed the word that this is the whole of it.
         self.wakers.wake();
         tracing::info!(

@@ -171,9 +171,9 @@ impl Scanner {
         &self.problems
     }
 
-    /// Keeps a note beside the index.
-    pub(crate) fn note(&mut self, key: &str, value: Vec<u8>) -> Result<(), ScanError> {
-        Ok(self.writer.set_note(key, value)?)
+    /// The index holds all there is: clients may be told that they have it.
+    pub(crate) fn set_complete(&mut self) -> Result<(), ScanError> {
+        Ok(self.writer.set_complete(true)?)
     }
 
     /// Forgets the tombstones up to a seq.

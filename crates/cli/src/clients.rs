@@ -1,0 +1,207 @@
+//! `lockstep clients`: who is known to the hub, who is there, and what each holds.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+use wire::answer::{Answer, ClientRow, ClientState, Question};
+
+use crate::exit::{Exit, Failure};
+use crate::reach::ReachArgs;
+use crate::table::{self, Cell, Column};
+use crate::{answered, invite, runtime};
+
+/// Lists, shows, revokes and exports the hub's clients
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+
+    #[command(flatten)]
+    reach: ReachArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Lists the active ones
+    List {
+        /// Also those that are away, provisional or revoked
+        #[arg(long)]
+        all: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one client and what it holds of each share
+    Show {
+        /// Its ID
+        id: u64,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Cuts a client off at once and never lets it in again; on the hub's own machine
+    Revoke {
+        /// Its ID
+        id: u64,
+    },
+    /// Prints a one-off join line with which a known client gets a new unique ID; on the hub's own machine
+    Reissue {
+        /// Its ID
+        id: u64,
+        /// Prints one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes the whole roster
+    Export {
+        /// As what
+        #[arg(long, value_name = "FORMAT", default_value = "csv")]
+        format: ExportFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ExportFormat {
+    /// As the hub's clients.csv
+    Csv,
+    /// One object a line
+    Json,
+}
+
+const COLUMNS: [Column; 11] = [
+    Column { title: "ID", key: "id", right: true },
+    Column { title: "NAME", key: "name", right: false },
+    Column { title: "STATE", key: "state", right: false },
+    Column { title: "ADDRESS", key: "address", right: false },
+    Column { title: "TRANSPORT", key: "transport", right: false },
+    Column { title: "SHARES", key: "shares", right: false },
+    Column { title: "IN SYNC", key: "in_sync", right: false },
+    Column { title: "CPU", key: "cpu_busy_pct", right: true },
+    Column { title: "MEMORY", key: "mem_used_bytes", right: true },
+    Column { title: "LAST SEEN", key: "last_seen_ms", right: false },
+    Column { title: "VERSION", key: "version", right: false },
+];
+
+/// Does one of the things above; without one, lists the active clients.
+///
+/// # Errors
+/// When the hub is not reached, or there is no such client.
+pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let what = args.what.unwrap_or(What::List { all: false, json: false });
+    let question = match &what {
+        What::List { all, .. } => Question::Clients { all: *all },
+        What::Export { .. } => Question::Clients { all: true },
+        What::Show { id, .. } => Question::Client { id: *id },
+        What::Revoke { id } => Question::Revoke { id: *id },
+        What::Reissue { id, .. } => Question::Reissue { id: *id },
+    };
+    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    if let What::Reissue { json, .. } = what {
+        return invite::print_link(&answer, json);
+    }
+    let rows = match answer {
+        Answer::Clients(rows) => rows,
+        Answer::Done => return Ok(Exit::Done),
+        _ => return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))),
+    };
+    let mut out = io::stdout().lock();
+    let written = match what {
+        What::List { json: true, .. } | What::Show { json: true, .. } | What::Export { format: ExportFormat::Json } => {
+            rows.iter().try_for_each(|row| {
+                serde_json::to_writer(&mut out, row).map_err(io::Error::from).and_then(|()| writeln!(out))
+            })
+        }
+        What::Show { .. } => rows.iter().try_for_each(|row| show(&mut out, row)),
+        What::Export { format: ExportFormat::Csv } => export(&mut out, &rows),
+        _ => table::write(&mut out, &COLUMNS, &rows.iter().map(cells).collect::<Vec<_>>(), false),
+    };
+    written.and_then(|()| out.flush()).map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
+fn cells(row: &ClientRow) -> Vec<Cell> {
+    let vitals = row.vitals.as_ref();
+    let cpu = vitals.and_then(|v| v.cpu_busy_pct);
+    let memory = vitals.and_then(|v| v.mem_used_bytes);
+    let shares: Vec<&str> = row.shares.iter().map(|s| s.name.as_str()).collect();
+    vec![
+        Cell::new(row.id),
+        Cell::new(row.name.clone()),
+        Cell::new(state(row.state)),
+        Cell::new(row.address.clone()),
+        Cell::new(row.transport.clone()),
+        Cell::new(shares.join(" ")),
+        Cell::new(if row.in_sync { "yes" } else { "no" }),
+        cpu.map_or(Cell::new(Value::Null), |pct| Cell::shown_as(format!("{pct:.1} %"), pct)),
+        memory.map_or(Cell::new(Value::Null), |bytes| Cell::shown_as(mebibytes(bytes), bytes)),
+        Cell::shown_as(time(row.last_seen_ms), row.last_seen_ms),
+        Cell::new(row.version.clone()),
+    ]
+}
+
+fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
+    table::write(out, &COLUMNS, &[cells(row)], false)?;
+    for share in &row.shares {
+        writeln!(
+            out,
+            "share {}: version {} of {} ({} on disk for good), {} entries, {} on their way, {} problems, {} content bytes received",
+            tree::path::escape(share.name.as_bytes()),
+            share.applied_seq,
+            share.head,
+            share.durable_seq,
+            share.entries,
+            share.waiting,
+            share.problems,
+            share.content_bytes
+        )?;
+        for problem in &share.first_problems {
+            writeln!(out, "  problem: {}", tree::path::escape(problem.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The columns of the hub's clients.csv.
+fn export(out: &mut impl Write, rows: &[ClientRow]) -> io::Result<()> {
+    let mut table = csv::Writer::from_writer(out);
+    let header = [
+        "id", "name", "state", "address", "transport", "enrolled_at", "last_login", "last_seen", "shares", "version",
+        "in_sync",
+    ];
+    table.write_record(header)?;
+    for row in rows {
+        let shares: Vec<&str> = row.shares.iter().map(|s| s.name.as_str()).collect();
+        table.write_record([
+            row.id.to_string(),
+            tree::path::escape(row.name.as_bytes()),
+            state(row.state).to_owned(),
+            row.address.clone(),
+            row.transport.clone(),
+            time(Some(row.enrolled_at_ms)),
+            time(row.last_login_ms),
+            time(row.last_seen_ms),
+            shares.join(" "),
+            tree::path::escape(row.version.as_bytes()),
+            row.in_sync.to_string(),
+        ])?;
+    }
+    table.flush()
+}
+
+pub(crate) fn state(state: ClientState) -> &'static str {
+    match state {
+        ClientState::Active => "active",
+        ClientState::Away => "away",
+        ClientState::Provisional => "provisional",
+        ClientState::Revoked => "revoked",
+    }
+}
+
+fn time(ms: Option<i64>) -> String {
+    ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).map(|t| format!("{t:.3}")).unwrap_or_default()
+}
+
+/// Bytes as people read memory.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}

@@ -1,0 +1,67 @@
+//! `lockstep follow`: the newest values of a pattern, then each change as it comes.
+
+use std::io::Write;
+
+use agent::client::Update;
+use wire::codec::decode_stored;
+
+use crate::exit::{Exit, Failure};
+use crate::reach::ReachArgs;
+use crate::signals::{self, Signal};
+use crate::{get, runtime};
+
+/// Prints the newest values, then every change as it comes, until interrupted
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A name, or the beginning of names with * behind it
+    #[arg(default_value = "*")]
+    pattern: String,
+
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    reach: ReachArgs,
+}
+
+/// Follows until a signal, or until the hub goes away for good.
+///
+/// # Errors
+/// When the hub is not reached, or ends the connection.
+pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let stop = signals::flag()?;
+    let stopped = signals::asked(stop);
+    let follow = async {
+        let client = args.reach.connect().await?;
+        let pattern = args.pattern.clone().into_bytes();
+        let mut follow = client.follow("data", pattern).await.map_err(Failure::could_not_run)?;
+        loop {
+            let Update::Changed { name, version, value } = follow.next().await.map_err(Failure::could_not_run)? else {
+                continue;
+            };
+            let stored = value.as_deref().map(decode_stored).transpose().map_err(Failure::could_not_run)?;
+            let mut out = std::io::stdout().lock();
+            let written = if args.json {
+                writeln!(out, "{}", get::object(&name, version, stored.as_ref()))
+            } else {
+                let name = tree::path::escape(&name);
+                match &stored {
+                    Some(stored) => writeln!(out, "{name} {}", tree::path::escape(&stored.content.bytes)),
+                    None => writeln!(out, "{name} (removed)"),
+                }
+            };
+            written.and_then(|()| out.flush()).map_err(Failure::output)?;
+        }
+    };
+    let runtime = runtime::start()?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = follow => result,
+            () = stopped => Ok(match stop.requested() {
+                Some(Signal::Terminate) => Exit::Done,
+                _ => Exit::Interrupted,
+            }),
+        }
+    })
+}

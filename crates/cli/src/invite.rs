@@ -1,0 +1,55 @@
+//! `lockstep invite`: a join line for machines that may enrol.
+
+use std::io::Write;
+use std::time::Duration;
+
+use wire::answer::{Answer, Question};
+
+use crate::args::parse_duration;
+use crate::exit::{Exit, Failure};
+use crate::reach::ReachArgs;
+use crate::{answered, runtime};
+
+/// Makes an invite and prints the line with which a machine joins; on the hub's own machine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many machines may use it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    uses: u32,
+
+    /// For how long: 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
+    expires: Duration,
+
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    reach: ReachArgs,
+}
+
+/// Prints the join line.
+///
+/// # Errors
+/// When the hub of this machine does not run, or this is another machine.
+pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let question = Question::Invite { uses: args.uses, expires_s: args.expires.as_secs(), id: None };
+    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    print_link(&answer, args.json)
+}
+
+/// Prints the line that a link is to be used in.
+pub(crate) fn print_link(answer: &Answer, json: bool) -> Result<Exit, Failure> {
+    let Answer::Link { link } = answer else {
+        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+    };
+    let mut out = std::io::stdout().lock();
+    let written = if json {
+        writeln!(out, "{}", serde_json::json!({ "link": link.reveal() }))
+    } else {
+        writeln!(out, "lockstep join {}", link.reveal())
+    };
+    written.map_err(Failure::output)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,204 @@
+//! `lockstep join`: keeps directories of this machine identical to a hub's shares, live.
+
+use std::collections::HashSet;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use agent::key::{Found, KeyFile, Machine};
+use agent::{Event, KeeperError, Trust};
+use anyhow::Context as _;
+use wire::id::ClientId;
+use wire::link::JoinLink;
+
+use crate::exit::{Exit, Failure};
+use crate::logging::{self, LogArgs, say};
+use crate::signals::{self, Signal};
+use crate::{paths, reach, runtime};
+
+/// What `--id` says to get the next free ID.
+const AUTO: &str = "auto";
+
+/// Joins a hub and keeps a directory identical to its share, live
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The hub's join link or address; - reads it from standard input; not needed where this machine has joined before
+    #[arg(value_name = "LINK|ADDR|-")]
+    hub: Option<String>,
+
+    /// Where the share is kept; by default ./SHARE
+    #[arg(value_name = "DIR", conflicts_with = "share")]
+    directory: Option<PathBuf>,
+
+    /// The ID of this machine, an integer, or auto for the next free one; asked for on a terminal
+    #[arg(long, value_name = "N|auto")]
+    id: Option<String>,
+
+    /// Keeps this share, in ./NAME or in DIR; may be given several times
+    #[arg(long, value_name = "NAME[=DIR]")]
+    share: Vec<PathBuf>,
+
+    /// Where this machine keeps its key and what it holds
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Makes a directory that holds something else into the share: what differs is changed, what is extra is deleted
+    #[arg(long)]
+    adopt: bool,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+/// When it cannot start, or may not go on: refused, taken over, revoked (3), or a directory that holds something else (4).
+pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let stop = signals::flag()?;
+    let data = args.data.clone().map_or_else(|| paths::default_data("agent"), Ok)?;
+    let (addresses, trust, invite) = hub(args.hub.as_deref())?;
+    let who = who(args.id.as_deref(), &data)?;
+    let log_path = args.log.place("join")?;
+    logging::start("join", &args.log)?;
+    let config = agent::Config {
+        data_dir: data,
+        addresses,
+        trust,
+        invite,
+        id: who,
+        name: machine_name(),
+        software: software(),
+        shares: args.share.iter().map(named).collect::<Result<_, Failure>>()?,
+        directory: args.directory,
+        adopt: args.adopt,
+        allow_mass_delete: false,
+        procfs: "/proc".into(),
+        own: log_path.iter().filter_map(|path| path.metadata().ok()).map(|m| (m.dev(), m.ino())).collect::<HashSet<_>>(),
+    };
+    let ended = runtime::start()?.block_on(agent::run(config, tell, signals::asked(stop)));
+    match ended {
+        Ok(summary) => {
+            tracing::info!(id = summary.id, shares = summary.shares.join(" "), "stopped");
+            Ok(match stop.requested() {
+                Some(Signal::Interrupt) => Exit::Interrupted,
+                _ => Exit::Done,
+            })
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "ended");
+            Err(Failure::new(exit_of(&error), error))
+        }
+    }
+}
+
+/// An ID as it is typed.
+///
+/// # Errors
+/// When it is none: exit code 2, with the reason.
+pub(crate) fn id(text: &str) -> Result<ClientId, Failure> {
+    ClientId::parse(text).map_err(|why| Failure::usage(format!("--id {text}: {why}")))
+}
+
+/// Program and version, as peers are told.
+pub(crate) fn software() -> String {
+    format!("lockstep {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What people call this machine.
+pub(crate) fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+type Way = (Vec<String>, Trust, Option<wire::link::InviteCode>);
+
+/// Where the hub is, and why it is the right one. A link pins its key; an address is asked about.
+pub(crate) fn hub(text: Option<&str>) -> Result<Way, Failure> {
+    let mut read = String::new();
+    let text = match text {
+        Some("-") => {
+            let limit = u64::try_from(wire::link::LINK_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+            std::io::stdin().take(limit).read_to_string(&mut read).context("cannot read the link from standard input")?;
+            Some(read.trim())
+        }
+        other => other,
+    };
+    match text {
+        None => Ok((Vec::new(), Trust::Ask(reach::ask()), None)),
+        Some(text) if JoinLink::looks_like(text) => {
+            let link = JoinLink::parse(text).map_err(|why| Failure::usage(format!("the join link: {why}")))?;
+            Ok((vec![link.address()], Trust::Known(link.fingerprint()), link.invite().cloned()))
+        }
+        Some(address) => Ok((vec![agent::dial::with_port(address)], Trust::Ask(reach::ask()), None)),
+    }
+}
+
+/// Who this machine is to be: as typed, as its key says, or as a person answers.
+fn who(given: Option<&str>, data: &std::path::Path) -> Result<agent::Id, Failure> {
+    match given {
+        Some(AUTO) => return Ok(agent::Id::Auto),
+        Some(text) => return id(text).map(agent::Id::This),
+        None => {}
+    }
+    // A key that cannot be used is told about by the agent, with what to do.
+    let knows = !matches!(KeyFile::new(data, Machine::this()).read(), Ok(Found::Nothing));
+    if knows {
+        return Ok(agent::Id::Remembered);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("which ID is this machine to have? --id N, an integer, or --id auto"));
+    }
+    let mut answer = String::new();
+    let mut stderr = std::io::stderr();
+    stderr.write_all(b"ID of this machine (an integer, or auto): ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    std::io::stdin().read_line(&mut answer).context("cannot read the ID")?;
+    match answer.trim() {
+        AUTO => Ok(agent::Id::Auto),
+        text => id(text).map(agent::Id::This),
+    }
+}
+
+/// `NAME=DIR`, or a share that is kept under its own name.
+fn named(share: &PathBuf) -> Result<(String, Option<PathBuf>), Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let text = share.as_os_str().as_bytes();
+    let (name, directory) = match text.iter().position(|b| *b == b'=') {
+        Some(at) => (&text[..at], Some(PathBuf::from(std::ffi::OsStr::from_bytes(&text[at + 1..])))),
+        None => (text, None),
+    };
+    let name = std::str::from_utf8(name)
+        .map_err(|_| Failure::usage(format!("--share {}: not the name of a share", share.display())))?;
+    Ok((name.to_owned(), directory))
+}
+
+/// What happens, for the log; what a person has to know, on stderr.
+fn tell(event: Event) {
+    match event {
+        Event::Connected { address } => tracing::info!(address, "connected"),
+        Event::LoggedIn { id, issued, hub } => {
+            tracing::info!(id, issued, hub, "logged in");
+            say(format_args!("logged in to {} as client {id}", tree::path::escape(hub.as_bytes())));
+        }
+        Event::Progress { share, entries, waiting, content_bytes } => {
+            tracing::debug!(share, entries, waiting, content_bytes, "on its way");
+        }
+        Event::Applied { share, path, action, bytes } => tracing::info!(share, %path, ?action, bytes, "applied"),
+        Event::Reverted { share, path } => tracing::warn!(share, %path, "a local change was undone"),
+        Event::Problem { share, path, text } => tracing::warn!(share, %path, "{text}"),
+        Event::InSync { share, entries, content_bytes } => {
+            tracing::info!(share, entries, content_bytes, "in sync");
+            say(format_args!("{}: in sync, {entries} entries", tree::path::escape(share.as_bytes())));
+        }
+        Event::Disconnected { why, retry_in } => {
+            tracing::warn!(retry_in_ms = retry_in.as_millis(), "no hub: {why}; trying again");
+        }
+    }
+}
+
+fn exit_of(error: &agent::Error) -> Exit {
+    match error {
+        agent::Error::NoId | agent::Error::NoHub | agent::Error::WhichShare { .. } => Exit::Usage,
+        agent::Error::Share { source: KeeperError::NotEmpty(_), .. } => Exit::Guard,
+        _ => Exit::CouldNotRun,
+    }
+}

@@ -1,0 +1,93 @@
+//! How a command reaches a hub: the running hub or agent of this machine, else an address.
+//!
+//! One machine, one login: a command never logs in beside a running agent, it asks through it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent::Decision;
+use agent::client::{Client, ClientError, Target};
+
+use crate::exit::Failure;
+use crate::{join, paths};
+
+/// Which hub
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ReachArgs {
+    /// The data directory of the hub or agent on this machine to ask; by default the hub's, then the agent's
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Asks the hub at this address or join link itself, logged in as --id; not beside a running agent
+    #[arg(long, value_name = "ADDR", requires = "id")]
+    hub: Option<String>,
+
+    /// The ID to log in with at --hub; its unique ID is kept in the data directory
+    #[arg(long, value_name = "N", requires = "hub")]
+    id: Option<String>,
+}
+
+impl ReachArgs {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nothing on this machine answers, or the hub is not reached or refuses: exit code 3.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        if let (Some(hub), Some(id)) = (&self.hub, &self.id) {
+            let (mut addresses, trust, invite) = join::hub(Some(hub))?;
+            let target = Target::Hub {
+                address: addresses.pop().unwrap_or_default(),
+                trust,
+                id: Some(join::id(id)?),
+                invite,
+                name: join::machine_name(),
+                key_dir: self.data.clone().map_or_else(|| paths::default_data("agent"), Ok)?,
+            };
+            return Client::connect(target, &join::software()).await.map_err(Failure::could_not_run);
+        }
+        let places = match &self.data {
+            Some(data) => vec![data.clone()],
+            None => vec![paths::default_data("hub")?, paths::default_data("agent")?],
+        };
+        for place in &places {
+            let socket = agent::state::socket_path(place);
+            // A socket that nobody serves any more is left by a process that was killed: the next place is tried.
+            match Client::connect(Target::Socket(socket), &join::software()).await {
+                Ok(client) => return Ok(client),
+                Err(error) if is_nobody(&error) => {}
+                Err(error) => return Err(Failure::could_not_run(error)),
+            }
+        }
+        let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        Err(Failure::could_not_run(anyhow::anyhow!(
+            "no hub and no agent runs on {}; start one, name its --data DIR, or ask a hub with --hub ADDR --id N",
+            tried.join(" or ")
+        )))
+    }
+}
+
+/// Whether there is no socket, or one that nobody serves.
+fn is_nobody(error: &ClientError) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error, ClientError::Disk(e) if matches!(e.source.kind(), NotFound | ConnectionRefused))
+}
+
+/// Asks a person whether a hub that was never met is the right one; without a terminal the answer is no.
+pub(crate) fn ask() -> Arc<agent::dial::Ask> {
+    Arc::new(|address, fingerprint| {
+        use std::io::{IsTerminal, Write};
+        if !std::io::stdin().is_terminal() {
+            return Decision::NoTerminal;
+        }
+        let mut stderr = std::io::stderr();
+        let question = format!(
+            "The hub at {address} was never met. Its key is {fingerprint}; compare it with what the hub printed at its start.\nIs it the same? [yes/no] "
+        );
+        let mut answer = String::new();
+        let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+        match asked.and_then(|()| std::io::stdin().read_line(&mut answer)) {
+            Ok(_) if answer.trim().eq_ignore_ascii_case("yes") => Decision::Yes,
+            _ => Decision::No,
+        }
+    })
+}

@@ -1,0 +1,72 @@
+//! `lockstep status`: the hub at a glance, and who is in sync, who is not, and why.
+
+use std::io::{self, Write};
+
+use tree::path::escape;
+use wire::answer::{Answer, Question, Status};
+
+use crate::exit::{Exit, Failure};
+use crate::reach::ReachArgs;
+use crate::{answered, runtime};
+
+/// Shows the hub, its shares, and who is in sync, who is not, and why
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    reach: ReachArgs,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// When the hub is not reached.
+pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let answer =
+        runtime::start()?.block_on(async { args.reach.connect().await?.ask(Question::Status).await.map_err(answered) })?;
+    let Answer::Status(status) = answer else {
+        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+    };
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer(&mut out, &status).map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        print(&mut out, &status)
+    };
+    written.map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
+fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    writeln!(out, "hub      {} (lockstep {})", escape(status.hub.as_bytes()), status.version)?;
+    writeln!(out, "address  {}", status.addresses.join(" "))?;
+    writeln!(out, "clients  {} active", status.clients_active)?;
+    writeln!(out, "values   {}", status.values)?;
+    for share in &status.shares {
+        let state = if share.info.complete { "" } else { ", scanning" };
+        writeln!(
+            out,
+            "share    {}: {} entries, {} bytes, version {}{state}; {} in sync, {} not",
+            escape(share.info.name.as_bytes()),
+            share.info.entries,
+            share.info.bytes,
+            share.head,
+            share.in_sync.len(),
+            share.behind.len()
+        )?;
+        for behind in &share.behind {
+            let (name, why) = (escape(behind.name.as_bytes()), escape(behind.why.as_bytes()));
+            writeln!(out, "         client {} ({name}): {why}", behind.id)?;
+        }
+        for problem in &share.problems {
+            writeln!(out, "         problem: {}", escape(problem.as_bytes()))?;
+        }
+        if share.held_deletes > 0 {
+            writeln!(out, "         {} deletions are held", share.held_deletes)?;
+        }
+    }
+    Ok(())
+}
