@@ -159,6 +159,12 @@ async fn wait(hub: &Arc<Hub>, target: Option<String>, only: &[u64], timeout: Dur
                 behind.extend(client.behind(share, *head));
             }
         }
+        for client in clients.iter().filter(|c| only.contains(&c.id()) && !asked.contains(&c.id()) && !shares.is_empty()) {
+            asked.insert(client.id());
+            let what = target.clone().unwrap_or_else(|| "any share".to_owned());
+            let why = format!("does not follow {what}");
+            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why });
+        }
         let lagging: std::collections::BTreeSet<u64> = behind.iter().map(|b| b.id).collect();
         let in_sync = asked.difference(&lagging).count() as u64;
         if behind.is_empty() || tokio::time::Instant::now() >= deadline {
