@@ -19,6 +19,7 @@
 //! assert_same_trees(dir.join("src"), dir.join("dst"));
 //! ```
 
+pub mod cluster;
 pub mod edits;
 pub mod process;
 pub mod program;
@@ -31,6 +32,7 @@ pub mod tree;
 pub mod vendor;
 pub mod wait;
 
+pub use cluster::{Cluster, PATIENCE};
 pub use edits::{Edit, Edits};
 pub use process::Proc;
 pub use program::{binary, lockstep, lockstep_at, workspace};
