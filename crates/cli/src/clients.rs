@@ -95,14 +95,19 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         What::Revoke { id } => Question::Revoke { id: *id },
         What::Reissue { id, .. } => Question::Reissue { id: *id },
     };
-    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    let answer =
+        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
     if let What::Reissue { json, .. } = what {
         return invite::print_link(&answer, json);
     }
     let rows = match answer {
         Answer::Clients(rows) => rows,
         Answer::Done => return Ok(Exit::Done),
-        _ => return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))),
+        _ => {
+            return Err(Failure::could_not_run(anyhow::anyhow!(
+                "the hub answered something else; is it another release?"
+            )));
+        }
     };
     let mut out = io::stdout().lock();
     let written = match what {
@@ -165,7 +170,16 @@ fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
 fn export(out: &mut impl Write, rows: &[ClientRow]) -> io::Result<()> {
     let mut table = csv::Writer::from_writer(out);
     let header = [
-        "id", "name", "state", "address", "transport", "enrolled_at", "last_login", "last_seen", "shares", "version",
+        "id",
+        "name",
+        "state",
+        "address",
+        "transport",
+        "enrolled_at",
+        "last_login",
+        "last_seen",
+        "shares",
+        "version",
         "in_sync",
     ];
     table.write_record(header)?;

@@ -35,7 +35,8 @@ pub(crate) struct Args {
 /// When the hub of this machine does not run, or this is another machine.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let question = Question::Invite { uses: args.uses, expires_s: args.expires.as_secs(), id: None };
-    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    let answer =
+        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
     print_link(&answer, args.json)
 }
 

@@ -74,7 +74,11 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         adopt: args.adopt,
         allow_mass_delete: false,
         procfs: "/proc".into(),
-        own: log_path.iter().filter_map(|path| path.metadata().ok()).map(|m| (m.dev(), m.ino())).collect::<HashSet<_>>(),
+        own: log_path
+            .iter()
+            .filter_map(|path| path.metadata().ok())
+            .map(|m| (m.dev(), m.ino()))
+            .collect::<HashSet<_>>(),
     };
     let ended = runtime::start()?.block_on(agent::run(config, tell, signals::asked(stop)));
     match ended {
@@ -118,7 +122,10 @@ pub(crate) fn hub(text: Option<&str>) -> Result<Way, Failure> {
     let text = match text {
         Some("-") => {
             let limit = u64::try_from(wire::link::LINK_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-            std::io::stdin().take(limit).read_to_string(&mut read).context("cannot read the link from standard input")?;
+            std::io::stdin()
+                .take(limit)
+                .read_to_string(&mut read)
+                .context("cannot read the link from standard input")?;
             Some(read.trim())
         }
         other => other,
@@ -150,7 +157,10 @@ fn who(given: Option<&str>, data: &std::path::Path) -> Result<agent::Id, Failure
     }
     let mut answer = String::new();
     let mut stderr = std::io::stderr();
-    stderr.write_all(b"ID of this machine (an integer, or auto): ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    stderr
+        .write_all(b"ID of this machine (an integer, or auto): ")
+        .and_then(|()| stderr.flush())
+        .context("cannot ask")?;
     std::io::stdin().read_line(&mut answer).context("cannot read the ID")?;
     match answer.trim() {
         AUTO => Ok(agent::Id::Auto),

@@ -7,6 +7,7 @@ mod allow_deletes;
 mod args;
 mod clients;
 mod config;
+mod demo;
 mod exit;
 mod follow;
 mod get;
@@ -46,6 +47,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Monitor(monitor::Args),
     Mirror(mirror::Args),
     Hub(hub::Args),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Demo(args) => demo::run(args),
         Command::Monitor(args) => monitor::run(args),
         Command::Mirror(args) => mirror::run(args),
         Command::Hub(args) => hub::run(args),

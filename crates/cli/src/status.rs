@@ -25,8 +25,8 @@ pub(crate) struct Args {
 /// # Errors
 /// When the hub is not reached.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let answer =
-        runtime::start()?.block_on(async { args.reach.connect().await?.ask(Question::Status).await.map_err(answered) })?;
+    let answer = runtime::start()?
+        .block_on(async { args.reach.connect().await?.ask(Question::Status).await.map_err(answered) })?;
     let Answer::Status(status) = answer else {
         return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
     };

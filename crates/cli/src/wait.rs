@@ -41,7 +41,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let timeout_ms = u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX);
     let question = Question::Wait { target: args.target, clients: args.client, timeout_ms };
-    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    let answer =
+        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
     let Answer::Wait(wait) = answer else {
         return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
     };

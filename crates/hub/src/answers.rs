@@ -159,7 +159,9 @@ async fn wait(hub: &Arc<Hub>, target: Option<String>, only: &[u64], timeout: Dur
                 behind.extend(client.behind(share, *head));
             }
         }
-        for client in clients.iter().filter(|c| only.contains(&c.id()) && !asked.contains(&c.id()) && !shares.is_empty()) {
+        let followers = asked.clone();
+        let strangers = clients.iter().filter(|c| only.contains(&c.id()) && !followers.contains(&c.id()));
+        for client in strangers.filter(|_| !shares.is_empty()) {
             asked.insert(client.id());
             let what = target.clone().unwrap_or_else(|| "any share".to_owned());
             let why = format!("does not follow {what}");
