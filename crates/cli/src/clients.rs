@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 use wire::answer::{Answer, ClientRow, ClientState, Question};
+use wire::limits::CLIENT_ROWS_MAX;
 
 use crate::exit::{Exit, Failure};
 use crate::reach::ReachArgs;
@@ -88,26 +89,18 @@ const COLUMNS: [Column; 11] = [
 /// When the hub is not reached, or there is no such client.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let what = args.what.unwrap_or(What::List { all: false, json: false });
-    let question = match &what {
-        What::List { all, .. } => Question::Clients { all: *all },
-        What::Export { .. } => Question::Clients { all: true },
-        What::Show { id, .. } => Question::Client { id: *id },
-        What::Revoke { id } => Question::Revoke { id: *id },
-        What::Reissue { id, .. } => Question::Reissue { id: *id },
-    };
-    let answer =
-        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
-    if let What::Reissue { json, .. } = what {
-        return invite::print_link(&answer, json);
-    }
-    let rows = match answer {
-        Answer::Clients(rows) => rows,
-        Answer::Done => return Ok(Exit::Done),
-        _ => {
-            return Err(Failure::could_not_run(anyhow::anyhow!(
-                "the hub answered something else; is it another release?"
-            )));
+    let runtime = runtime::start()?;
+    let mut client = runtime.block_on(args.reach.connect())?;
+    let mut ask = |question| runtime.block_on(client.ask(question)).map_err(answered);
+    let rows = match what {
+        What::List { all, .. } => list(&mut ask, all)?,
+        What::Export { .. } => list(&mut ask, true)?,
+        What::Show { id, .. } => rows(ask(Question::Client { id })?)?,
+        What::Revoke { id } => {
+            ask(Question::Revoke { id })?;
+            return Ok(Exit::Done);
         }
+        What::Reissue { id, json } => return invite::print_link(&ask(Question::Reissue { id })?, json),
     };
     let mut out = io::stdout().lock();
     let written = match what {
@@ -122,6 +115,27 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     };
     written.and_then(|()| out.flush()).map_err(Failure::output)?;
     Ok(Exit::Done)
+}
+
+/// The whole list, which comes in parts.
+fn list(ask: &mut impl FnMut(Question) -> Result<Answer, Failure>, all: bool) -> Result<Vec<ClientRow>, Failure> {
+    let mut listed: Vec<ClientRow> = Vec::new();
+    loop {
+        let after = listed.last().map_or(0, |row| row.id);
+        let part = rows(ask(Question::Clients { all, after })?)?;
+        let full = part.len() == CLIENT_ROWS_MAX;
+        listed.extend(part);
+        if !full {
+            return Ok(listed);
+        }
+    }
+}
+
+fn rows(answer: Answer) -> Result<Vec<ClientRow>, Failure> {
+    match answer {
+        Answer::Clients(rows) => Ok(rows),
+        _ => Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))),
+    }
 }
 
 fn cells(row: &ClientRow) -> Vec<Cell> {

@@ -168,7 +168,7 @@ fn rows(cast: &Cast) -> Result<Vec<ClientRow>, Failure> {
     runtime::start()?.block_on(async {
         let target = agent::client::Target::Socket(agent::state::socket_path(&cast.hub_data()));
         let mut client = agent::client::Client::connect(target, &join::software()).await.map_err(answered)?;
-        match client.ask(Question::Clients { all: true }).await.map_err(answered)? {
+        match client.ask(Question::Clients { all: true, after: 0 }).await.map_err(answered)? {
             Answer::Clients(rows) => Ok(rows),
             _ => Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else"))),
         }

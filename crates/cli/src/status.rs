@@ -54,8 +54,8 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
             share.info.entries,
             share.info.bytes,
             share.head,
-            share.in_sync.len(),
-            share.behind.len()
+            share.in_sync,
+            share.not_in_sync
         )?;
         for behind in &share.behind {
             let (name, why) = (escape(behind.name.as_bytes()), escape(behind.why.as_bytes()));

@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     } else if wait.done {
         writeln!(out, "in sync: {}", wait.in_sync)
     } else {
-        writeln!(out, "in sync: {}, not in sync: {}", wait.in_sync, wait.behind.len())
+        writeln!(out, "in sync: {}, not in sync: {}", wait.in_sync, wait.not_in_sync)
     };
     written.map_err(Failure::output)?;
     for behind in &wait.behind {

@@ -5,32 +5,25 @@ use crate::core::Hub;
 use crate::data::PutError;
 use crate::session::Role;
 use crate::share::Share;
-use crate::standing::{self, Standing};
+use crate::standing::{self, Goal, Standing};
+use crate::wait;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::answer::{Answer, Behind, Question, ShareStatus, Status, WaitAnswer};
+use wire::answer::{Answer, Behind, ClientRow, Question, ShareStatus, Status};
 use wire::id::ClientId;
+use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX};
 use wire::link::{InviteCode, JoinLink};
 use wire::message::{Code, Refusal};
 use wire::roster::RosterError;
-
-/// The longest that `wait` waits.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
-/// While somebody waits, a share that lost events is looked at no later than this.
-const WAIT_LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers a question of `role`.
 pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
     match question {
         Question::Status => Ok(Answer::Status(status(hub))),
-        Question::Clients { all } => {
-            let rows = standing::everybody(hub);
-            let rows = rows.iter().filter(|s| all || s.session.is_some()).map(|s| s.row(hub)).collect();
-            Ok(Answer::Clients(rows))
-        }
+        Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after))),
         Question::Client { id } => Ok(Answer::Clients(vec![client(hub, id)?.row(hub)])),
         Question::Wait { target, clients, timeout_ms } => {
-            wait(hub, target, &clients, Duration::from_millis(timeout_ms).min(WAIT_MAX)).await.map(Answer::Wait)
+            wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms)).await.map(Answer::Wait)
         }
         Question::Invite { uses, expires_s, id } => {
             only_here(role)?;
@@ -85,6 +78,17 @@ pub(crate) fn link(hub: &Hub, invite: Option<InviteCode>) -> Result<JoinLink, Re
     JoinLink::new(&host, port, hub.fingerprint, invite).map_err(|e| refusal(Code::HubFailed, e.to_string()))
 }
 
+/// The next part of the list of clients; what went wrong with single files is told of one client at a time.
+fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
+    let listed = standing::everybody(hub).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
+    let brief = |standing: Standing| {
+        let mut row = standing.row(hub);
+        row.shares.iter_mut().for_each(|share| share.first_problems.clear());
+        row
+    };
+    listed.take(CLIENT_ROWS_MAX).map(brief).collect()
+}
+
 fn status(hub: &Hub) -> Status {
     let clients = standing::everybody(hub);
     Status {
@@ -99,86 +103,23 @@ fn status(hub: &Hub) -> Status {
 }
 
 fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
-    let (head, state) = (share.board.head(), share.state());
-    let (mut in_sync, mut behind) = (Vec::new(), Vec::new());
-    for client in clients.iter().filter(|c| c.follows(&share.name)) {
-        match client.behind(share, head) {
-            None => in_sync.push(client.id()),
-            Some(why) => behind.push(why),
-        }
-    }
+    let (goal, state) = (Goal::head_of(share), share.state());
+    let followers: Vec<&Standing> = clients.iter().filter(|c| c.follows(&goal.key)).collect();
+    let mut behind: Vec<Behind> = followers.iter().filter_map(|c| c.behind(&goal)).collect();
+    let not_in_sync = behind.len();
+    behind.truncate(BEHIND_MAX);
     let mut problems = state.problems;
     problems.extend(state.held.as_ref().map(|held| held.why.clone()));
     ShareStatus {
         info: share.info(),
         directory: share.directory.display().to_string(),
-        head,
+        head: goal.seq,
         root: share.root_hex(),
         problems,
         held_deletes: state.held.map_or(0, |held| held.count as u64),
-        in_sync,
+        in_sync: (followers.len() - not_in_sync) as u64,
+        not_in_sync: not_in_sync as u64,
         behind,
-    }
-}
-
-/// Waits until everybody has everything that happened before the call, or says who has not.
-async fn wait(hub: &Arc<Hub>, target: Option<String>, only: &[u64], timeout: Duration) -> Result<WaitAnswer, Refusal> {
-    let deadline = tokio::time::Instant::now() + timeout;
-    let shares: Vec<Arc<Share>> = match &target {
-        None => hub.shares.values().cloned().collect(),
-        Some(name) => match hub.shares.get(name) {
-            Some(share) => vec![Arc::clone(share)],
-            // A value is with whoever follows it as soon as it is on the board: nobody keeps a copy to compare.
-            None if hub.data.get(name.as_bytes()).is_some() => Vec::new(),
-            None => return Err(refusal(Code::NotFound, format!("no share and no value is called {name}"))),
-        },
-    };
-    for id in only {
-        client(hub, *id)?;
-    }
-    let mut heads = Vec::with_capacity(shares.len());
-    for share in &shares {
-        let head = share.barrier().await;
-        let head = head.ok_or_else(|| {
-            refusal(Code::HubFailed, format!("share {} has stopped; the log says why; restart the hub", share.name))
-        })?;
-        heads.push(head);
-    }
-    let mut moved = hub.standing.subscribe();
-    loop {
-        moved.mark_unchanged();
-        let clients = standing::everybody(hub);
-        let mut behind: Vec<Behind> = Vec::new();
-        let mut asked = std::collections::BTreeSet::new();
-        for (share, head) in shares.iter().zip(&heads) {
-            let wanted = clients.iter().filter(|c| {
-                if only.is_empty() { c.follows(&share.name) } else { only.contains(&c.id()) && c.follows(&share.name) }
-            });
-            for client in wanted {
-                asked.insert(client.id());
-                behind.extend(client.behind(share, *head));
-            }
-        }
-        let followers = asked.clone();
-        let strangers = clients.iter().filter(|c| only.contains(&c.id()) && !followers.contains(&c.id()));
-        for client in strangers.filter(|_| !shares.is_empty()) {
-            asked.insert(client.id());
-            let what = target.clone().unwrap_or_else(|| "any share".to_owned());
-            let why = format!("does not follow {what}");
-            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why });
-        }
-        let lagging: std::collections::BTreeSet<u64> = behind.iter().map(|b| b.id).collect();
-        let in_sync = asked.difference(&lagging).count() as u64;
-        if behind.is_empty() || tokio::time::Instant::now() >= deadline {
-            return Ok(WaitAnswer { done: behind.is_empty(), in_sync, behind });
-        }
-        let look = deadline.min(tokio::time::Instant::now() + WAIT_LOOKS_EVERY);
-        tokio::select! {
-            changed = moved.changed() => if changed.is_err() {
-                return Err(refusal(Code::Stopping, "the hub is stopping".into()));
-            },
-            () = tokio::time::sleep_until(look) => {}
-        }
     }
 }
 
@@ -189,7 +130,7 @@ fn find<'a>(hub: &'a Hub, share: &str) -> Result<&'a Arc<Share>, Refusal> {
     })
 }
 
-fn client(hub: &Hub, id: u64) -> Result<Standing, Refusal> {
+pub(crate) fn client(hub: &Hub, id: u64) -> Result<Standing, Refusal> {
     let found = hub.roster().client(client_id(id)?).cloned();
     let found = found.ok_or_else(|| refusal(Code::NotFound, format!("no client has the id {id}")))?;
     Ok(standing::of(hub, found))
@@ -210,6 +151,6 @@ fn roster_refusal(error: RosterError) -> Refusal {
     refusal(Code::HubFailed, error.to_string())
 }
 
-fn refusal(code: Code, text: String) -> Refusal {
+pub(crate) fn refusal(code: Code, text: String) -> Refusal {
     Refusal { code, text, retry_ms: None }
 }

@@ -28,6 +28,7 @@ mod share;
 mod standing;
 mod state;
 mod tables;
+mod wait;
 mod wake;
 
 pub use local::SOCKET_NAME;

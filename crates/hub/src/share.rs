@@ -192,6 +192,11 @@ impl Share {
         }
     }
 
+    /// What clients call its board.
+    pub(crate) fn key(&self) -> String {
+        format!("share/{}", self.name)
+    }
+
     pub(crate) fn info(&self) -> ShareInfo {
         let entries = if self.board.complete() {
             self.board.len() as u64

@@ -3,6 +3,7 @@
 use crate::core::Hub;
 use crate::presence::{Session, Told};
 use crate::share::Share;
+use board::Board;
 use std::sync::Arc;
 use wire::answer::{Behind, ClientRow, ClientShare, ClientState};
 use wire::message::Ack;
@@ -42,71 +43,43 @@ impl Standing {
         }
     }
 
-    /// Whether this client is to have the share: it follows it now, or did when it was last here.
-    pub(crate) fn follows(&self, share: &str) -> bool {
+    /// Whether this client is to have all of a board: it follows it now, or, for a share, did when it was last here.
+    pub(crate) fn follows(&self, board: &str) -> bool {
         if self.state() == ClientState::Revoked {
             return false;
         }
-        match &self.session {
-            Some(_) if self.told.follows.contains_key(&format!("share/{share}")) => true,
-            // One that has just logged in follows again in a moment.
-            _ => self.client.shares.iter().any(|s| s == share),
-        }
+        // One that has just logged in follows its shares again in a moment.
+        let before = || board.strip_prefix("share/").is_some_and(|share| self.client.shares.iter().any(|s| s == share));
+        self.session.is_some() && self.told.follows.contains_key(board) || before()
     }
 
-    /// Why this client does not have everything of `share` up to `seq`; `None` if it has.
-    pub(crate) fn behind(&self, share: &Share, seq: u64) -> Option<Behind> {
-        let why = match (&self.session, self.ack(&share.name)) {
+    /// Why this client does not have all of `goal`; `None` if it has.
+    pub(crate) fn behind(&self, goal: &Goal) -> Option<Behind> {
+        let why = match (&self.session, self.ack(&goal.key)) {
             (None, _) => match self.client.last_seen_ms {
                 Some(at) => format!("away since {}", crate::clock::rfc3339(at)),
                 None => "away".to_owned(),
             },
             (Some(_), None) => "logged in, and has not told yet what it holds".to_owned(),
-            (Some(_), Some(ack)) => self.why_not(ack, share, seq)?,
+            (Some(_), Some(ack)) => why_not(ack, goal)?,
         };
-        Some(Behind { id: self.id(), name: self.client.name.clone(), what: share.name.clone(), why })
+        Some(Behind { id: self.id(), name: self.client.name.clone(), what: goal.what.clone(), why })
     }
 
-    fn why_not(&self, ack: &Ack, share: &Share, seq: u64) -> Option<String> {
-        let version = share.board.version();
-        if ack.problems > 0 {
-            let first = ack.first_problems.first();
-            let first = first.map(|(name, text)| format!("{}: {text}", tree::path::escape(name))).unwrap_or_default();
-            return Some(format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems))));
-        }
-        if ack.applied.epoch != version.epoch || ack.applied.run != version.run {
-            return Some("comparing what it holds with this hub".to_owned());
-        }
-        if ack.applied.seq < seq {
-            let behind = share.board.read(|index| index.since(ack.applied.seq).take_while(|r| r.seq <= seq).count());
-            let waiting = match ack.waiting {
-                0 => String::new(),
-                waiting => format!(", {waiting} contents on their way"),
-            };
-            return Some(format!("{} behind{waiting}", entries(behind as u64)));
-        }
-        if !ack.complete {
-            return Some("has everything that is known so far; the hub is still scanning".to_owned());
-        }
-        if ack.root_agrees == Some(false) {
-            return Some("its copy does not add up to the hub's root; it is checking every file".to_owned());
-        }
-        None
-    }
-
-    fn ack(&self, share: &str) -> Option<&Ack> {
-        self.told.follows.get(&format!("share/{share}"))?.as_ref()
+    fn ack(&self, board: &str) -> Option<&Ack> {
+        self.told.follows.get(board)?.as_ref()
     }
 
     /// At the head of all it follows, without problems.
     pub(crate) fn in_sync(&self, hub: &Hub) -> bool {
         self.session.is_some()
-            && hub.shares.values().filter(|s| self.follows(&s.name)).all(|s| self.behind(s, s.board.head()).is_none())
+            && hub.shares.values().map(|s| Goal::head_of(s)).all(|g| !self.follows(&g.key) || self.behind(&g).is_none())
     }
 
     pub(crate) fn row(&self, hub: &Hub) -> ClientRow {
         let client = &self.client;
-        let shares = hub.shares.values().filter(|s| self.follows(&s.name)).map(|s| self.share_row(s)).collect();
+        let followed = hub.shares.values().filter(|s| self.follows(&s.key()));
+        let shares = followed.map(|s| self.share_row(s)).collect();
         ClientRow {
             id: self.id(),
             name: client.name.clone(),
@@ -125,7 +98,7 @@ impl Standing {
 
     fn share_row(&self, share: &Share) -> ClientShare {
         let head = share.board.head();
-        let Some(ack) = self.ack(&share.name) else {
+        let Some(ack) = self.ack(&share.key()) else {
             return ClientShare {
                 name: share.name.clone(),
                 applied_seq: 0,
@@ -153,6 +126,49 @@ impl Standing {
             content_bytes: ack.content_bytes,
         }
     }
+}
+
+/// What somebody is to have: everything up to `seq` of a board.
+pub(crate) struct Goal {
+    /// The board's name, as clients follow it.
+    pub(crate) key: String,
+    /// The share's or value's name, for people.
+    pub(crate) what: String,
+    pub(crate) board: Board,
+    pub(crate) seq: u64,
+}
+
+impl Goal {
+    pub(crate) fn head_of(share: &Share) -> Self {
+        Self { key: share.key(), what: share.name.clone(), board: share.board.clone(), seq: share.board.head() }
+    }
+}
+
+fn why_not(ack: &Ack, goal: &Goal) -> Option<String> {
+    let version = goal.board.version();
+    if ack.problems > 0 {
+        let first = ack.first_problems.first();
+        let first = first.map(|(name, text)| format!("{}: {text}", tree::path::escape(name))).unwrap_or_default();
+        return Some(format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems))));
+    }
+    if ack.applied.epoch != version.epoch || ack.applied.run != version.run {
+        return Some("comparing what it holds with this hub".to_owned());
+    }
+    if ack.applied.seq < goal.seq {
+        let behind = goal.board.read(|index| index.since(ack.applied.seq).take_while(|r| r.seq <= goal.seq).count());
+        let waiting = match ack.waiting {
+            0 => String::new(),
+            waiting => format!(", {waiting} contents on their way"),
+        };
+        return Some(format!("{} behind{waiting}", entries(behind as u64)));
+    }
+    if !ack.complete {
+        return Some("has everything that is known so far; the hub is still scanning".to_owned());
+    }
+    if ack.root_agrees == Some(false) {
+        return Some("its copy does not add up to the hub's root; it is checking every file".to_owned());
+    }
+    None
 }
 
 fn entries(n: u64) -> String {

@@ -13,6 +13,8 @@ pub enum Question {
     Clients {
         /// Also away, provisional and revoked ones.
         all: bool,
+        /// Only those with an id above this: an answer holds at most [`crate::limits::CLIENT_ROWS_MAX`], by id.
+        after: u64,
     },
     /// One client.
     Client {
@@ -107,9 +109,11 @@ pub struct ShareStatus {
     pub problems: Vec<String>,
     /// Deletions the guard holds.
     pub held_deletes: u64,
-    /// Clients that follow and are at the head without problems.
-    pub in_sync: Vec<u64>,
-    /// Clients that follow and are not.
+    /// How many clients follow and are at the head without problems.
+    pub in_sync: u64,
+    /// How many follow and are not.
+    pub not_in_sync: u64,
+    /// The first of those, at most [`crate::limits::BEHIND_MAX`].
     pub behind: Vec<Behind>,
 }
 
@@ -133,7 +137,9 @@ pub struct WaitAnswer {
     pub done: bool,
     /// How many are.
     pub in_sync: u64,
-    /// Who is not.
+    /// How many are not.
+    pub not_in_sync: u64,
+    /// The first of those, at most [`crate::limits::BEHIND_MAX`].
     pub behind: Vec<Behind>,
 }
 

@@ -47,6 +47,10 @@ pub const FOLLOWS_MAX: usize = 64;
 pub const PROBLEMS_MAX: usize = 8;
 /// The text of one problem.
 pub const PROBLEM_TEXT_BYTES_MAX: usize = 512;
+/// Clients in one answer; a larger roster is asked for in parts.
+pub const CLIENT_ROWS_MAX: usize = 256;
+/// Clients named in one answer as not in sync; the others are counted.
+pub const BEHIND_MAX: usize = 500;
 /// Clients named in one question.
 pub const WAIT_CLIENTS_MAX: usize = 4096;
 /// Shares of a hub.
@@ -79,7 +83,6 @@ pub const LOGIN_MAX: Duration = Duration::from_secs(10);
 pub const BAD_ANSWERS_MAX: u32 = 3;
 /// For how long a unique ID that was never confirmed holds its id, and may be declared lost.
 pub const PROVISIONAL_MAX: Duration = Duration::from_secs(600);
-/// Connections that have not logged in, in all; checked by the hub.
-pub const STRANGERS_MAX: usize = 256;
-/// Connections that have not logged in, from one address; checked by the hub.
-pub const STRANGERS_PER_ADDRESS_MAX: usize = 64;
+/// Connections that have not logged in, in all; checked by the hub, which then cuts the one that has waited longest of
+/// the address that has most of them. Each costs a small buffer and a TLS session, about 30 KiB.
+pub const STRANGERS_MAX: usize = 1024;

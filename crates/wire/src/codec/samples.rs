@@ -67,7 +67,7 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ack", ToHub::Ack(ack)),
         ("vitals", ToHub::Vitals(vitals)),
         ("ask_status", ask(Question::Status)),
-        ("ask_clients", ask(Question::Clients { all: true })),
+        ("ask_clients", ask(Question::Clients { all: true, after: 300 })),
         ("ask_client", ask(Question::Client { id: 7 })),
         ("ask_wait", ask(Question::Wait { target: Some("s".into()), clients: vec![7, 300], timeout_ms: 60_000 })),
         ("ask_invite", ask(Question::Invite { uses: 3, expires_s: 3600, id: Some(9) })),
@@ -90,7 +90,8 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         root: "ab".into(),
         problems: vec!["p".into()],
         held_deletes: 6,
-        in_sync: vec![1],
+        in_sync: 1,
+        not_in_sync: 300,
         behind: vec![behind.clone()],
     };
     let status = Status {
@@ -129,7 +130,7 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     };
     let state = |state| ClientRow { state, shares: Vec::new(), vitals: None, ..row.clone() };
     let states = [ClientState::Away, ClientState::Provisional, ClientState::Revoked].map(state);
-    let wait = WaitAnswer { done: false, in_sync: 1, behind: vec![behind] };
+    let wait = WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind] };
     let answer = |answer| ToClient::Answer { req: 6, answer };
     let record = |name: &'static [u8], value: Option<&'static [u8]>, inline: Option<&'static [u8]>| Record {
         name: Bytes::from_static(name),

@@ -1,0 +1,103 @@
+//! `wait`: whether everybody has everything that happened up to now.
+
+use crate::answers::{client, refusal};
+use crate::core::Hub;
+use crate::standing::{self, Goal, Standing};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::answer::{Behind, WaitAnswer};
+use wire::limits::BEHIND_MAX;
+use wire::message::{Code, Refusal};
+
+/// The longest that anybody may wait.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Even if nobody's standing moves it is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// With many clients their standings move all the time: a look at each costs about this, so it is done half the time.
+const LOOK_COST_PER_CLIENT: Duration = Duration::from_micros(5);
+
+/// Waits until everybody has everything that happened before the call, or says who has not.
+pub(crate) async fn wait(
+    hub: &Arc<Hub>,
+    target: Option<String>,
+    only: &[u64],
+    timeout: Duration,
+) -> Result<WaitAnswer, Refusal> {
+    let deadline = Instant::now() + timeout.min(WAIT_MAX);
+    for id in only {
+        client(hub, *id)?;
+    }
+    let goals = goals(hub, target.as_deref(), deadline).await?;
+    let mut moved = hub.standing.subscribe();
+    loop {
+        moved.mark_unchanged();
+        let clients = standing::everybody(hub);
+        let (asked, mut behind) = judge(&clients, &goals, only);
+        if behind.is_empty() || Instant::now() >= deadline {
+            let lagging = behind.iter().map(|b| b.id).collect::<BTreeSet<_>>().len();
+            behind.truncate(BEHIND_MAX);
+            return Ok(WaitAnswer {
+                done: behind.is_empty(),
+                in_sync: (asked - lagging) as u64,
+                not_in_sync: lagging as u64,
+                behind,
+            });
+        }
+        let pause = LOOK_COST_PER_CLIENT * u32::try_from(clients.len()).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+        tokio::select! {
+            changed = moved.changed() => if changed.is_err() {
+                return Err(refusal(Code::Stopping, "the hub is stopping".into()));
+            },
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_EVERY)) => {}
+        }
+    }
+}
+
+/// What is to be had: of a share, everything that happened in its directory until now; of a value, its newest version.
+async fn goals(hub: &Arc<Hub>, target: Option<&str>, deadline: Instant) -> Result<Vec<Goal>, Refusal> {
+    let shares: Vec<_> = match target {
+        None => hub.shares.values().cloned().collect(),
+        Some(name) => match (hub.shares.get(name), hub.data.board.get(name.as_bytes())) {
+            (Some(share), _) => vec![Arc::clone(share)],
+            (None, Some(record)) => {
+                let (what, board) = (name.to_owned(), hub.data.board.clone());
+                return Ok(vec![Goal { key: "data".to_owned(), what, board, seq: record.seq }]);
+            }
+            (None, None) => {
+                return Err(refusal(Code::NotFound, format!("no share and no value is called {name}")));
+            }
+        },
+    };
+    let mut goals = Vec::with_capacity(shares.len());
+    for share in &shares {
+        let stopped = || format!("share {} has stopped; the log says why; restart the hub", share.name);
+        let seq = match tokio::time::timeout_at(deadline, share.barrier()).await {
+            Ok(seq) => seq.ok_or_else(|| refusal(Code::HubFailed, stopped()))?,
+            // While it is scanned there is no telling what it will hold; nobody is in sync with it.
+            Err(_) => u64::MAX,
+        };
+        goals.push(Goal { seq, ..Goal::head_of(share) });
+    }
+    Ok(goals)
+}
+
+/// How many clients count, and what those lack that lack anything.
+fn judge(clients: &[Standing], goals: &[Goal], only: &[u64]) -> (usize, Vec<Behind>) {
+    let mut behind = Vec::new();
+    let mut asked = 0;
+    for client in clients.iter().filter(|c| only.is_empty() || only.contains(&c.id())) {
+        let followed: Vec<&Goal> = goals.iter().filter(|goal| client.follows(&goal.key)).collect();
+        behind.extend(followed.iter().filter_map(|goal| client.behind(goal)));
+        asked += usize::from(!followed.is_empty() || !only.is_empty());
+        // Who is named is asked for: that it does not follow is an answer.
+        if followed.is_empty() && !only.is_empty() {
+            let what = goals.first().map(|goal| goal.what.clone()).unwrap_or_default();
+            let why = format!("does not follow {what}");
+            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why });
+        }
+    }
+    (asked, behind)
+}
