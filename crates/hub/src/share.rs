@@ -12,6 +12,8 @@ mod facts;
 mod guard;
 mod roots;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use contents::Supply;
 

@@ -323,8 +323,12 @@ impl Scanner {
             self.removals.shield(path);
             return Ok(Next::Known);
         }
+        // Another directory under the name of the one before has nothing to do with what the index says is below. Inode
+        // numbers are used again, so a reported removal counts as well.
+        let held_facts = record.as_ref().and_then(|r| Facts::from_bytes(&r.aside));
+        let same_dir = was_dir && held_facts.is_none_or(|f| f.same_place(&facts)) && !dirty.removed_by_event(&path);
         self.put(path, &entry, facts, record)?;
-        if stat.kind == Kind::Dir && !was_dir {
+        if stat.kind == Kind::Dir && !same_dir {
             // New to the index: all of it is.
             self.descend(held, dir, name, dirty)?;
             return Ok(Next::Done);
