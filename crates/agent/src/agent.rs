@@ -320,7 +320,7 @@ impl Agent {
                 })
             });
             let started = starting.await.unwrap_or(Err(KeeperError::Panicked));
-            let keeper = started.map_err(|source| Error::Share { share: share.clone(), source })?;
+            let keeper = started.map_err(|source| Error::Share { share: share.clone(), source: Box::new(source) })?;
             self.keepers.push(keeper);
             self.summary.shares.push(share.clone());
         }
@@ -345,7 +345,7 @@ impl Agent {
             let mut first = Ok(());
             for keeper in keepers {
                 let share = keeper.share.clone();
-                let done = keeper.stop().map_err(|source| Error::Share { share, source });
+                let done = keeper.stop().map_err(|source| Error::Share { share, source: Box::new(source) });
                 first = first.and(done);
             }
             first
@@ -487,7 +487,7 @@ pub enum Error {
         /// Which.
         share: String,
         /// Why.
-        source: KeeperError,
+        source: Box<KeeperError>,
     },
     /// A connection, where none is made again.
     #[error(transparent)]

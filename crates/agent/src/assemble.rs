@@ -206,7 +206,7 @@ impl Bench {
             // The file system has none, or the directory lets nobody in: a file that loses its name at once can at
             // least be copied from.
             Err(_) => {
-                let (name, file) = self.dest.create_temp(&mut self.temps)?;
+                let (name, file) = self.dest.create_temp(&self.temps)?;
                 self.dest.remove_file(&name)?;
                 Ok((file, false))
             }

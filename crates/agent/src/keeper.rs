@@ -9,8 +9,6 @@
 
 mod gate;
 mod report;
-#[cfg(test)]
-mod tests;
 
 pub use gate::NotEmpty;
 
