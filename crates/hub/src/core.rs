@@ -35,7 +35,7 @@ pub(crate) struct Hub {
     pub(crate) shares: BTreeMap<String, Arc<Share>>,
     roster: Mutex<Roster>,
     limiter: Mutex<Limiter>,
-    groups: Mutex<HashMap<(String, Vec<u8>), Weak<Group>>>,
+    groups: Mutex<Groups>,
     group_numbers: AtomicU32,
     /// Moves whenever somebody's standing does: an ack, a login, a leave.
     pub(crate) standing: watch::Sender<u64>,
@@ -44,6 +44,9 @@ pub(crate) struct Hub {
     /// Set once, when the hub stops.
     pub(crate) stopping: watch::Sender<bool>,
 }
+
+/// By board and pattern.
+type Groups = HashMap<(String, Vec<u8>), Weak<Group>>;
 
 /// What a [`Hub`] is made of.
 pub(crate) struct Parts {

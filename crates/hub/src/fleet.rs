@@ -63,7 +63,7 @@ impl Fleet {
         }
         // Presence comes and goes for years: tombstones beyond a few are of no use to anybody.
         let head = self.board.head();
-        if head % FLEET_PURGE_EVERY == 0
+        if head.is_multiple_of(FLEET_PURGE_EVERY)
             && let Err(error) = writer.forget_tombstones(head.saturating_sub(FLEET_PURGE_EVERY))
         {
             tracing::error!(%error, "fleet keeps its tombstones");

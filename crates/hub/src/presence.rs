@@ -42,7 +42,7 @@ pub(crate) struct Told {
 #[derive(Default)]
 pub(crate) struct Presence {
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
-    takeovers: Mutex<HashMap<u64, VecDeque<(Instant, String, String)>>>,
+    takeovers: Mutex<HashMap<u64, VecDeque<Instant>>>,
     serials: AtomicU64,
 }
 
@@ -165,8 +165,8 @@ impl Presence {
         let now = clock::now();
         let mut takeovers = lock(&self.takeovers);
         let seen = takeovers.entry(after.id).or_default();
-        seen.push_back((now, before.address.clone(), after.address.clone()));
-        while seen.front().is_some_and(|(at, ..)| now.duration_since(*at) > TAKEOVER_SPAN) {
+        seen.push_back(now);
+        while seen.front().is_some_and(|at| now.duration_since(*at) > TAKEOVER_SPAN) {
             seen.pop_front();
         }
         if seen.len() >= TAKEOVERS_SUSPICIOUS {

@@ -123,10 +123,10 @@ where
         }
     };
     let told = async {
-        if orders.send(Order::Goodbye(goodbye.clone())).await.is_ok() {
-            if let Err(error) = write.await {
-                tracing::debug!(%error, "a goodbye did not get out");
-            }
+        if orders.send(Order::Goodbye(goodbye.clone())).await.is_ok()
+            && let Err(error) = write.await
+        {
+            tracing::debug!(%error, "a goodbye did not get out");
         }
     };
     // Who does not read gets no goodbye; the cut says it.

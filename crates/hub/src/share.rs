@@ -98,7 +98,7 @@ pub enum ShareError {
         /// The share.
         share: String,
         /// What is wrong.
-        source: BoardError,
+        source: Box<BoardError>,
     },
     /// No thread could be started.
     #[error("no thread for share {share}: {source}")]
@@ -130,7 +130,7 @@ impl Share {
     /// Opens the index and starts the thread; the first scan goes on in it.
     pub(crate) fn start(name: &str, directory: &Path, place: Place<'_>) -> Result<(Share, ShareThread), ShareError> {
         let at = |source| ShareError::Directory { path: directory.to_owned(), source };
-        let of = |source| ShareError::Index { share: name.to_owned(), source };
+        let of = |source| ShareError::Index { share: name.to_owned(), source: Box::new(source) };
         let root = Dir::open_root(directory).map_err(at)?;
         let spool = Dir::open_root(place.spool).map_err(at)?;
         let store = SqliteStore::open(place.index, Durability::Process).map_err(|e| of(e.into()))?;
@@ -269,6 +269,8 @@ struct Keeper {
     purge_at: Instant,
     barriers: Vec<(Option<Mark>, Instant, oneshot::Sender<u64>)>,
     notices: Vec<String>,
+    /// Why the last look could not be finished.
+    trouble: Option<String>,
 }
 
 impl Keeper {
@@ -296,13 +298,14 @@ impl Keeper {
             purge_at: clock::now() + PURGE_EVERY,
             barriers: Vec::new(),
             notices: Vec::new(),
+            trouble: None,
         }
     }
 
     fn run(mut self, inbox: &Receiver<Command>) -> Result<(), ScanError> {
         let rung = Arc::new(AtomicBool::new(false));
         let watcher = self.watch(&rung).map(Arc::new);
-        self.first_scan(watcher.as_ref())?;
+        self.look(&Dirty::everything(), watcher.as_ref(), false)?;
         loop {
             let command = match self.wait(watcher.as_deref()) {
                 Some(wait) => match inbox.recv_timeout(wait) {
@@ -369,22 +372,6 @@ impl Keeper {
                 None
             }
         }
-    }
-
-    fn first_scan(&mut self, watcher: Option<&Arc<Watcher>>) -> Result<(), ScanError> {
-        let begun = clock::now();
-        self.look(&Dirty::everything(), watcher, false)?;
-        self.scanner.set_complete()?;
-        // Who stands at the head already is owed the word that this is the whole of it.
-        self.wakers.wake();
-        tracing::info!(
-            share = self.name,
-            entries = self.board.len(),
-            head = self.board.head(),
-            ms = begun.elapsed().as_millis(),
-            "scanned"
-        );
-        Ok(())
     }
 
     /// How long nothing is to be done without a command.
@@ -463,8 +450,19 @@ impl Keeper {
     fn look(&mut self, dirty: &Dirty, watcher: Option<&Arc<Watcher>>, allow: bool) -> Result<(), ScanError> {
         let watcher = watcher.map(Arc::clone);
         let unsettled = move |path: &RelPath| watcher.as_ref().is_some_and(|w| w.is_unsettled(path));
-        let looked = self.scanner.look(dirty, unsettled, allow)?;
+        let begun = clock::now();
+        let looked = match self.scanner.look(dirty, unsettled, allow) {
+            Ok(looked) => looked,
+            Err(error) => {
+                self.failed(dirty, &error);
+                return Ok(());
+            }
+        };
+        self.trouble = None;
         let now = clock::now();
+        if is_everything(dirty) && !self.board.complete() {
+            self.completed(begun)?;
+        }
         if !looked.again.is_empty() {
             self.again.merge(looked.again);
             self.again_at.get_or_insert(now + AGAIN_AFTER);
@@ -482,10 +480,32 @@ impl Keeper {
         Ok(())
     }
 
+    /// The first full scan has ended: who stands at the head is owed the word that this is the whole of it.
+    fn completed(&mut self, begun: Instant) -> Result<(), ScanError> {
+        self.scanner.set_complete()?;
+        self.wakers.wake();
+        let (entries, head) = (self.board.len(), self.board.head());
+        tracing::info!(share = self.name, entries, head, ms = begun.elapsed().as_millis(), "scanned");
+        Ok(())
+    }
+
+    /// A look that could not be finished, most likely for want of space: what was published stays, and all of it is
+    /// looked at again later.
+    fn failed(&mut self, dirty: &Dirty, error: &ScanError) {
+        tracing::error!(share = self.name, %error, "changes could not be noted; tried again every few seconds");
+        self.trouble = Some(format!("changes are not going out, tried again every few seconds: {error}"));
+        // With what is known of removals; what had gathered of the round is found again by looking everywhere.
+        self.again.merge(dirty.clone());
+        self.again.merge(Dirty::everything());
+        self.again_at = Some(clock::now() + RETRY_EVERY);
+        self.tell(None);
+    }
+
     /// Makes known what there is to say; `held: None` leaves that part as it is.
     fn tell(&self, held: Option<Option<Held>>) {
         let problems = self.scanner.problems();
-        let mut told: Vec<String> = self.notices.iter().rev().take(PROBLEMS_TOLD).cloned().collect();
+        let notices = self.trouble.iter().chain(self.notices.iter().rev());
+        let mut told: Vec<String> = notices.take(PROBLEMS_TOLD).cloned().collect();
         told.extend(problems.iter().take(PROBLEMS_TOLD).map(|(path, why)| format!("{path}: {why}")));
         if problems.len() > PROBLEMS_TOLD {
             told.push(format!("and {} more, see the log", problems.len() - PROBLEMS_TOLD));

@@ -171,7 +171,7 @@ impl Scanner {
         &self.problems
     }
 
-    /// The index holds all there is: clients may be told that they have it.
+    /// The index holds all there is: clients may be told so.
     pub(crate) fn set_complete(&mut self) -> Result<(), ScanError> {
         Ok(self.writer.set_complete(true)?)
     }
@@ -492,6 +492,7 @@ impl Scanner {
         }
         let writes: Vec<Write> = std::mem::take(&mut self.round).into_values().collect();
         let mut head = self.writer.next_seq() - 1;
+        let mut root = self.root_hash;
         let mut changes = Vec::with_capacity(writes.len());
         for write in &writes {
             let (name, new) = match write {
@@ -506,32 +507,34 @@ impl Scanner {
             head += 1;
             let Ok(path) = RelPath::new(name.to_vec()) else { continue };
             if let Some(old) = &old {
-                self.root_hash.remove(&path, old);
+                root.remove(&path, old);
             }
             if let Some(new) = &new {
-                self.root_hash.add(&path, new);
+                root.add(&path, new);
             }
-            changes.push((name.clone(), old, new));
+            let content = |value: &Option<Bytes>| value.as_ref().and_then(|value| content_of(value));
+            changes.push((name.clone(), content(&old), content(&new)));
         }
         // Before the head is seen, so that whoever sees it finds its root, and its contents.
         if !changes.is_empty() {
-            self.roots.note(head, self.root_hash);
+            self.roots.note(head, root);
         }
+        for (name, _, new) in &changes {
+            if let Some((content, _)) = new {
+                self.contents.add(name, content);
+            }
+        }
+        self.writer.commit(writes)?;
+        // And after it, what is no more: had the commit failed, all would be as before.
+        self.root_hash = root;
         let mut bytes = self.counts.bytes.load(Ordering::Relaxed);
         for (name, old, new) in &changes {
-            let (old, new) = (old.as_ref().and_then(|v| content_of(v)), new.as_ref().and_then(|v| content_of(v)));
             bytes = bytes.saturating_sub(old.map_or(0, |o| o.1)) + new.map_or(0, |n| n.1);
-            if old.map(|o| o.0) != new.map(|n| n.0) {
-                if let Some((content, _)) = new {
-                    self.contents.add(name, &content);
-                }
-                if let Some((content, _)) = old {
-                    self.contents.remove(name, &content);
-                }
+            if let Some((content, _)) = old.filter(|old| new.is_none_or(|new| new.0 != old.0)) {
+                self.contents.remove(name, &content);
             }
         }
         self.counts.bytes.store(bytes, Ordering::Relaxed);
-        self.writer.commit(writes)?;
         Ok(())
     }
 

@@ -4,18 +4,39 @@ use super::contents::{Contents, Supply};
 use super::facts::Facts;
 use super::roots::Roots;
 use super::scan::{Counts, Looked, Scanner};
-use board::{Board, Durability, OpenOptions, SqliteStore, Writer};
+use board::{Board, Durability, Meta, OpenOptions, Record, SqliteStore, Store, StoreError, Writer};
 use mirror::dirty::{Dirty, Hint};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tree::at::Dir;
 use tree::{ContentId, Entry, Name, RelPath, RootHash};
 
+/// A store whose commits fail while `blown` is set: a full disk.
+struct Fuse {
+    store: SqliteStore,
+    blown: Arc<AtomicBool>,
+}
+
+impl Store for Fuse {
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<Meta, StoreError> {
+        self.store.load(each)
+    }
+
+    fn commit(&mut self, records: &[Record], forget: &[board::Name], meta: Option<&Meta>) -> Result<(), StoreError> {
+        if self.blown.load(Ordering::Relaxed) {
+            return Err(StoreError::Damaged { path: "the fuse".into(), what: "it was blown".into() });
+        }
+        self.store.commit(records, forget, meta)
+    }
+}
+
 struct Scene {
     scratch: tempfile::TempDir,
+    blown: Arc<AtomicBool>,
     scanner: Scanner,
     board: Board,
     contents: Arc<Contents>,
@@ -32,6 +53,8 @@ impl Scene {
 
     fn open(scratch: tempfile::TempDir) -> Self {
         let store = SqliteStore::open(scratch.path().join("index.db"), Durability::Process).unwrap();
+        let blown = Arc::new(AtomicBool::new(false));
+        let store = Fuse { store, blown: Arc::clone(&blown) };
         let mut seed = 7_u64;
         let entropy = Box::new(move || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -47,7 +70,7 @@ impl Scene {
         let roots = Arc::new(Roots::default());
         let counts = Arc::new(Counts::default());
         let scanner = Scanner::new(root, &share, writer, Arc::clone(&contents), Arc::clone(&roots), counts, Vec::new());
-        Self { scratch, scanner, board, contents, roots }
+        Self { scratch, blown, scanner, board, contents, roots }
     }
 
     /// As after a restart of the hub.
@@ -326,7 +349,6 @@ fn a_content_is_served_while_the_disk_says_what_it_said_and_not_a_moment_longer(
 
 #[test]
 fn a_file_that_is_never_still_is_copied_once_and_that_copy_is_published() {
-    use std::sync::atomic::{AtomicBool, Ordering};
     let mut scene = Scene::new();
     let path = scene.share().join("log");
     fs::write(&path, vec![b'x'; 4 << 20]).unwrap();
@@ -354,6 +376,24 @@ fn a_file_that_is_never_still_is_copied_once_and_that_copy_is_published() {
     assert_eq!(ContentId::of(&got), content);
     // Once it is still, its own state goes out.
     scene.event("", "log", false);
+    scene.assert_same();
+}
+
+#[test]
+fn a_commit_that_fails_changes_nothing_and_the_next_look_finds_all_of_it() {
+    let mut scene = Scene::new();
+    fs::write(scene.share().join("stays"), "stays").unwrap();
+    fs::write(scene.share().join("goes"), "goes").unwrap();
+    scene.look();
+    let (head, before) = (scene.board.head(), scene.on_board());
+    fs::remove_file(scene.share().join("goes")).unwrap();
+    fs::write(scene.share().join("comes"), "comes").unwrap();
+    scene.blown.store(true, Ordering::Relaxed);
+    assert!(scene.scanner.look(&Dirty::everything(), |_| false, false).is_err());
+    assert_eq!((scene.board.head(), scene.on_board()), (head, before));
+    assert!(matches!(scene.contents.get(&ContentId::of(b"stays").0), Supply::Whole(_)));
+    scene.blown.store(false, Ordering::Relaxed);
+    scene.look();
     scene.assert_same();
 }
 
