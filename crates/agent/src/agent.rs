@@ -85,7 +85,7 @@ pub struct Summary {
 /// Before the first login ever, a hub that cannot be reached ends it; later it comes back by itself.
 ///
 /// # Errors
-/// See [`Error`]: each says what to do.
+/// See [`enum@Error`]: each says what to do.
 pub async fn run(
     config: Config,
     events: impl Fn(Event) + Send + Sync + 'static,
@@ -320,7 +320,7 @@ impl Agent {
                 })
             });
             let started = starting.await.unwrap_or(Err(KeeperError::Panicked));
-            let keeper = started.map_err(|source| Error::Share { share: share.clone(), source: Box::new(source) })?;
+            let keeper = started.map_err(|source| Error::Share { share: share.clone(), source })?;
             self.keepers.push(keeper);
             self.summary.shares.push(share.clone());
         }
@@ -345,7 +345,7 @@ impl Agent {
             let mut first = Ok(());
             for keeper in keepers {
                 let share = keeper.share.clone();
-                let done = keeper.stop().map_err(|source| Error::Share { share, source: Box::new(source) });
+                let done = keeper.stop().map_err(|source| Error::Share { share, source });
                 first = first.and(done);
             }
             first
@@ -487,7 +487,7 @@ pub enum Error {
         /// Which.
         share: String,
         /// Why.
-        source: Box<KeeperError>,
+        source: KeeperError,
     },
     /// A connection, where none is made again.
     #[error(transparent)]

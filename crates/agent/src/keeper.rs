@@ -666,7 +666,7 @@ fn places_of(dirty: &Dirty) -> Dirty {
 pub enum KeeperError {
     /// The directory is not empty and is not this share's copy. Nothing was touched.
     #[error(transparent)]
-    NotEmpty(#[from] NotEmpty),
+    NotEmpty(Box<NotEmpty>),
     /// Another process keeps it.
     #[error("{} is already kept by another agent or mirror; stop that one or take another directory", directory.display())]
     InUse {
@@ -678,11 +678,17 @@ pub enum KeeperError {
     Disk(#[from] tree::fsx::Error),
     /// What was stored of the share cannot be read.
     #[error("what is stored of the share cannot be used: {0}; move that file away to have it fetched anew")]
-    Store(#[from] board::StoreError),
+    Store(Box<board::StoreError>),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     /// A fault of the program.
     #[error("the keeper of the share failed by a fault of its own; the log says more")]
     Panicked,
+}
+
+impl From<board::StoreError> for KeeperError {
+    fn from(error: board::StoreError) -> KeeperError {
+        KeeperError::Store(Box::new(error))
+    }
 }

@@ -7,7 +7,7 @@
 //! | `key.json` | see [`crate::key`] |
 //! | `agent.json` | the hub's addresses and fingerprint, the shares and their directories |
 //! | `shares/NAME.sqlite` | the replica of one share |
-//! | `control.sock` | see [`crate::control`] |
+//! | `control.sock` | where commands on this machine reach the hub |
 
 use crate::disk::{self, DiskError};
 use crate::key::{KeyFile, Machine};

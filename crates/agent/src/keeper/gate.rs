@@ -100,7 +100,7 @@ impl Work {
         });
         drop(held);
         if found.changed + found.deleted > 0 {
-            return Err(found.into());
+            return Err(KeeperError::NotEmpty(Box::new(found)));
         }
         self.gate = Gate::Open;
         self.claim(root);
