@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agent::key::{Found, KeyFile, Machine};
 use agent::{Event, KeeperError, Trust};
@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         id: who,
         name: machine_name(),
         software: software(),
-        shares: args.share.iter().map(named).collect::<Result<_, Failure>>()?,
+        shares: args.share.iter().map(|share| named(share)).collect::<Result<_, Failure>>()?,
         directory: args.directory,
         adopt: args.adopt,
         allow_mass_delete: false,
@@ -141,7 +141,7 @@ pub(crate) fn hub(text: Option<&str>) -> Result<Way, Failure> {
 }
 
 /// Who this machine is to be: as typed, as its key says, or as a person answers.
-fn who(given: Option<&str>, data: &std::path::Path) -> Result<agent::Id, Failure> {
+fn who(given: Option<&str>, data: &Path) -> Result<agent::Id, Failure> {
     match given {
         Some(AUTO) => return Ok(agent::Id::Auto),
         Some(text) => return id(text).map(agent::Id::This),
@@ -169,7 +169,7 @@ fn who(given: Option<&str>, data: &std::path::Path) -> Result<agent::Id, Failure
 }
 
 /// `NAME=DIR`, or a share that is kept under its own name.
-fn named(share: &PathBuf) -> Result<(String, Option<PathBuf>), Failure> {
+fn named(share: &Path) -> Result<(String, Option<PathBuf>), Failure> {
     use std::os::unix::ffi::OsStrExt;
     let text = share.as_os_str().as_bytes();
     let (name, directory) = match text.iter().position(|b| *b == b'=') {

@@ -15,15 +15,15 @@ use crate::{join, paths};
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ReachArgs {
     /// The data directory of the hub or agent on this machine to ask; by default the hub's, then the agent's
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
     /// Asks the hub at this address or join link itself, logged in as --id; not beside a running agent
-    #[arg(long, value_name = "ADDR", requires = "id")]
+    #[arg(long, global = true, value_name = "ADDR", requires = "id")]
     hub: Option<String>,
 
     /// The ID to log in with at --hub; its unique ID is kept in the data directory
-    #[arg(long, value_name = "N", requires = "hub")]
+    #[arg(long, global = true, value_name = "N", requires = "hub")]
     id: Option<String>,
 }
 

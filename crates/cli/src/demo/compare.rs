@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn each_planted_difference_is_seen() {
-        let plant: [(&str, fn(&Path)); 5] = [
+        type Plant = (&'static str, fn(&Path));
+        let plant: [Plant; 5] = [
             ("another content", |b| fs::write(b.join("run.sh"), "#!/bin/sh\necho lockstap\n").unwrap()),
             ("is missing", |b| fs::remove_dir(b.join("empty")).unwrap()),
             ("is extra", |b| fs::write(b.join("more"), "").unwrap()),
