@@ -9,9 +9,10 @@ use crate::dial::{self, DialError, Trust};
 use crate::disk::DiskError;
 use crate::key::{Found, KeyError, KeyFile, Machine};
 use crate::login::{LoginError, boxed, first_words, hello, login};
+use crate::state::{DataDir, StateError, socket_path};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -27,12 +28,16 @@ use wire::secret::Token;
 /// The number of the one follow or request under way.
 const NUMBER: Number = 1;
 
+/// For how long a command waits for another that is logged in from the same data directory.
+const PLACE_MAX: Duration = Duration::from_secs(10);
+const PLACE_AGAIN: Duration = Duration::from_millis(20);
+
 /// Where a hub is found.
 #[derive(Debug)]
 pub enum Target {
     /// Through the local socket of a running agent or hub.
     Socket(PathBuf),
-    /// Directly.
+    /// Directly; but where an agent runs on `key_dir` as that client, through it.
     Hub {
         /// Its address.
         address: String,
@@ -53,6 +58,16 @@ pub enum Target {
 pub struct Client {
     incoming: Incoming<ReadHalf<Box<dyn Stream>>>,
     outgoing: Outgoing<WriteHalf<Box<dyn Stream>>>,
+    /// Held while this is logged in by itself, so that nobody on this machine takes over from it.
+    _place: Option<DataDir>,
+}
+
+/// A data directory, looked at by a command that is to log in by itself.
+enum Place {
+    /// Nobody else has it, until this is dropped.
+    Free(DataDir),
+    /// An agent runs on it; this goes through it.
+    Served(Box<Client>),
 }
 
 /// A follow of a board, see [`Client::follow`].
@@ -89,37 +104,53 @@ impl Client {
     /// When nobody answers there, or does not let us in.
     pub async fn connect(target: Target, software: &str) -> Result<Client, ClientError> {
         match target {
-            Target::Socket(path) => {
-                let (_dir, short) = short_path(&path)?;
-                let stream = UnixStream::connect(short).await.map_err(|e| DiskError::new("connect to", &path, e))?;
-                let (read, write) = tokio::io::split(boxed(stream));
-                let (mut incoming, mut outgoing) = (Incoming::new(read), Outgoing::new(write));
-                outgoing.send(&hello(software, Purpose::Relay { token: Token([0; 32]) })).await?;
-                first_words(&mut incoming).await?;
-                Ok(Client { incoming, outgoing })
-            }
+            Target::Socket(path) => Self::through(&path, software).await,
             Target::Hub { address, trust, id, invite, name, key_dir } => {
-                crate::disk::make_private_dir(&key_dir)?;
-                let key_file = KeyFile::new(&key_dir, Machine::this());
-                let mut identity = Identity { id, unique_id: None, invite, name, software: software.to_owned() };
-                let mut trust = trust;
-                match key_file.read()? {
-                    Found::Ours(key) if id.is_none_or(|id| id == key.unique_id.id()) => {
-                        if matches!(trust, Trust::Ask(_)) {
-                            trust = Trust::Known(key.hub);
-                        }
-                        // A unique ID is shown to the hub that issued it and to no other.
-                        if matches!(trust, Trust::Known(hub) if hub == key.hub) {
-                            identity.id = Some(key.unique_id.id());
-                            identity.unique_id = Some(key.unique_id);
-                        }
+                let identity = Identity { id, unique_id: None, invite, name, software: software.to_owned() };
+                let data = match Self::place(&key_dir, software).await? {
+                    Place::Free(data) => data,
+                    Place::Served(client) => {
+                        // The agent there is who is asked for, or it is nobody's business here.
+                        identify(&KeyFile::new(&key_dir, Machine::this()), identity, trust)?;
+                        return Ok(*client);
                     }
-                    _ => {}
-                }
+                };
+                let key_file = data.key_file();
+                let (identity, trust) = identify(&key_file, identity, trust)?;
                 let dialed = dial::dial(&address, &trust).await?;
                 let logged_in = login(boxed(dialed.stream), identity, dialed.fingerprint, &key_file).await?;
                 let (incoming, outgoing) = logged_in.halves;
-                Ok(Client { incoming, outgoing })
+                Ok(Client { incoming, outgoing, _place: Some(data) })
+            }
+        }
+    }
+
+    /// Asks through the local socket of a running agent or hub.
+    async fn through(socket: &Path, software: &str) -> Result<Client, ClientError> {
+        let (_dir, short) = short_path(socket)?;
+        let stream = UnixStream::connect(short).await.map_err(|e| DiskError::new("connect to", socket, e))?;
+        let (read, write) = tokio::io::split(boxed(stream));
+        let (mut incoming, mut outgoing) = (Incoming::new(read), Outgoing::new(write));
+        outgoing.send(&hello(software, Purpose::Relay { token: Token([0; 32]) })).await?;
+        first_words(&mut incoming).await?;
+        Ok(Client { incoming, outgoing, _place: None })
+    }
+
+    /// The data directory for this command alone, or the agent that runs on it: one machine, one login. Another command
+    /// that is logged in from there is waited for.
+    async fn place(key_dir: &Path, software: &str) -> Result<Place, ClientError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let in_use = match DataDir::open(key_dir) {
+                Ok(data) => return Ok(Place::Free(data)),
+                Err(error @ StateError::InUse { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            match Self::through(&socket_path(key_dir), software).await {
+                Ok(client) => return Ok(Place::Served(Box::new(client))),
+                Err(ClientError::Disk(_)) if began.elapsed() < PLACE_MAX => tokio::time::sleep(PLACE_AGAIN).await,
+                Err(ClientError::Disk(_)) => return Err(in_use.into()),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -231,6 +262,32 @@ impl Follow {
     }
 }
 
+/// Who to log in as, and the hub it has to be, by the key that is there. A key is never replaced by another id's or
+/// hub's: what it proves would be lost.
+fn identify(key_file: &KeyFile, identity: Identity, trust: Trust) -> Result<(Identity, Trust), ClientError> {
+    match key_file.read()? {
+        Found::Nothing => Ok((identity, trust)),
+        Found::Ours(key) => {
+            let other_hub = matches!(trust, Trust::Known(hub) if hub != key.hub);
+            let other_id = identity.id.is_some_and(|id| id != key.unique_id.id());
+            if other_hub || other_id {
+                return Err(ClientError::OtherKey {
+                    path: key_file.path().to_owned(),
+                    id: key.unique_id.id(),
+                    other_hub,
+                });
+            }
+            let trust = Trust::Known(key.hub);
+            Ok((Identity { id: Some(key.unique_id.id()), unique_id: Some(key.unique_id), ..identity }, trust))
+        }
+        Found::Copied { id, why } => match identity.invite {
+            // As reissuing gives one: the id is proven anew and the copy replaced.
+            Some(_) => Ok((identity, trust)),
+            None => Err(ClientError::CopiedKey { path: key_file.path().to_owned(), id, why }),
+        },
+    }
+}
+
 fn unexpected(message: ToClient) -> ClientError {
     match message {
         ToClient::Refused(refusal) => ClientError::Refused(refusal),
@@ -250,6 +307,37 @@ pub enum ClientError {
     /// The hub cannot be reached, or is not the right one.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// The data directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The key in the data directory is another's.
+    #[error(
+        "the key in {} is that of client {id}{}; ask as that client, or give this one a place of its own with --data DIR",
+        path.display(),
+        if *other_hub { " of another hub" } else { "" }
+    )]
+    OtherKey {
+        /// The key file.
+        path: PathBuf,
+        /// Whose it is.
+        id: ClientId,
+        /// Whether it is the hub that differs.
+        other_hub: bool,
+    },
+    /// The key was issued to another machine.
+    #[error(
+        "the key in {} is that of client {id} and is not used: {why}; give this machine a place of its own with \
+         --data DIR, or ask with the link that 'lockstep clients reissue {id}' prints on the hub",
+        path.display()
+    )]
+    CopiedKey {
+        /// The key file.
+        path: PathBuf,
+        /// Whose it is.
+        id: ClientId,
+        /// How that was seen.
+        why: &'static str,
+    },
     /// The hub, or the agent on the way to it, says no.
     #[error("{}", .0.text)]
     Refused(Refusal),

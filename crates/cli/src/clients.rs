@@ -35,6 +35,7 @@ enum What {
     /// Shows one client and what it holds of each share
     Show {
         /// Its ID
+        #[arg(id = "client", value_name = "ID")]
         id: u64,
         /// One JSON object
         #[arg(long)]
@@ -43,11 +44,13 @@ enum What {
     /// Cuts a client off at once and never lets it in again; on the hub's own machine
     Revoke {
         /// Its ID
+        #[arg(id = "client", value_name = "ID")]
         id: u64,
     },
     /// Prints a one-off join line with which a known client gets a new unique ID; on the hub's own machine
     Reissue {
         /// Its ID
+        #[arg(id = "client", value_name = "ID")]
         id: u64,
         /// Prints one JSON object
         #[arg(long)]

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     directory: Option<PathBuf>,
 
     /// The ID of this machine, an integer, or auto for the next free one; asked for on a terminal
-    #[arg(long, value_name = "N|auto")]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     id: Option<String>,
 
     /// Keeps this share, in ./NAME or in DIR; may be given several times

@@ -23,7 +23,7 @@ pub(crate) struct ReachArgs {
     hub: Option<String>,
 
     /// The ID to log in with at --hub; its unique ID is kept in the data directory
-    #[arg(long, global = true, value_name = "N", requires = "hub")]
+    #[arg(long, global = true, value_name = "N", requires = "hub", allow_negative_numbers = true)]
     id: Option<String>,
 }
 
