@@ -65,6 +65,7 @@ pub(crate) struct Share {
     roots: Arc<Roots>,
     counts: Arc<Counts>,
     state: Arc<Mutex<State>>,
+    stopping: Arc<AtomicBool>,
     commands: Sender<Command>,
 }
 
@@ -144,7 +145,7 @@ impl Share {
         let contents = Arc::new(Contents::new(root.walk(&RelPath::root()).map_err(at)?, spool, board.clone()));
         let (roots, counts, state) =
             (Arc::<Roots>::default(), Arc::<Counts>::default(), Arc::<Mutex<State>>::default());
-        let ours = place.ours.iter().filter_map(|path| identity(path)).collect();
+        let stopping = Arc::<AtomicBool>::default();
         let (commands, inbox) = channel();
         let share = Share {
             name: name.to_owned(),
@@ -155,14 +156,17 @@ impl Share {
             roots: Arc::clone(&roots),
             counts: Arc::clone(&counts),
             state: Arc::clone(&state),
+            stopping: Arc::clone(&stopping),
             commands: commands.clone(),
         };
-        let (name, directory) = (name.to_owned(), directory.to_owned());
+        let watched = root.walk(&RelPath::root()).map_err(at)?;
+        // Before anybody can follow: who stands at the head already is to get its root with it.
+        let ours = place.ours.to_vec();
+        let scanner = Scanner::new(root, directory, writer, contents, roots, counts, ours).ended_by(stopping);
+        let name = name.to_owned();
         let thread = std::thread::Builder::new().name(format!("share {name}")).spawn({
             let (name, error_name) = (name.clone(), name.clone());
             move || {
-                let watched = root.walk(&RelPath::root())?;
-                let scanner = Scanner::new(root, &directory, writer, contents, roots, counts, ours);
                 let keeper = Keeper::new(name, scanner, board, wakers, state, watched, commands);
                 let result = keeper.run(&inbox);
                 if let Err(error) = &result {
@@ -189,6 +193,7 @@ impl Share {
 
     /// Tells the thread to end.
     pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
         if self.commands.send(Command::Stop).is_err() {
             tracing::debug!(share = self.name, "had stopped already");
         }
@@ -253,6 +258,15 @@ impl ShareThread {
     }
 }
 
+/// Somebody waits until everything that happened before is on the board.
+struct Barrier {
+    /// Behind the events of before; `None` where nothing is watched.
+    mark: Option<Mark>,
+    /// When all of them had been looked at. From then on a file that is never still is waited for a while longer.
+    passed: Option<Instant>,
+    answer: oneshot::Sender<u64>,
+}
+
 /// The thread's own state.
 struct Keeper {
     name: String,
@@ -267,7 +281,9 @@ struct Keeper {
     poll_at: Option<Instant>,
     retry_at: Option<Instant>,
     purge_at: Instant,
-    barriers: Vec<(Option<Mark>, Instant, oneshot::Sender<u64>)>,
+    barriers: Vec<Barrier>,
+    /// The watch ended by itself: nothing is reported any more.
+    broken: bool,
     notices: Vec<String>,
     /// Why the last look could not be finished.
     trouble: Option<String>,
@@ -297,6 +313,7 @@ impl Keeper {
             retry_at: None,
             purge_at: clock::now() + PURGE_EVERY,
             barriers: Vec::new(),
+            broken: false,
             notices: Vec::new(),
             trouble: None,
         }
@@ -323,11 +340,13 @@ impl Keeper {
                 Some(Command::Stop) => break,
                 Some(Command::Barrier(answer)) => {
                     let mark = watcher.as_ref().map(|watcher| watcher.barrier());
-                    if mark.is_none() {
-                        self.again.merge(Dirty::everything());
+                    // No event tells of what is not watched.
+                    let unwatched = self.unwatched(watcher.as_deref());
+                    if !unwatched.is_empty() && self.trouble.is_none() {
+                        self.again.merge(unwatched);
                         self.again_at = Some(clock::now());
                     }
-                    self.barriers.push((mark, clock::now(), answer));
+                    self.barriers.push(Barrier { mark, passed: None, answer });
                 }
                 Some(Command::AllowDeletes(answer)) => {
                     let before = self.board.len();
@@ -379,7 +398,9 @@ impl Keeper {
         let now = clock::now();
         let timers = [self.again_at, self.poll_at, self.retry_at, Some(self.purge_at)];
         let own = timers.into_iter().flatten().map(|at| at.saturating_duration_since(now));
-        let barrier = self.barriers.first().map(|(_, since, _)| (*since + BARRIER_MAX).saturating_duration_since(now));
+        // While there is trouble nothing is answered, so nothing is to be hurried for.
+        let passed = self.barriers.iter().filter(|_| self.trouble.is_none()).filter_map(|barrier| barrier.passed);
+        let barrier = passed.min().map(|passed| (passed + BARRIER_MAX).saturating_duration_since(now));
         own.chain(barrier).chain(watcher.and_then(Watcher::next_deadline)).min()
     }
 
@@ -404,17 +425,26 @@ impl Keeper {
                     None => dirty.insert_all(&RelPath::root(), All::default()),
                 }
             }
-        }
-        let unwatched = watcher.map(Watcher::unwatched);
-        if has_come(&mut self.poll_at) {
-            match &unwatched {
-                None => dirty.merge(Dirty::everything()),
-                Some(dirs) => dirs.iter().for_each(|d| dirty.insert_all(d, All { recursive: true, content: false })),
+            for dir in self.scanner.unlisted() {
+                dirty.insert_all(dir, All { recursive: true, content: false });
             }
         }
-        if self.poll_at.is_none() && unwatched.is_none_or(|dirs| !dirs.is_empty()) {
+        let unwatched = self.unwatched(watcher);
+        let polled = !unwatched.is_empty();
+        if has_come(&mut self.poll_at) {
+            dirty.merge(unwatched);
+        }
+        if self.poll_at.is_none() && polled {
             self.poll_at = Some(now + POLL_EVERY);
         }
+        dirty
+    }
+
+    /// All of what no event tells of.
+    fn unwatched(&self, watcher: Option<&Watcher>) -> Dirty {
+        let Some(watcher) = watcher.filter(|_| !self.broken) else { return Dirty::everything() };
+        let mut dirty = Dirty::new();
+        watcher.unwatched().iter().for_each(|d| dirty.insert_all(d, All { recursive: true, content: false }));
         dirty
     }
 
@@ -437,7 +467,7 @@ impl Keeper {
             }
             News::Broken(error) => {
                 self.notices.push(format!("the watch broke, everything is looked at every second: {error}"));
-                self.poll_at = Some(clock::now() + POLL_EVERY);
+                self.broken = true;
                 dirty.merge(Dirty::everything());
             }
         }
@@ -453,6 +483,7 @@ impl Keeper {
         let begun = clock::now();
         let looked = match self.scanner.look(dirty, unsettled, allow) {
             Ok(looked) => looked,
+            Err(ScanError::Stopped) => return Ok(()),
             Err(error) => {
                 self.failed(dirty, &error);
                 return Ok(());
@@ -460,7 +491,8 @@ impl Keeper {
         };
         self.trouble = None;
         let now = clock::now();
-        if is_everything(dirty) && !self.board.complete() {
+        let listed = !self.scanner.unlisted().contains(&RelPath::root());
+        if is_everything(dirty) && listed && !self.board.complete() {
             self.completed(begun)?;
         }
         if !looked.again.is_empty() {
@@ -518,18 +550,21 @@ impl Keeper {
     }
 
     fn answer_barriers(&mut self, watcher: Option<&Watcher>) {
-        let (head, still) = (self.board.head(), self.again.is_empty());
-        for (mark, since, answer) in std::mem::take(&mut self.barriers) {
-            let passed = match (watcher, mark) {
+        let (head, still, now) = (self.board.head(), self.again.is_empty(), clock::now());
+        self.barriers.retain(|barrier| !barrier.answer.is_closed());
+        if self.trouble.is_some() {
+            return;
+        }
+        for mut barrier in std::mem::take(&mut self.barriers) {
+            let passed = match (watcher, barrier.mark) {
                 (Some(watcher), Some(mark)) => watcher.passed(mark),
                 _ => true,
             };
-            if (passed && still) || since.elapsed() >= BARRIER_MAX {
-                if answer.send(head).is_err() {
-                    tracing::debug!("who waited for a barrier is gone");
-                }
-            } else {
-                self.barriers.push((mark, since, answer));
+            let since = passed.then(|| *barrier.passed.get_or_insert(now));
+            if !since.is_some_and(|since| still || now.saturating_duration_since(since) >= BARRIER_MAX) {
+                self.barriers.push(barrier);
+            } else if barrier.answer.send(head).is_err() {
+                tracing::debug!("who waited for a barrier is gone");
             }
         }
     }
@@ -555,12 +590,6 @@ impl Keeper {
 
 fn is_everything(dirty: &Dirty) -> bool {
     dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
-}
-
-/// Device and inode, by which our own files are known under whatever name.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,6 +2,7 @@
 //!
 //! While the disk still says the same, the content is known without reading it.
 
+use tree::Kind;
 use tree::at::Stat;
 
 /// Everything that changes when a file's content may have changed.
@@ -21,15 +22,16 @@ impl Facts {
         Self {
             dev: stat.dev,
             ino: stat.ino,
-            size_bytes: stat.size_bytes,
+            // The size of a directory says nothing; whether something is mounted on it does.
+            size_bytes: if stat.kind == Kind::Dir { u64::from(stat.mount_point) } else { stat.size_bytes },
             mtime_ns: stat.mtime_ns,
             ctime_ns: stat.ctime_ns,
         }
     }
 
-    /// The device, which differs from its directory's where something is mounted.
-    pub(crate) fn dev(&self) -> u64 {
-        self.dev
+    /// Of a directory: whether something is mounted on it.
+    pub(crate) fn mount_point(&self) -> bool {
+        self.size_bytes == 1
     }
 
     /// Whether both are of the same thing, whatever became of it since.

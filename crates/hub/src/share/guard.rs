@@ -32,6 +32,11 @@ impl Removals {
         *self.found.entry(path).or_default() |= by_event;
     }
 
+    /// It is there after all.
+    pub(crate) fn keep(&mut self, path: &RelPath) {
+        self.found.remove(path);
+    }
+
     /// Nothing at or below `path` goes in this round.
     pub(crate) fn shield(&mut self, path: RelPath) {
         self.shielded.push(path);

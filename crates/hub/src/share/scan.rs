@@ -11,10 +11,10 @@ use super::roots::Roots;
 use board::{Board, BoardError, Name as Key, Record, Write, Writer};
 use bytes::Bytes;
 use mirror::dirty::{Dirty, Hint};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tree::at::{Dir, ListBuffer, Stat, is_temp_name};
 use tree::fsx;
 use tree::hash::{Hashed, hash_file};
@@ -37,15 +37,24 @@ pub(crate) struct Scanner {
     roots: Arc<Roots>,
     counts: Arc<Counts>,
     root_hash: RootHash,
-    /// What is ours and never an entry: the hub's data directory, its log.
-    ours: Vec<(u64, u64)>,
+    /// What is ours and never an entry: the hub's data directory, its log. A log that was begun anew is a new file.
+    our_paths: Vec<PathBuf>,
+    /// The same, by device and inode, whatever became of its name.
+    ours: BTreeSet<(u64, u64)>,
+    /// Where in the share something of ours was found: nothing below is looked at, whatever an event names.
+    ours_at: BTreeSet<RelPath>,
     buffer: Vec<u8>,
     list: ListBuffer,
     round: BTreeMap<Key, Write>,
     removals: Removals,
     problems: BTreeMap<RelPath, String>,
+    /// Directories that could not be opened or listed: nothing is known of what changed in them.
+    unlisted: BTreeSet<RelPath>,
+    /// The round holds a directory that became something else; it goes out whole, since nobody can stand in between.
+    uncut: bool,
     restless: BTreeMap<RelPath, u32>,
     again: Dirty,
+    ended: Arc<AtomicBool>,
     is_unsettled: Box<dyn FnMut(&RelPath) -> bool + Send>,
 }
 
@@ -71,6 +80,8 @@ pub(crate) enum ScanError {
     Board(#[from] BoardError),
     #[error(transparent)]
     Disk(#[from] fsx::Error),
+    #[error("the hub is stopping")]
+    Stopped,
 }
 
 impl Scanner {
@@ -82,7 +93,7 @@ impl Scanner {
         contents: Arc<Contents>,
         roots: Arc<Roots>,
         counts: Arc<Counts>,
-        ours: Vec<(u64, u64)>,
+        our_paths: Vec<PathBuf>,
     ) -> Self {
         let board = writer.board();
         let mut root_hash = RootHash::default();
@@ -109,16 +120,26 @@ impl Scanner {
             roots,
             counts,
             root_hash,
-            ours,
+            our_paths,
+            ours: BTreeSet::new(),
+            ours_at: BTreeSet::new(),
             buffer: Vec::new(),
             list: ListBuffer::default(),
             round: BTreeMap::new(),
             removals: Removals::default(),
             problems: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
+            uncut: false,
             restless: BTreeMap::new(),
             again: Dirty::new(),
+            ended: Arc::default(),
             is_unsettled: Box::new(|_| false),
         }
+    }
+
+    /// Once `ended` is set every look ends early, with [`ScanError::Stopped`]: a first scan may take hours.
+    pub(crate) fn ended_by(self, ended: Arc<AtomicBool>) -> Self {
+        Self { ended, ..self }
     }
 
     /// Looks at every place of `dirty` and commits what differs. Names for which `is_unsettled` says so are left alone:
@@ -130,11 +151,20 @@ impl Scanner {
         allow_deletes: bool,
     ) -> Result<Looked, ScanError> {
         self.is_unsettled = Box::new(is_unsettled);
+        // What a look before could not finish is found again by this one.
+        (self.round, self.removals, self.uncut) = (BTreeMap::new(), Removals::default(), false);
         self.removals.accept_root(allow_deletes);
+        self.ours.extend(self.our_paths.iter().filter_map(|path| identity(path)));
         for (dir, look) in dirty.iter() {
             let recursive = look.all.is_some_and(|all| all.recursive);
+            if self.is_ours(dir) {
+                continue;
+            }
+            self.shield_mounts_above(dir);
             match self.root.walk(dir) {
+                Ok(held) if held.stat_self().is_ok_and(|stat| self.ours.contains(&stat.id())) => {}
                 Ok(held) => {
+                    self.shield_mount(dir, &held);
                     if look.all.is_some() {
                         self.look_at_all(&held, dir, dirty, recursive)?;
                     } else {
@@ -146,7 +176,8 @@ impl Scanner {
                     self.look_at_dir_itself(&held, dir)?;
                 }
                 // The directory itself is gone, or is none any more: that is for its parent to say.
-                Err(e) if e.is_missing() || e.errno == rustix::io::Errno::NOTDIR => {
+                Err(e) if is_no_directory(&e) => {
+                    self.unlisted.remove(dir);
                     if let Some((parent, name)) = dir.split()
                         && let Ok(held) = self.root.walk(&parent)
                     {
@@ -154,12 +185,14 @@ impl Scanner {
                         self.look_at(&held, &parent, &name, stat, Hint::LISTED, dirty)?;
                     }
                 }
-                Err(e) => self.problem(dir, &e),
+                Err(e) => self.not_listed(dir, &e),
             }
         }
         if dirty.root_entry() {
-            let root = self.root.walk(&RelPath::root())?;
-            self.look_at_dir_itself(&root, &RelPath::root())?;
+            match self.root.walk(&RelPath::root()) {
+                Ok(root) => self.look_at_dir_itself(&root, &RelPath::root())?,
+                Err(e) => self.not_listed(&RelPath::root(), &e),
+            }
         }
         let held = self.settle_removals(allow_deletes)?;
         self.commit()?;
@@ -169,6 +202,11 @@ impl Scanner {
     /// Names that could not be read or shared, and why.
     pub(crate) fn problems(&self) -> &BTreeMap<RelPath, String> {
         &self.problems
+    }
+
+    /// Directories that could not be listed: to be looked at again with all that is below them.
+    pub(crate) fn unlisted(&self) -> &BTreeSet<RelPath> {
+        &self.unlisted
     }
 
     /// The index holds all there is: clients may be told so.
@@ -190,11 +228,13 @@ impl Scanner {
         let listing = match Listing::read(held, &mut self.list) {
             Ok(listing) => listing,
             Err(e) => {
-                self.problem(dir, &e);
+                self.not_listed(dir, &e);
                 return Ok(());
             }
         };
-        self.problems.remove(dir);
+        if self.unlisted.remove(dir) {
+            self.problems.remove(dir);
+        }
         let known = self.children(dir);
         let mut subdirs = Vec::new();
         let mut found = listing.0.into_iter().peekable();
@@ -234,12 +274,12 @@ impl Scanner {
         let Ok(path) = dir.join(name) else { return Ok(()) };
         match held.open(name) {
             Ok(below) => self.look_at_all(&below, &path, dirty, true),
-            Err(e) if e.is_missing() || e.errno == rustix::io::Errno::NOTDIR => {
+            Err(e) if is_no_directory(&e) => {
                 self.again.insert(dir, name, Hint::LISTED);
                 Ok(())
             }
             Err(e) => {
-                self.problem(&path, &e);
+                self.not_listed(&path, &e);
                 Ok(())
             }
         }
@@ -255,6 +295,9 @@ impl Scanner {
         hint: Hint,
         dirty: &Dirty,
     ) -> Result<Next, ScanError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(ScanError::Stopped);
+        }
         self.counts.looked_at.fetch_add(1, Ordering::Relaxed);
         let path = match dir.join(name) {
             Ok(path) => path,
@@ -268,10 +311,17 @@ impl Scanner {
             return Ok(Next::Known);
         }
         if (self.is_unsettled)(&path) {
+            // What was handed out and is held back again still stands before whoever waits for what happened until now.
+            if hint.by_event {
+                self.again.insert(dir, name, hint);
+            }
             return Ok(Next::Known);
         }
+        self.ours_at.remove(&path);
         let stat = match stat {
             Ok(Some(stat)) if self.ours.contains(&stat.id()) => {
+                self.gone(&path, true);
+                self.ours_at.insert(path.clone());
                 self.problems.insert(path, "the hub's own data; it is not shared".into());
                 return Ok(Next::Ours);
             }
@@ -314,13 +364,18 @@ impl Scanner {
             }
         };
         if was_dir && stat.kind != Kind::Dir {
-            self.gone_below(&path, true);
+            self.became_something_else(&path);
         }
-        let facts = Facts::of(&stat);
-        if stat.kind == Kind::Dir && was_dir && self.lost_its_mount(record.as_ref(), &stat) {
-            self.problems
-                .insert(path.clone(), "something was mounted here and is no more; nothing below is deleted".into());
-            self.removals.shield(path);
+        let facts = if stat.kind == Kind::Dir && stat.mount_point {
+            match held.open(name).and_then(|mounted| dir_facts(&mounted, &stat)) {
+                Ok(facts) => facts,
+                Err(e) => return self.failed(dir, name, &path, &e),
+            }
+        } else {
+            Facts::of(&stat)
+        };
+        if stat.kind == Kind::Dir && was_dir && self.mount_differs(record.as_ref(), &facts) {
+            self.shield(path);
             return Ok(Next::Known);
         }
         // Another directory under the name of the one before has nothing to do with what the index says is below. Inode
@@ -355,7 +410,11 @@ impl Scanner {
                 }
                 match self.contents.spool(&mut file, &before, &full) {
                     Ok(Some(copy)) => (copy, true),
-                    Ok(None) => return Ok(Next::Known),
+                    Ok(None) => {
+                        let why = "changes all the time and is too large to be copied; tried again";
+                        self.problems.insert(path.clone(), why.into());
+                        return Ok(Next::Known);
+                    }
                     Err(e) => return self.failed(dir, name, path, &e),
                 }
             }
@@ -364,7 +423,7 @@ impl Scanner {
         self.restless.remove(path);
         let record = self.known(path);
         if record.as_ref().and_then(entry_of).is_some_and(|e| e.kind() == Kind::Dir) {
-            self.gone_below(path, true);
+            self.became_something_else(path);
         }
         let entry = Entry::File {
             mode: stable.stat.kept_mode(),
@@ -385,15 +444,13 @@ impl Scanner {
     fn look_at_dir_itself(&mut self, held: &Dir, dir: &RelPath) -> Result<(), ScanError> {
         let stat = held.stat_self()?;
         let record = self.known(dir);
-        let facts = if dir.is_root() { self.root_facts(&stat)? } else { Facts::of(&stat) };
+        let facts = if dir.is_root() { root_facts(held, &stat)? } else { dir_facts(held, &stat)? };
+        // The pins: while they differ the index keeps the old ones, so that neither the next look nor a restart forgets.
         if dir.is_root() {
-            // The pin: while it differs the index keeps the old one, so that a restart does not forget it.
-            let pinned = record.as_ref().and_then(|r| Facts::from_bytes(&r.aside));
-            if pinned.is_some_and(|p| !p.same_place(&facts)) && !self.removals.root_is_accepted() {
-                self.removals.hold_all("the shared directory is not the one that was shared before");
+            if self.root_differs(&facts) {
                 return Ok(());
             }
-        } else if record.is_none() {
+        } else if record.is_none() || self.mount_differs(record.as_ref(), &facts) {
             // Not an entry yet: its parent's listing will say what it is.
             return Ok(());
         }
@@ -401,16 +458,51 @@ impl Scanner {
         self.put(dir.clone(), &entry, facts, record)
     }
 
-    /// The root is pinned by its file system's own id, which stays when devices are numbered anew at a boot.
-    fn root_facts(&self, stat: &Stat) -> Result<Facts, ScanError> {
-        Ok(Facts::of(&Stat { dev: self.root.file_system_id()?, ..*stat }))
+    /// Whether the share's root is another directory than the one that the index was made from.
+    fn root_differs(&self, now: &Facts) -> bool {
+        let pinned = self.known(&RelPath::root()).and_then(|r| Facts::from_bytes(&r.aside));
+        pinned.is_some_and(|pinned| !pinned.same_place(now)) && !self.removals.root_is_accepted()
     }
 
-    /// Whether something was mounted on this directory that is not mounted now.
-    fn lost_its_mount(&self, record: Option<&Record>, now: &Stat) -> bool {
-        let was = record.and_then(|r| Facts::from_bytes(&r.aside)).map(|f| f.dev());
-        let Ok(root) = self.root.stat_self() else { return false };
-        was.is_some_and(|was| was != now.dev) && now.dev == root.dev && !self.removals.root_is_accepted()
+    /// Whether something else is mounted on this directory than the index says, or nothing any more.
+    fn mount_differs(&self, record: Option<&Record>, now: &Facts) -> bool {
+        let was = record.and_then(|r| Facts::from_bytes(&r.aside));
+        was.is_some_and(|was| was.mount_point() != now.mount_point() || was.mount_point() && !was.same_place(now))
+            && !self.removals.root_is_accepted()
+    }
+
+    /// Shields what lies below `dir` if something else is mounted on it than the index says.
+    fn shield_mount(&mut self, dir: &RelPath, held: &Dir) {
+        let now = held.stat_self().and_then(|stat| dir_facts(held, &stat));
+        if !dir.is_root() && now.is_ok_and(|now| self.mount_differs(self.known(dir).as_ref(), &now)) {
+            self.shield(dir.clone());
+        }
+    }
+
+    /// The same for the mount points that `dir` lies in: an event below them is looked at without them.
+    fn shield_mounts_above(&mut self, dir: &RelPath) {
+        let mut above = dir.parent();
+        while let Some(at) = above.filter(|at| !at.is_root()) {
+            let pinned = self.known(&at).and_then(|r| Facts::from_bytes(&r.aside)).is_some_and(|f| f.mount_point());
+            if pinned {
+                match self.root.walk(&at) {
+                    Ok(held) => self.shield_mount(&at, &held),
+                    Err(_) => self.shield(at.clone()),
+                }
+            }
+            above = at.parent();
+        }
+    }
+
+    fn shield(&mut self, path: RelPath) {
+        let why = "what is mounted here is not what was; nothing below is deleted";
+        self.problems.insert(path.clone(), why.into());
+        self.removals.shield(path);
+    }
+
+    /// Whether `dir` is something of ours, or lies in it.
+    fn is_ours(&self, dir: &RelPath) -> bool {
+        self.ours_at.iter().any(|ours| dir.starts_with(ours))
     }
 
     fn put(&mut self, path: RelPath, entry: &Entry, facts: Facts, record: Option<Record>) -> Result<(), ScanError> {
@@ -427,7 +519,10 @@ impl Scanner {
         let name = Key::copy_from_slice(path.as_bytes());
         let aside = Bytes::from(facts.map(Facts::to_bytes).unwrap_or_default());
         let value = Bytes::from(entry.to_bytes());
-        self.problems.remove(&path);
+        self.removals.keep(&path);
+        if !self.unlisted.contains(&path) {
+            self.problems.remove(&path);
+        }
         match record {
             Some(r) if r.value.as_ref() == Some(&value) => {
                 if r.aside != aside {
@@ -438,17 +533,29 @@ impl Scanner {
                 self.round.insert(name.clone(), Write::Put { name, value, aside });
             }
         }
-        if self.round.len() >= COMMIT_ENTRIES { self.commit() } else { Ok(()) }
+        if self.round.len() >= COMMIT_ENTRIES && !self.uncut { self.commit() } else { Ok(()) }
     }
 
     /// Marks an entry, and all below it, for removal.
     fn gone(&mut self, path: &RelPath, by_event: bool) {
         self.problems.remove(path);
         self.restless.remove(path);
-        if self.known(path).is_some_and(|r| r.value.is_some()) {
+        self.unlisted.remove(path);
+        if let Some(record) = self.known(path) {
             self.removals.add(path.clone(), by_event);
+            // What was mounted went away with the directory that it was mounted on, as a stick's does.
+            let mounted = Facts::from_bytes(&record.aside).is_some_and(|facts| facts.mount_point());
+            if mounted && !self.removals.root_is_accepted() {
+                self.removals.shield(path.clone());
+            }
         }
         self.gone_below(path, by_event);
+    }
+
+    /// A directory is a file or a link now: what was in it goes in the same commit.
+    fn became_something_else(&mut self, path: &RelPath) {
+        self.uncut = true;
+        self.gone_below(path, true);
     }
 
     fn gone_below(&mut self, path: &RelPath, by_event: bool) {
@@ -469,6 +576,11 @@ impl Scanner {
 
     /// Lets the removals pass that may, and holds the others.
     fn settle_removals(&mut self, allow: bool) -> Result<Option<Held>, ScanError> {
+        // Also in a round that did not come by the root itself.
+        let root = self.root.stat_self().and_then(|stat| root_facts(&self.root, &stat));
+        if !root.is_ok_and(|now| !self.root_differs(&now)) {
+            self.removals.hold_all("the shared directory is not the one that was shared before");
+        }
         if self.removals.is_empty() {
             return Ok(self.removals.held_without_any());
         }
@@ -574,7 +686,7 @@ impl Scanner {
     }
 
     fn failed(&mut self, dir: &RelPath, name: &Name, path: &RelPath, e: &fsx::Error) -> Result<Next, ScanError> {
-        if e.is_missing() || matches!(e.errno, rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) {
+        if is_no_directory(e) {
             // It changed its kind or went between two looks; nothing is known of it now.
             self.again.insert(dir, name, Hint::LISTED);
         } else {
@@ -584,8 +696,18 @@ impl Scanner {
     }
 
     fn problem(&mut self, path: &RelPath, e: &fsx::Error) {
-        tracing::warn!(%path, error = %e, "not shared");
-        self.problems.insert(path.clone(), e.to_string());
+        let why = e.to_string();
+        // It is tried again and again; once is enough for the log.
+        if self.problems.get(path) != Some(&why) {
+            tracing::warn!(%path, error = %e, "not shared");
+        }
+        self.problems.insert(path.clone(), why);
+    }
+
+    /// A directory that could not be opened or listed: what is in it stays as it is known.
+    fn not_listed(&mut self, dir: &RelPath, e: &fsx::Error) {
+        self.problem(dir, e);
+        self.unlisted.insert(dir.clone());
     }
 }
 
@@ -598,6 +720,27 @@ enum Next {
     Done,
     /// Not to be gone into.
     Ours,
+}
+
+/// Whether something else stands there, or nothing.
+fn is_no_directory(e: &fsx::Error) -> bool {
+    e.is_missing() || matches!(e.errno, rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR)
+}
+
+/// The root is pinned by its file system's own id, which stays when devices are numbered anew at a boot.
+fn root_facts(root: &Dir, stat: &Stat) -> Result<Facts, fsx::Error> {
+    Ok(Facts::of(&Stat { dev: root.file_system_id()?, ..*stat }))
+}
+
+/// A directory's facts; where something is mounted it is pinned as the root is.
+fn dir_facts(dir: &Dir, stat: &Stat) -> Result<Facts, fsx::Error> {
+    if stat.mount_point { root_facts(dir, stat) } else { Ok(Facts::of(stat)) }
+}
+
+/// Device and inode, by which our own files are known under whatever name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn entry_of(record: &Record) -> Option<Entry> {
