@@ -74,16 +74,20 @@ async fn supply(hub: &Arc<Hub>, message: ToHub, ready: &mpsc::Sender<Bytes>) -> 
     let Some(share) = hub.shares.get(&share).map(Arc::clone) else {
         return Err(Ended::Write(std::io::Error::other(format!("no share {share}"))));
     };
-    let ready = ready.clone();
-    let read = tokio::task::spawn_blocking(move || match wanted {
-        Wanted::Contents(contents) => contents.iter().try_for_each(|content| send_content(&share, content, &ready)),
-        Wanted::Chunks(content, chunks) => send_chunks(&share, &content, &chunks, &ready),
-    });
-    match read.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Ended::Write(std::io::Error::other(error))),
-        Err(error) => Err(Ended::Write(std::io::Error::other(error))),
+    for portion in wanted.portions() {
+        let share = Arc::clone(&share);
+        let read = tokio::task::spawn_blocking(move || read(&share, portion)).await;
+        let failed = |error: &dyn std::fmt::Display| Ended::Write(std::io::Error::other(error.to_string()));
+        let (frames, complete) = read.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        for frame in frames {
+            // Here, and not on the thread that reads: those are few, and a slow client is not to keep one.
+            ready.send(frame).await.map_err(|_| Ended::Write(std::io::ErrorKind::BrokenPipe.into()))?;
+        }
+        if !complete {
+            break;
+        }
     }
+    Ok(())
 }
 
 enum Wanted {
@@ -91,41 +95,53 @@ enum Wanted {
     Chunks(Hash, Vec<u32>),
 }
 
-fn send_content(share: &Share, content: &Hash, ready: &mpsc::Sender<Bytes>) -> Result<(), EncodeError> {
+impl Wanted {
+    /// What is read at once, so that a slow client does not make the hub hold all that it asked for.
+    fn portions(self) -> Vec<Wanted> {
+        match self {
+            Wanted::Contents(all) => all.chunks(AHEAD_MAX).map(|some| Wanted::Contents(some.to_vec())).collect(),
+            Wanted::Chunks(of, all) => all.chunks(AHEAD_MAX).map(|some| Wanted::Chunks(of, some.to_vec())).collect(),
+        }
+    }
+}
+
+/// The frames for a portion, and whether there is sense in going on.
+fn read(share: &Share, wanted: Wanted) -> Result<(Vec<Bytes>, bool), EncodeError> {
+    let mut frames = Vec::new();
+    match wanted {
+        Wanted::Contents(contents) => {
+            for content in &contents {
+                read_content(share, content, &mut frames)?;
+            }
+            Ok((frames, true))
+        }
+        Wanted::Chunks(content, chunks) => {
+            let found = share.contents.chunks(&content, &chunks);
+            let complete = found.len() == chunks.len();
+            for (index, bytes) in found {
+                frames.push(encode_frame(&ToClient::Chunk { content, index, bytes })?);
+            }
+            if !complete {
+                frames.push(encode_frame(&ToClient::Gone { content })?);
+            }
+            Ok((frames, complete))
+        }
+    }
+}
+
+fn read_content(share: &Share, content: &Hash, frames: &mut Vec<Bytes>) -> Result<(), EncodeError> {
     match share.contents.get(content) {
-        Supply::Whole(bytes) => send(&ToClient::Content { content: *content, bytes }, ready),
-        Supply::Gone => send(&ToClient::Gone { content: *content }, ready),
+        Supply::Whole(bytes) => frames.push(encode_frame(&ToClient::Content { content: *content, bytes })?),
+        Supply::Gone => frames.push(encode_frame(&ToClient::Gone { content: *content })?),
         Supply::Recipe(recipe) => {
             let total = u32::try_from(recipe.len()).unwrap_or(u32::MAX);
             let mut first = 0;
             for part in recipe.chunks(CHUNKS_MAX) {
                 let chunks: Vec<(Hash, u32)> = part.iter().map(|chunk| (chunk.hash.0, chunk.len)).collect();
-                send(&ToClient::Recipe { content: *content, first, total, chunks }, ready)?;
+                frames.push(encode_frame(&ToClient::Recipe { content: *content, first, total, chunks })?);
                 first += u32::try_from(part.len()).unwrap_or(u32::MAX);
             }
-            Ok(())
         }
-    }
-}
-
-fn send_chunks(share: &Share, content: &Hash, wanted: &[u32], ready: &mpsc::Sender<Bytes>) -> Result<(), EncodeError> {
-    // In portions, so that a slow client does not make the hub hold all that it asked for.
-    for portion in wanted.chunks(AHEAD_MAX) {
-        let found = share.contents.chunks(content, portion);
-        let complete = found.len() == portion.len();
-        for (index, bytes) in found {
-            send(&ToClient::Chunk { content: *content, index, bytes }, ready)?;
-        }
-        if !complete {
-            return send(&ToClient::Gone { content: *content }, ready);
-        }
-    }
-    Ok(())
-}
-
-fn send(message: &ToClient, ready: &mpsc::Sender<Bytes>) -> Result<(), EncodeError> {
-    if ready.blocking_send(encode_frame(message)?).is_err() {
-        tracing::trace!("a bulk connection ended while its contents were read");
     }
     Ok(())
 }

@@ -16,6 +16,10 @@ use wire::message::{Content, Stored, Version};
 
 /// Puts that wait for the disk at most; beyond it a session waits with its next frame.
 const PUTS_WAITING_MAX: usize = 4096;
+/// Removals that are remembered at least; beyond it the oldest are forgotten, and who was away for longer walks anew.
+const TOMBSTONES_MIN: usize = 10_000;
+/// After so many changes they are counted.
+const PURGE_EVERY: usize = 10_000;
 /// Names on the board at most.
 pub(crate) const VALUES_MAX: usize = 100_000;
 
@@ -130,8 +134,20 @@ fn check(name: &[u8], content: Option<&Content>) -> Result<(), PutError> {
     Ok(())
 }
 
+/// Else whoever puts and removes ever new names would fill memory and disk.
+fn purge(writer: &mut Writer) {
+    let up_to = writer.board().read(|index| {
+        let removed: Vec<u64> = index.since(0).filter(|r| r.value.is_none()).map(|r| r.seq).collect();
+        removed.len().checked_sub(TOMBSTONES_MIN + 1).map(|last| removed[last])
+    });
+    if let Some(Err(error)) = up_to.map(|up_to| writer.forget_tombstones(up_to)) {
+        tracing::error!(%error, "old removals were not forgotten");
+    }
+}
+
 fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError> {
     let mut stopping = false;
+    let mut changes = 0;
     while !stopping {
         let Ok(first) = jobs.recv() else { break };
         let mut writes = Vec::new();
@@ -156,6 +172,7 @@ fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError>
         if writes.is_empty() {
             continue;
         }
+        changes += writes.len();
         let committed = writer.commit(writes);
         let board = writer.board();
         let version = board.version();
@@ -174,6 +191,10 @@ fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError>
         }
         if let Err(error) = committed {
             tracing::error!(%error, "puts were not stored");
+        }
+        if changes >= PURGE_EVERY {
+            changes = 0;
+            purge(&mut writer);
         }
     }
     writer.close()

@@ -43,6 +43,8 @@ pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, tls: TlsAcceptor)
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, address)) => {
+                // One address a machine, also where the listener takes both kinds.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let (hub, tls) = (Arc::clone(&hub), tls.clone());
                 let place = Strangers::enter(&strangers, address.ip());
                 connections.spawn(async move { welcome(hub, stream, address, tls, place).await });
@@ -126,6 +128,8 @@ where
         };
         if let Some(note) = &step.note {
             tracing::info!(%address, "{note}");
+            // Issuing and confirming change the roster, whether or not its client gets to hear of it.
+            hub.tables.notify_one();
         }
         let mut frames = Vec::new();
         for message in &step.say {
@@ -219,21 +223,24 @@ where
         silence_max_ms: u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX),
     });
     let ended = match encode_frame(&welcome) {
-        Ok(frame) => match to.write_all(&frame).await {
-            Ok(()) => session::serve(Arc::clone(hub), Role::Client(Arc::clone(&session)), incoming, to).await,
-            Err(error) => Ended::Write(error),
-        },
+        Ok(frame) => {
+            match tokio::time::timeout(LOGIN_MAX, to.write_all(&frame)).await.unwrap_or_else(|e| Err(e.into())) {
+                Ok(()) => session::serve(Arc::clone(hub), Role::Client(Arc::clone(&session)), incoming, to).await,
+                Err(error) => Ended::Write(error),
+            }
+        }
         Err(error) => Ended::Write(std::io::Error::other(error)),
     };
     // Relays and bulk connections of this session end with it.
     session.end(Refusal { code: Code::TimedOut, text: "the session has ended".into(), retry_ms: Some(0) });
     if hub.presence.leave(&session) {
         hub.fleet.left(id.get());
-        let mut roster = hub.roster();
-        roster.note_seen(id, session.last_seen_ms());
-        if let Err(error) = roster.flush() {
-            tracing::error!(%error, "the roster was not written; it is tried again");
+        // Somebody may have come in under the same id in between.
+        if let Some(successor) = hub.presence.get(id.get()) {
+            hub.fleet.arrived(&successor);
         }
+        // On disk with the tables, many in one write.
+        hub.roster().note_seen(id, session.last_seen_ms());
     }
     hub.moved();
     hub.tables.notify_one();

@@ -61,10 +61,10 @@ impl Group {
     }
 
     /// What `follower` needs next, and moves it there; `None` at the head.
-    pub(crate) fn next(&self, follower: &mut Follower) -> Result<Option<Bytes>, EncodeError> {
+    pub(crate) fn next(self: &Arc<Self>, follower: &mut Follower) -> Result<Option<Bytes>, EncodeError> {
         if let Position::Live(from) = follower.position()
             && from < self.board.head()
-            && let Some(shared) = self.shared(from)?
+            && let Some(shared) = self.shared(from, Arc::strong_count(self) > 1)?
         {
             follower.advance_live(from, shared.to);
             return Ok(Some(shared.frame));
@@ -73,8 +73,8 @@ impl Group {
         follower.next(limits).map(|batch| self.encode(batch)).transpose()
     }
 
-    /// The batch that begins at `from`: a kept one, or a new one that is kept.
-    fn shared(&self, from: u64) -> Result<Option<Shared>, EncodeError> {
+    /// The batch that begins at `from`: a kept one, or a new one, kept if there is anybody else to take it.
+    fn shared(&self, from: u64, keep: bool) -> Result<Option<Shared>, EncodeError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = kept.batches.iter().rev().find(|b| b.from == from) {
             return Ok(Some(shared.clone()));
@@ -83,6 +83,9 @@ impl Group {
         let Some(batch) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
         let board::Mark::Live { to, .. } = batch.mark else { return Ok(None) };
         let shared = Shared { from, to, frame: self.encode(batch)? };
+        if !keep {
+            return Ok(Some(shared));
+        }
         kept.bytes += shared.frame.len();
         kept.batches.push_back(shared.clone());
         while kept.bytes > KEPT_BYTES_MAX || kept.batches.len() > KEPT_MAX {

@@ -78,7 +78,7 @@ pub struct Config {
 }
 
 /// A hub that is up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Up {
     /// What people call it.
     pub name: String,
@@ -94,6 +94,15 @@ pub struct Up {
     pub shares: Vec<ShareInfo>,
     /// What to give to `lockstep join`; holds an invite where one is needed: not for a log.
     pub link: Option<String>,
+}
+
+/// Without the link, which may let somebody in.
+impl std::fmt::Debug for Up {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Up");
+        debug.field("name", &self.name).field("address", &self.address).field("enrol", &self.enrol);
+        debug.finish_non_exhaustive()
+    }
 }
 
 /// Why a hub cannot run.
@@ -283,11 +292,19 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         _ => "",
     };
-    TcpListener::bind(address).await.map_err(|source| Error::Listen {
-        address: address.to_string(),
-        hint: hint(&source),
-        source,
-    })
+    let bound = match TcpListener::bind(address).await {
+        // Every address of a machine without IPv6 is one of IPv4.
+        Err(error) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED && no_ipv6(&error) => {
+            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| Error::Listen { address: address.to_string(), hint: hint(&source), source })
+}
+
+fn no_ipv6(error: &std::io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
 fn tls(identity: state::Identity) -> Result<(TlsAcceptor, Fingerprint), Error> {

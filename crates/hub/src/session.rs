@@ -23,8 +23,8 @@ use wire::id::ClientId;
 use wire::limits::{FOLLOWS_MAX, FRAME_BYTES_MAX, SILENCE_MAX};
 use wire::message::{Code, Refusal, ToClient, ToHub};
 
-/// Answers that wait for a client to read; then its next message waits.
-const ANSWERS_MAX: usize = 256;
+/// Answers that wait for a client to read; then its next message waits. Each may be as large as a value.
+const ANSWERS_MAX: usize = 16;
 /// Puts and questions of one client under way at once.
 const REQUESTS_MAX: usize = 64;
 /// A goodbye is given this long to get out.
@@ -114,6 +114,7 @@ where
             // Told what was wrong, so that its author can find it.
             Ended::Read(ReadError::Frame(ref e)) => protocol_error(e),
             Ended::Read(ReadError::Decode(ref e)) => protocol_error(e),
+            Ended::Told(refusal) => refusal,
             Ended::Silent => Refusal { code: Code::TimedOut, text: ended.to_string(), retry_ms: Some(0) },
             other => return other,
         },
@@ -156,10 +157,11 @@ impl Reader {
         loop {
             let message = match &self.role {
                 Role::Client(session) => {
-                    let message = tokio::time::timeout(SILENCE_MAX, incoming.next(FRAME_BYTES_MAX)).await;
-                    session.seen();
-                    match message {
-                        Ok(message) => message,
+                    match tokio::time::timeout(SILENCE_MAX, incoming.next(FRAME_BYTES_MAX)).await {
+                        Ok(message) => {
+                            session.seen();
+                            message
+                        }
                         Err(_) => return Ended::Silent,
                     }
                 }
@@ -299,7 +301,6 @@ impl Reader {
         let orders = self.orders.clone();
         self.requests.spawn(async move {
             let answer = work.await;
-            drop(permit);
             match encode_frame(&answer) {
                 Ok(frame) => {
                     if orders.send(Order::Say(frame)).await.is_err() {
@@ -308,6 +309,8 @@ impl Reader {
                 }
                 Err(error) => tracing::error!(%error, "an answer could not be encoded"),
             }
+            // Held until there was room for the answer, so that who does not read cannot pile answers up.
+            drop(permit);
         });
         Ok(())
     }

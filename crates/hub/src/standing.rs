@@ -9,6 +9,9 @@ use wire::answer::{Behind, ClientRow, ClientShare, ClientState};
 use wire::message::Ack;
 use wire::roster::{Client, Known};
 
+/// Entries that somebody lacks are counted up to this many: commits wait for the count.
+const COUNTED_MAX: usize = 1000;
+
 /// A client, known and perhaps logged in.
 pub(crate) struct Standing {
     pub(crate) client: Client,
@@ -155,12 +158,15 @@ fn why_not(ack: &Ack, goal: &Goal) -> Option<String> {
         return Some("comparing what it holds with this hub".to_owned());
     }
     if ack.applied.seq < goal.seq {
-        let behind = goal.board.read(|index| index.since(ack.applied.seq).take_while(|r| r.seq <= goal.seq).count());
+        let behind = goal
+            .board
+            .read(|index| index.since(ack.applied.seq).take_while(|r| r.seq <= goal.seq).take(COUNTED_MAX).count());
         let waiting = match ack.waiting {
             0 => String::new(),
             waiting => format!(", {waiting} contents on their way"),
         };
-        return Some(format!("{} behind{waiting}", entries(behind as u64)));
+        let more = if behind == COUNTED_MAX { " or more" } else { "" };
+        return Some(format!("{}{more} behind{waiting}", entries(behind as u64)));
     }
     if !ack.complete {
         return Some("has everything that is known so far; the hub is still scanning".to_owned());

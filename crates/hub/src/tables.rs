@@ -2,7 +2,7 @@
 //!
 //! Written beside and renamed, so a reader sees one version whole; many changes go into one write, within a second of
 //! the first. No secret is in them, and no vitals, which change every second. Times are RFC 3339 in UTC; lists are
-//! separated by blanks; a value is text, or `base64:` and its bytes where it is not UTF-8.
+//! separated by blanks; a value is text, or `base64:` and its bytes where it is not UTF-8 or would be misread.
 
 use crate::clock;
 use crate::core::Hub;
@@ -21,17 +21,23 @@ use wire::codec::decode_stored;
 const GATHER: Duration = Duration::from_millis(300);
 /// Longer values are left out of the table: their size is told.
 pub(crate) const VALUE_SHOWN_BYTES_MAX: usize = 64 << 10;
+/// What a value begins with whose bytes follow in base64.
+const BASE64: &str = "base64:";
 
 /// Keeps the tables up to date until the hub stops, and once more then.
 pub(crate) async fn keep(hub: Arc<Hub>) {
     let mut written = BTreeMap::new();
     let mut stopping = hub.stopping.subscribe();
     let mut moved = hub.standing.subscribe();
+    // A share that goes on leaves behind who does not follow it at once.
+    let heads = Arc::new(tokio::sync::Notify::new());
+    hub.shares.values().for_each(|share| share.wakers.add(&heads));
     loop {
         moved.mark_unchanged();
         write_all(&hub, &mut written).await;
         tokio::select! {
             () = hub.tables.notified() => {}
+            () = heads.notified() => {}
             changed = moved.changed() => if changed.is_err() { break },
             _ = stopping.wait_for(|stop| *stop) => break,
         }
@@ -147,8 +153,8 @@ fn values(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
             String::new()
         } else {
             match std::str::from_utf8(bytes) {
-                Ok(text) => text.to_owned(),
-                Err(_) => format!("base64:{}", data_encoding::BASE64.encode(bytes)),
+                Ok(text) if is_plain(text) => text.to_owned(),
+                _ => format!("{BASE64}{}", data_encoding::BASE64.encode(bytes)),
             }
         };
         table.write_record([
@@ -161,6 +167,12 @@ fn values(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
         ])?;
     }
     finish(table)
+}
+
+/// Whether a text stands in the table as it is: not one that would be taken for bytes, nor one with a NUL, which ends a
+/// field for some readers.
+fn is_plain(text: &str) -> bool {
+    !text.starts_with(BASE64) && !text.contains('\0')
 }
 
 /// Names may hold anything; a table holds what can be read.

@@ -13,8 +13,10 @@ impl Wakers {
     /// Adds a sleeper; it is forgotten when dropped.
     pub(crate) fn add(&self, sleeper: &Arc<Notify>) {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        sleepers.retain(|s| s.strong_count() > 0);
-        sleepers.push(Arc::downgrade(sleeper));
+        let sleeper = Arc::downgrade(sleeper);
+        // Once, however often somebody begins to follow.
+        sleepers.retain(|s| s.strong_count() > 0 && !s.ptr_eq(&sleeper));
+        sleepers.push(sleeper);
     }
 
     /// Wakes all. A permit is kept for who is not asleep yet, so no change is missed.

@@ -7,7 +7,7 @@
 use super::facts::Facts;
 use board::{Board, Name};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -27,16 +27,20 @@ const CACHE_BYTES_MAX: usize = 32 << 20;
 const RECIPES_BYTES_MAX: usize = 64 << 20;
 /// Copies kept of files that are never still.
 const SPOOL_BYTES_MAX: usize = 256 << 20;
+/// Of the names that have a content, so many are tried: thousands may, as all empty files do.
+const HOLDERS_TRIED_MAX: usize = 64;
 
 /// Finds and reads the contents of one share.
 pub(crate) struct Contents {
     root: Dir,
     spool_dir: Dir,
     board: Board,
-    names: Mutex<HashMap<Hash, Vec<Name>>>,
+    names: Mutex<BTreeSet<(Hash, Name)>>,
     recent: Mutex<Kept<Bytes>>,
     recipes: Mutex<Kept<Arc<Vec<Chunk>>>>,
     spooled: Mutex<Kept<Arc<File>>>,
+    /// Held while a large content is cut: who wants the same meanwhile finds it cut.
+    cutting: Mutex<()>,
 }
 
 /// A file that holds a content.
@@ -68,27 +72,18 @@ impl Contents {
             recent: Mutex::new(Kept::new(CACHE_BYTES_MAX)),
             recipes: Mutex::new(Kept::new(RECIPES_BYTES_MAX)),
             spooled: Mutex::new(Kept::new(SPOOL_BYTES_MAX)),
+            cutting: Mutex::default(),
         }
     }
 
     /// Notes that the entry `name` has this content.
     pub(crate) fn add(&self, name: &Name, content: &Hash) {
-        let mut names = lock(&self.names);
-        let holders = names.entry(*content).or_default();
-        if !holders.contains(name) {
-            holders.push(name.clone());
-        }
+        lock(&self.names).insert((*content, name.clone()));
     }
 
     /// Notes that it no longer has.
     pub(crate) fn remove(&self, name: &Name, content: &Hash) {
-        let mut names = lock(&self.names);
-        if let Some(holders) = names.get_mut(content) {
-            holders.retain(|n| n != name);
-            if holders.is_empty() {
-                names.remove(content);
-            }
-        }
+        lock(&self.names).remove(&(*content, name.clone()));
     }
 
     /// Keeps a small content that was just read, for the clients that are about to want it.
@@ -114,16 +109,20 @@ impl Contents {
         let read = if holder.size_bytes <= CONTENT_WHOLE_BYTES_MAX as u64 {
             holder.read_whole().map(|bytes| Supply::Whole(bytes.into()))
         } else {
-            chunks(holder.reader(), holder.size_bytes).map(|chunks| Supply::Recipe(Arc::new(chunks)))
+            let _cutting = lock(&self.cutting);
+            if let Some(recipe) = lock(&self.recipes).get(content) {
+                return Supply::Recipe(recipe);
+            }
+            let recipe = chunks(holder.reader(), holder.size_bytes).map(Arc::new);
+            if let Ok(recipe) = &recipe
+                && holder.is_unchanged()
+            {
+                lock(&self.recipes).put(*content, Arc::clone(recipe), recipe.len() * size_of::<Chunk>());
+            }
+            recipe.map(Supply::Recipe)
         };
         match read {
-            Ok(supply) if holder.is_unchanged() => {
-                if let Supply::Recipe(recipe) = &supply {
-                    let size = recipe.len() * size_of::<Chunk>();
-                    lock(&self.recipes).put(*content, Arc::clone(recipe), size);
-                }
-                supply
-            }
+            Ok(supply) if holder.is_unchanged() => supply,
             Ok(_) => Supply::Gone,
             Err(error) => {
                 tracing::warn!(path = %self.root.path().display(), %error, "a content could not be read");
@@ -184,7 +183,11 @@ impl Contents {
             let size_bytes = file.metadata().ok()?.len();
             return Some(Holder { file, size_bytes, facts: None });
         }
-        let names = lock(&self.names).get(content).cloned()?;
+        let names: Vec<Name> = {
+            let all = lock(&self.names);
+            let from = all.range((*content, Name::new())..).take_while(|(hash, _)| hash == content);
+            from.take(HOLDERS_TRIED_MAX).map(|(_, name)| name.clone()).collect()
+        };
         names.iter().find_map(|name| {
             let record = self.board.get(name)?;
             let known = Facts::from_bytes(&record.aside)?;
