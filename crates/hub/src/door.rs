@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use wire::codec::encode_frame;
@@ -84,7 +84,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
     drop(place);
     match came {
         Ok((Some(Who::In(admitted)), incoming, to)) => stay(&hub, admitted, address, incoming, to).await,
-        Ok((Some(Who::Attached(session, bulk)), incoming, to)) => {
+        Ok((Some(Who::Attached(session, bulk, _place)), incoming, to)) => {
             let ended = if bulk {
                 bulk::serve(Arc::clone(&hub), Arc::clone(&session), incoming, to).await
             } else {
@@ -99,7 +99,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
 
 enum Who {
     In(Admitted),
-    Attached(Arc<Session>, bool),
+    Attached(Arc<Session>, bool, OwnedSemaphorePermit),
 }
 
 /// The login's dialogue; what is decided is decided by [`Login`].
@@ -177,10 +177,16 @@ async fn attach<W: AsyncWrite + Unpin>(hub: &Hub, address: SocketAddr, purpose: 
         send_last(to, &[ToClient::Refused(Refusal { code: Code::NotProven, text, retry_ms: Some(0) })]).await;
         return None;
     };
+    let Some(place) = session.attach() else {
+        tracing::warn!(id = session.id, %address, "has too many connections; a further one was refused");
+        let text = "this session has too many connections: wait until some have ended".to_owned();
+        send_last(to, &[ToClient::Refused(Refusal { code: Code::Limit, text, retry_ms: Some(1000) })]).await;
+        return None;
+    };
     let attached = encode_frame(&ToClient::Attached).ok()?;
     to.write_all(&attached).await.ok()?;
     to.flush().await.ok()?;
-    Some(Who::Attached(session, bulk))
+    Some(Who::Attached(session, bulk, place))
 }
 
 /// From being let in to leaving: the client is on the list of active ones.
