@@ -75,7 +75,11 @@ async fn command(hub: Arc<Hub>, stream: UnixStream) {
     let (from, mut to) = stream.into_split();
     let mut incoming = Incoming::new(from);
     // The same first words as everywhere, so that a command need not know whose socket it found.
-    let hello = tokio::time::timeout(LOGIN_MAX, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)).await;
+    let mut stopping = hub.stopping.subscribe();
+    let hello = tokio::select! {
+        hello = tokio::time::timeout(LOGIN_MAX, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)) => hello,
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
     let Ok(Ok(ToHub::Hello { versions, .. })) = hello else {
         tracing::debug!("a local connection did not say hello");
         return;

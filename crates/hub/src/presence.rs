@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wire::message::{Ack, Code, Refusal, Vitals};
 use wire::secret::Token;
 
@@ -16,6 +16,8 @@ use wire::secret::Token;
 const TAKEOVERS_SUSPICIOUS: usize = 3;
 /// The span they are counted in.
 const TAKEOVER_SPAN: Duration = Duration::from_secs(60);
+/// Further connections of one session, for contents and for commands.
+const ATTACHED_MAX: usize = 64;
 
 /// A client that is logged in.
 pub(crate) struct Session {
@@ -28,6 +30,7 @@ pub(crate) struct Session {
     end: watch::Sender<Option<Refusal>>,
     last_seen_ms: AtomicI64,
     told: Mutex<Told>,
+    attached: Arc<Semaphore>,
 }
 
 /// What a client said of itself.
@@ -77,6 +80,11 @@ impl Session {
         });
     }
 
+    /// A place for a further connection of this session, until it is dropped; `None` when it has too many.
+    pub(crate) fn attach(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.attached).try_acquire_owned().ok()
+    }
+
     /// Resolves when the session is ended.
     pub(crate) async fn ended(&self) -> Refusal {
         let mut end = self.end.subscribe();
@@ -124,6 +132,7 @@ impl Presence {
             end: watch::Sender::new(None),
             last_seen_ms: AtomicI64::new(clock::now_ms()),
             told: Mutex::default(),
+            attached: Arc::new(Semaphore::new(ATTACHED_MAX)),
         });
         let before = lock(&self.sessions).insert(session.id, Arc::clone(&session));
         if let Some(before) = before {
