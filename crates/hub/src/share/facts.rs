@@ -16,6 +16,8 @@ pub(crate) struct Facts {
 }
 
 const BYTES: usize = 40;
+/// In place of the size of a directory on which something is mounted; no file is that large.
+const MOUNTED: u64 = u64::MAX;
 
 impl Facts {
     pub(crate) fn of(stat: &Stat) -> Self {
@@ -23,7 +25,11 @@ impl Facts {
             dev: stat.dev,
             ino: stat.ino,
             // The size of a directory says nothing; whether something is mounted on it does.
-            size_bytes: if stat.kind == Kind::Dir { u64::from(stat.mount_point) } else { stat.size_bytes },
+            size_bytes: if stat.kind == Kind::Dir {
+                if stat.mount_point { MOUNTED } else { 0 }
+            } else {
+                stat.size_bytes
+            },
             mtime_ns: stat.mtime_ns,
             ctime_ns: stat.ctime_ns,
         }
@@ -31,7 +37,7 @@ impl Facts {
 
     /// Of a directory: whether something is mounted on it.
     pub(crate) fn mount_point(&self) -> bool {
-        self.size_bytes == 1
+        self.size_bytes == MOUNTED
     }
 
     /// Whether both are of the same thing, whatever became of it since.

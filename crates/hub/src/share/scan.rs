@@ -12,6 +12,7 @@ use board::{Board, BoardError, Name as Key, Record, Write, Writer};
 use bytes::Bytes;
 use mirror::dirty::{Dirty, Hint};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -562,6 +563,16 @@ impl Scanner {
         let mut prefix = path.as_bytes().to_vec();
         if !path.is_root() {
             prefix.push(b'/');
+        }
+        // What could not be read there is no problem any more.
+        let end: Vec<u8> = [path.as_bytes(), b"0"].concat();
+        let bounds = (Bound::Included(&prefix[..]), Bound::Excluded(&end[..]));
+        if !path.is_root() && !self.problems.is_empty() {
+            let gone: Vec<RelPath> = self.problems.range::<[u8], _>(bounds).map(|(path, _)| path.clone()).collect();
+            for path in gone {
+                self.problems.remove(&path);
+                self.unlisted.remove(&path);
+            }
         }
         let below: Vec<Key> = self.board.read(|index| {
             let names = index.iter_from(&prefix).take_while(|r| r.name.starts_with(&prefix));
