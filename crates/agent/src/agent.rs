@@ -1,6 +1,5 @@
 //! The agent as a whole: logs in, starts a keeper for each share, comes back when the hub was gone, ends in order.
 
-use crate::conn::ConnError;
 use crate::control;
 use crate::dial::{self, DialError, Trust};
 use crate::disk::DiskError;
@@ -17,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use wire::client_login::Identity;
@@ -28,6 +27,10 @@ use wire::message::{Code, Purpose, Refusal, ShareInfo, Welcome};
 /// The first wait before a reconnect is up to this, then up to twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A session that lasted this long was one: a reconnect after it is a first try.
+const SESSION_GOOD: Duration = Duration::from_secs(5);
+/// What a hub may ask to be left alone for.
+const RETRY_ASKED: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
 /// What an agent needs to know.
 pub struct Config {
@@ -133,8 +136,13 @@ struct Agent {
 
 /// Whether another try may help.
 enum Failure {
-    Passing { why: String, after: Option<Duration> },
+    Passing {
+        why: String,
+        after: Option<Duration>,
+    },
     Final(Error),
+    /// A keeper ended by itself and knows why.
+    Ended,
 }
 
 impl Agent {
@@ -150,6 +158,7 @@ impl Agent {
             self.bulk.send_replace(None);
             let (why, after) = match failure {
                 Failure::Final(error) => return Err(error),
+                Failure::Ended => return Ok(()),
                 Failure::Passing { why, after } => (why, after),
             };
             let retry_in = after.unwrap_or_else(|| jittered(tries));
@@ -163,13 +172,13 @@ impl Agent {
         }
     }
 
-    /// One session, from dialing to its end. `tries` becomes 0 once it is logged in.
+    /// One session, from dialing to its end. `tries` becomes 0 if it was one.
     async fn attempt(&mut self, tries: &mut u32) -> Failure {
         let (logged_in, link) = match self.establish().await {
             Ok(established) => established,
             Err(failure) => return failure,
         };
-        *tries = 0;
+        let began = Instant::now();
         let LoggedIn { welcome, halves, .. } = logged_in;
         if let Err(error) = self.start_keepers(&welcome).await {
             return Failure::Final(error);
@@ -182,8 +191,12 @@ impl Agent {
         self.links.send_replace(Some(link));
         let end = tokio::select! {
             end = session::serve(halves, &self.keepers, self.config.procfs.clone()) => end,
-            _ = self.endings.recv() => return Failure::Passing { why: "a share cannot be kept".into(), after: None },
+            _ = self.endings.recv() => return Failure::Ended,
         };
+        // A hub that lets us in and sends us away at once is not asked ever faster.
+        if began.elapsed() >= SESSION_GOOD {
+            *tries = 0;
+        }
         match end {
             End::Failed(error) => Failure::Passing { why: error.to_string(), after: None },
             End::Bye(refusal) => match refusal.code {
@@ -227,6 +240,11 @@ impl Agent {
                 .map_err(|error| match error {
                     LoginError::Refused(refusal) => refused(refusal),
                     LoginError::NotSaved(error) => Failure::Final(error.into()),
+                    // Before the first login ever there is nothing to come back to.
+                    LoginError::Conn(error) if first_time => {
+                        let why = format!("the login at {address} did not come to its end: {error}; try again");
+                        Failure::Final(Error::Connection(Broken(why)))
+                    }
                     LoginError::Conn(error) => Failure::Passing { why: error.to_string(), after: None },
                 })?;
             self.memory.reached_at(&dial::with_port(&address));
@@ -358,7 +376,10 @@ impl Agent {
 
 fn refused(refusal: Refusal) -> Failure {
     match refusal.retry_ms {
-        Some(retry_ms) => Failure::Passing { why: refusal.text, after: Some(Duration::from_millis(retry_ms)) },
+        Some(retry_ms) => {
+            let after = Duration::from_millis(retry_ms).clamp(*RETRY_ASKED.start(), *RETRY_ASKED.end());
+            Failure::Passing { why: refusal.text, after: Some(after) }
+        }
         None => Failure::Final(Error::Refused(refusal)),
     }
 }
@@ -498,12 +519,6 @@ pub enum Error {
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Broken(String);
-
-impl From<ConnError> for Error {
-    fn from(error: ConnError) -> Error {
-        Error::Connection(Broken(error.to_string()))
-    }
-}
 
 #[cfg(test)]
 mod tests {
