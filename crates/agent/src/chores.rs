@@ -9,7 +9,7 @@ use tree::Dir;
 
 enum Chore {
     Save(Unsaved),
-    Sync(u64),
+    Sync,
 }
 
 /// The thread, and the way to it. Dropping it waits until all is done.
@@ -32,9 +32,7 @@ impl Chores {
                         Ok(()) => Letter::Saved(None),
                         Err(error) => Letter::Saved(Some((unsaved, error.to_string()))),
                     },
-                    Chore::Sync(seq) => {
-                        Letter::Synced(dest.sync_file_system().map(|()| seq).map_err(|error| error.to_string()))
-                    }
+                    Chore::Sync => Letter::Synced(dest.sync_file_system().map_err(|error| error.to_string())),
                 });
             }
         };
@@ -47,9 +45,9 @@ impl Chores {
         self.give(Chore::Save(unsaved));
     }
 
-    /// Answered by [`Letter::Synced`] with `seq`.
-    pub(crate) fn sync(&self, seq: u64) {
-        self.give(Chore::Sync(seq));
+    /// Answered by [`Letter::Synced`].
+    pub(crate) fn sync(&self) {
+        self.give(Chore::Sync);
     }
 
     fn give(&self, chore: Chore) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tree::{ContentId, Dir, RelPath};
+use tree::{ContentId, Dir, RelPath, chunk};
 use wire::limits::{CHUNK_BYTES_MAX, CONTENT_WHOLE_BYTES_MAX, WANTED_CHUNKS_MAX, WANTS_MAX};
 use wire::message::{Hash, ToClient, ToHub};
 
@@ -193,20 +193,26 @@ impl Task {
     async fn connect(&mut self) -> Result<Box<dyn Stream>, End> {
         loop {
             let connect = self.session.borrow_and_update().clone();
-            let connecting = async {
+            let mut connecting = std::pin::pin!(async {
                 match connect {
                     Some(connect) => connect().await,
                     // No session: there is nothing to be done but to wait for one.
                     None => std::future::pending().await,
                 }
-            };
-            tokio::select! {
-                command = self.commands.recv() => match command {
-                    Some(command) => self.take(command),
-                    None => return Err(End::Stop),
-                },
-                changed = self.session.changed() => if changed.is_err() { return Err(End::Stop) },
-                connected = connecting => return connected.map_err(End::Failed),
+            });
+            // Commands come all the time and must not make it begin anew.
+            loop {
+                tokio::select! {
+                    command = self.commands.recv() => match command {
+                        Some(command) => self.take(command),
+                        None => return Err(End::Stop),
+                    },
+                    changed = self.session.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Err(End::Stop),
+                    },
+                    connected = &mut connecting => return connected.map_err(End::Failed),
+                }
             }
         }
     }
@@ -387,17 +393,18 @@ impl Task {
             ToClient::Content { content, bytes } => {
                 let content = ContentId(content);
                 self.content_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                let Some(item) = self.items.remove(&content) else { return Ok(()) };
-                if ContentId::of(&bytes) != content {
-                    tracing::error!(share = %self.share, path = %item.path, "what came is not what its hash says; it was discarded");
-                    self.gone(content);
+                // What was not asked for has no room.
+                let Some(Item { size_bytes, state: State::Asked(_), .. }) = self.items.get(&content) else {
                     return Ok(());
-                }
-                let permit = match item.state {
-                    State::Asked(permit) => Some(permit),
-                    _ => None,
                 };
-                self.mailbox.push(Letter::Content(content, Arrived::Bytes(bytes, permit)));
+                if bytes.len() as u64 != *size_bytes || ContentId::of(&bytes) != content {
+                    self.unfit(
+                        content,
+                        "the hub sent a content that is not what its hash and size say; it was discarded",
+                    );
+                } else if let Some(Item { state: State::Asked(permit), .. }) = self.items.remove(&content) {
+                    self.mailbox.push(Letter::Content(content, Arrived::Bytes(bytes, Some(permit))));
+                }
             }
             ToClient::Recipe { content, first, total, chunks } => {
                 self.recipe(ContentId(content), first, total, chunks);
@@ -410,6 +417,10 @@ impl Task {
                 };
                 let Some(at) = chunks.asked.iter().position(|asked| *asked == index) else { return Ok(()) };
                 chunks.asked.swap_remove(at);
+                if len_of(&chunks.recipe, index) != bytes.len() as u64 {
+                    self.unfit(content, "the hub sent a chunk that has not the length its list says; it was discarded");
+                    return Ok(());
+                }
                 self.assembler.give(Chore::Chunk { content, index, bytes });
             }
             ToClient::Gone { content } => {
@@ -428,23 +439,18 @@ impl Task {
         let Some(item) = self.items.get_mut(&content) else { return };
         let recipe = match &mut item.state {
             State::Recipe(recipe) => recipe,
-            State::Asked(_) => {
-                item.state = State::Recipe(Vec::new());
-                let State::Recipe(recipe) = &mut item.state else { return };
-                recipe
-            }
             State::Chunks(Chunks { again: Some(recipe), .. }) => recipe,
-            State::Queued | State::Chunks(_) => return,
+            // Nobody asked; and what is small comes whole.
+            State::Queued | State::Asked(_) | State::Chunks(_) => return,
         };
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         let in_order = u32::try_from(recipe.len()) == Ok(first);
         recipe.extend(part);
-        let fits = in_order && recipe.len() <= total && total <= CHUNKS_IN_ALL_MAX;
+        let chunks_max = chunk::count_max(item.size_bytes).min(CHUNKS_IN_ALL_MAX);
+        let fits = in_order && recipe.len() <= total && total <= chunks_max;
         let bytes: u64 = recipe.iter().map(|(_, len)| u64::from(*len)).sum();
         if !fits || bytes > item.size_bytes || (recipe.len() == total && bytes != item.size_bytes) {
-            tracing::error!(share = %self.share, path = %item.path, "the hub sent a list of chunks that is not of this file");
-            self.items.remove(&content);
-            self.gone(content);
+            self.unfit(content, "the hub sent a list of chunks that is not of a file of this size");
             return;
         }
         if recipe.len() < total {
@@ -489,12 +495,16 @@ impl Task {
                     self.mailbox.push(Letter::Content(content, arrived));
                 }
             }
-            Report::Failed { content, why } => {
-                if let Some(item) = self.items.remove(&content) {
-                    tracing::error!(share = %self.share, path = %item.path, "a file could not be put together: {why}");
-                    self.gone(content);
-                }
-            }
+            Report::Failed { content, why } => self.unfit(content, &why),
+        }
+    }
+
+    /// A content cannot be had; that is told where it is waited for, and asked for again later.
+    fn unfit(&mut self, content: ContentId, why: &str) {
+        if let Some(item) = self.items.remove(&content) {
+            tracing::error!(share = %self.share, path = %item.path, "{why}");
+            self.assembler.give(Chore::Drop(content));
+            self.mailbox.push(Letter::Unfit(content, why.to_owned()));
         }
     }
 

@@ -1,30 +1,31 @@
 //! One share as the agent holds it: what the hub says should be (the replica), what stands on the disk (as it was read
 //! back), and what lies between the two: contents on their way, and problems.
 //!
-//! It is the [`Source`] of the engine. It decides nothing about when to look; [`crate::keeper`] does.
+//! It is the engine's source ([`source`]). It decides nothing about when to look; [`crate::keeper`] does.
 //!
 //! What comes from the hub is not trusted: a name that is no path, or an entry that could not stand on a disk, becomes
 //! a problem of its own and touches nothing.
 
+mod source;
+
+pub(crate) use source::TOO_EARLY;
+
+use crate::awaiting::Awaiting;
 use crate::placed::Placed;
 use board::{Batch, Change, Replica, ReplicaError};
 use bytes::Bytes;
-use mirror::source::{Look, Same, Source, Supply, Want, WantFile};
-use mirror::{Dirty, Problem, dirty, plan};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use mirror::{Dirty, dirty};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use tree::at::is_temp_name;
-use tree::hash::Hashed;
-use tree::{ContentId, Dir, Entry, Name, RelPath, RootHash, Stat, hash_file};
+use tree::{ContentId, Dir, Entry, Name, RelPath, RootHash, Stat};
 
 /// How many places of one content are remembered: enough to find it, few enough that a thousand empty files cost
 /// nothing.
 const PLACES_MAX: usize = 4;
 /// By when a watch has told of every change: the longest that a change is held back while it settles, and as much again.
 const CONFIRM_NS: i64 = 2_000_000_000;
-/// What an ancestor is that no entry was sent for yet; its own entry is on its way.
-const IMPLIED_DIR: Entry = Entry::Dir { mode: 0o755, mtime_ns: 0 };
 
 /// A content that came from the hub, verified.
 #[derive(Debug)]
@@ -48,17 +49,6 @@ pub(crate) struct Wanted {
     pub(crate) path: RelPath,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    content: ContentId,
-    seq: u64,
-}
-
-#[derive(Debug, Default)]
-struct Awaited {
-    names: Vec<board::Name>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Holding {
@@ -70,12 +60,7 @@ pub(crate) struct Holding {
     leaving: BTreeMap<board::Name, Placed>,
     /// Some of the names where a content stands.
     places: HashMap<ContentId, Vec<board::Name>>,
-    waiting: HashMap<board::Name, Waiting>,
-    awaited: HashMap<ContentId, Awaited>,
-    inline: HashMap<ContentId, Bytes>,
-    arrived: HashMap<ContentId, Arrived>,
-    asks: Vec<Wanted>,
-    unwanted: Vec<ContentId>,
+    awaiting: Awaiting,
     problems: BTreeMap<board::Name, String>,
     /// Sum over what is known of wanted names; of no use while `sum_lost`.
     sum: RootHash,
@@ -85,6 +70,8 @@ pub(crate) struct Holding {
     /// Until the first `current` nothing is deleted.
     may_delete: bool,
     deletes_put_off: bool,
+    /// The lowest seq of a file that was put in place since it was last asked for.
+    placed_low: Option<u64>,
     /// A racy identity counts for nothing: there was no watch to tell of a change since.
     distrust_racy: bool,
     hash_buffer: Vec<u8>,
@@ -104,18 +91,14 @@ impl Holding {
             pin,
             leaving: BTreeMap::new(),
             places: HashMap::new(),
-            waiting: HashMap::new(),
-            awaited: HashMap::new(),
-            inline: HashMap::new(),
-            arrived: HashMap::new(),
-            asks: Vec::new(),
-            unwanted: Vec::new(),
+            awaiting: Awaiting::default(),
             problems: BTreeMap::new(),
             sum: RootHash::default(),
             sum_lost: true,
             fresh: VecDeque::new(),
             may_delete: false,
             deletes_put_off: false,
+            placed_low: None,
             distrust_racy: true,
             hash_buffer: Vec::new(),
         };
@@ -186,7 +169,7 @@ impl Holding {
         }
         let changes = self.replica.apply(batch)?;
         // Not verified here: the engine gives a name to nothing that has not the hash that is wanted.
-        self.inline.extend(inline);
+        self.awaiting.take_inline(inline);
         for change in changes {
             self.take_change(&change, going.remove(&change.name).flatten(), dirty);
         }
@@ -195,7 +178,7 @@ impl Holding {
 
     fn take_change(&mut self, change: &Change, known: Option<Placed>, dirty: &mut Dirty) {
         let Change { name, old, new, dropped } = change;
-        self.stop_waiting(name);
+        self.awaiting.stop_waiting(name);
         self.problems.remove(name);
         match new {
             None => {
@@ -250,52 +233,74 @@ impl Holding {
 
     /// A content came: where it is waited for is to be looked at. `false` when nobody waits any more.
     pub(crate) fn arrive(&mut self, content: ContentId, arrived: Arrived, dirty: &mut Dirty) -> bool {
-        if !self.mark_waiting(content, dirty) {
-            return false;
-        }
-        self.arrived.insert(content, arrived);
-        true
+        self.mark_waiting(content, dirty);
+        self.awaiting.arrive(content, arrived)
     }
 
     /// Marks where `content` is waited for.
-    fn mark_waiting(&self, content: ContentId, dirty: &mut Dirty) -> bool {
-        let Some(awaited) = self.awaited.get(&content) else { return false };
-        for (dir, name) in awaited.names.iter().filter_map(|name| RelPath::new(&name[..]).ok()?.split()) {
+    fn mark_waiting(&self, content: ContentId, dirty: &mut Dirty) {
+        for (dir, name) in
+            self.awaiting.names_of(content).iter().filter_map(|name| RelPath::new(&name[..]).ok()?.split())
+        {
             dirty.insert(&dir, &name, dirty::Hint { content: false, by_event: true });
         }
-        true
     }
 
     /// The hub cannot give a content (now): whoever still waits is marked in `later`, and asks again then.
     pub(crate) fn gone(&mut self, content: ContentId, later: &mut Dirty) {
         self.mark_waiting(content, later);
-        self.awaited.remove(&content);
+        self.awaiting.give_up(content);
+    }
+
+    /// A content came to nothing: that is a problem of each name that waits, and they are marked in `later`. The paths.
+    pub(crate) fn refuse(&mut self, content: ContentId, why: &str, later: &mut Dirty) -> Vec<RelPath> {
+        self.mark_waiting(content, later);
+        let paths: Vec<RelPath> =
+            self.awaiting.names_of(content).iter().filter_map(|name| RelPath::new(&name[..]).ok()).collect();
+        for path in &paths {
+            self.fail(path, why.to_owned());
+        }
+        paths
     }
 
     /// After a round: what is to be fetched, what nobody needs any more, and in `dirty` where to look once more because
     /// a content that was waited for has got a place by now.
     pub(crate) fn after_round(&mut self, dirty: &mut Dirty) -> (Vec<Wanted>, Vec<ContentId>) {
-        for content in std::mem::take(&mut self.arrived).into_keys() {
+        for content in self.awaiting.end_round() {
             if self.places.contains_key(&content) {
                 self.mark_waiting(content, dirty);
             } else {
                 // It was here and was not used: a problem kept it out, and the retry asks again.
-                self.awaited.remove(&content);
+                self.awaiting.give_up(content);
             }
         }
-        self.inline.clear();
-        (std::mem::take(&mut self.asks), std::mem::take(&mut self.unwanted))
+        self.orders()
+    }
+
+    /// What is to be fetched, and what nobody needs any more; each told once.
+    pub(crate) fn orders(&mut self) -> (Vec<Wanted>, Vec<ContentId>) {
+        self.awaiting.take_orders()
+    }
+
+    /// What came along with entries is not needed now; what of it is needed later is fetched.
+    pub(crate) fn drop_inline(&mut self) {
+        self.awaiting.drop_inline();
     }
 
     /// How many names wait for their content.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.awaiting.len()
     }
 
     /// Up to which seq everything is in place, or is a problem.
     pub(crate) fn applied_seq(&self) -> u64 {
-        let lowest = self.waiting.values().map(|waiting| waiting.seq).min();
-        lowest.map_or(self.replica.head(), |seq| self.replica.head().min(seq.saturating_sub(1)))
+        let head = self.replica.head();
+        self.awaiting.lowest_seq().map_or(head, |seq| head.min(seq.saturating_sub(1)))
+    }
+
+    /// The lowest seq of a file that was put in place since this was last asked: it may not survive a power cut yet.
+    pub(crate) fn take_placed_low(&mut self) -> Option<u64> {
+        self.placed_low.take()
     }
 
     pub(crate) fn problems(&self) -> &BTreeMap<board::Name, String> {
@@ -304,7 +309,7 @@ impl Holding {
 
     pub(crate) fn fail(&mut self, path: &RelPath, why: String) {
         let name = board::Name::copy_from_slice(path.as_bytes());
-        self.stop_waiting(&name);
+        self.awaiting.stop_waiting(&name);
         self.problems.insert(name, why);
     }
 
@@ -372,6 +377,10 @@ impl Holding {
 
     /// Notes what was read back at a name.
     fn note(&mut self, name: &board::Name, placed: &Placed) {
+        // Of what is leaving nothing new is worth knowing.
+        if self.replica.get(name).is_none() {
+            return;
+        }
         match self.known(name) {
             Some(before) if before == *placed => return,
             Some(before) => {
@@ -430,246 +439,6 @@ impl Holding {
                 self.places.remove(&content);
             }
         }
-    }
-
-    fn wait_for(&mut self, path: &RelPath, content: ContentId, size_bytes: u64) {
-        let name = board::Name::copy_from_slice(path.as_bytes());
-        let seq = self.replica.get(&name).map_or(0, |held| held.seq);
-        if self.waiting.get(&name).is_some_and(|waiting| waiting.content != content) {
-            self.stop_waiting(&name);
-        }
-        self.waiting.insert(name.clone(), Waiting { content, seq });
-        let awaited = self.awaited.entry(content).or_insert_with(|| {
-            self.asks.push(Wanted { content, size_bytes, path: path.clone() });
-            Awaited::default()
-        });
-        if !awaited.names.contains(&name) {
-            awaited.names.push(name);
-        }
-    }
-
-    fn stop_waiting(&mut self, name: &board::Name) {
-        let Some(Waiting { content, .. }) = self.waiting.remove(name) else { return };
-        if let Some(awaited) = self.awaited.get_mut(&content) {
-            awaited.names.retain(|waiting| waiting != name);
-            if awaited.names.is_empty() {
-                self.awaited.remove(&content);
-                self.unwanted.push(content);
-            }
-        }
-    }
-
-    /// Something in the destination that already has the content.
-    fn local(&mut self, content: ContentId) -> Option<Supply> {
-        let places = self.places.get(&content)?.clone();
-        for name in places {
-            if let Some((file, before)) = self.open_place(&name, content) {
-                return Some(Supply::File { file, before });
-            }
-            self.forget_place(content, &name);
-        }
-        None
-    }
-
-    fn open_place(&self, name: &board::Name, content: ContentId) -> Option<(File, Stat)> {
-        let placed = self.known(name).filter(|placed| placed.content() == Some(content))?;
-        let (dir, name) = RelPath::new(&name[..]).ok()?.split()?;
-        let (file, stat) = self.dest.walk(&dir).ok()?.open_file(&name).ok()?;
-        placed.is(&stat).then_some((file, stat))
-    }
-
-    /// What should stand at a name. An entry implies that its ancestors are directories.
-    fn wanted(&self, path: &RelPath) -> Result<Option<Entry>, Problem> {
-        let held = self.replica.get(path.as_bytes());
-        let entry = held.and_then(|held| Entry::decode(&held.value).ok());
-        if matches!(entry, Some(Entry::Dir { .. })) {
-            return Ok(entry);
-        }
-        if !path.is_root() && self.has_children(path) {
-            return Ok(Some(IMPLIED_DIR));
-        }
-        if held.is_some() && entry.is_none() {
-            return Err(Problem::Source("the hub sent an entry of an unknown form".into()));
-        }
-        Ok(entry)
-    }
-
-    fn has_children(&self, path: &RelPath) -> bool {
-        let below = [path.as_bytes(), b"/"].concat();
-        self.replica
-            .iter_from(&below)
-            .next()
-            .is_some_and(|(name, _)| name.starts_with(&below) && RelPath::new(&name[..]).is_ok())
-    }
-
-    /// Turns what was read back into what is noted.
-    fn read_back(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
-        let name = board::Name::copy_from_slice(path.as_bytes());
-        self.problems.remove(&name);
-        self.stop_waiting(&name);
-        let known = self.known(&name);
-        if known.is_some_and(|placed| placed.is(stat) && is_wanted(&placed.entry, want)) {
-            return;
-        }
-        let entry = match want {
-            Want::Dir { .. } => Entry::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
-            Want::Link { target, .. } => Entry::Link { mtime_ns: stat.mtime_ns, target: target.clone() },
-            Want::File(WantFile { content: Some(content), .. }) => Entry::File {
-                mode: stat.kept_mode(),
-                mtime_ns: stat.mtime_ns,
-                size_bytes: stat.size_bytes,
-                content: *content,
-            },
-            Want::File(_) | Want::Unknown(_) => return,
-        };
-        self.note(&name, &Placed::new(entry, stat, now_ns()));
-    }
-}
-
-impl Source for Holding {
-    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
-        let prefix = if dir.is_root() { Vec::new() } else { [dir.as_bytes(), b"/"].concat() };
-        let mut children: Vec<(Name, Want)> = Vec::new();
-        let mut seen: HashSet<Vec<u8>> = HashSet::new();
-        let mut from = prefix.clone();
-        // By jumps: what is below a child lies between `child/` and `child0`, the byte after the slash.
-        while let Some((name, _)) = self.replica.iter_from(&from).next() {
-            let Some(rest) = name.strip_prefix(&prefix[..]) else { break };
-            let part = rest.split(|b| *b == b'/').next().unwrap_or_default();
-            from =
-                if part.len() == rest.len() { [&name[..], b"\0"].concat() } else { [&prefix[..], part, b"0"].concat() };
-            if part.is_empty() || !seen.insert(part.to_vec()) {
-                continue;
-            }
-            let Ok(child) = Name::new(part) else { continue };
-            let path = dir.join(&child).map_err(|e| Problem::Path(dir.clone(), e))?;
-            match self.wanted(&path) {
-                Ok(Some(entry)) => children.push((child, Want::from(&entry))),
-                Ok(None) => {}
-                Err(problem) => children.push((child, Want::Unknown(problem))),
-            }
-        }
-        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(children)
-    }
-
-    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
-        Ok(self.wanted(path)?.as_ref().map(Want::from))
-    }
-
-    fn same(
-        &mut self,
-        path: &RelPath,
-        want: &WantFile,
-        found: &Stat,
-        dest: &Dir,
-        name: &Name,
-        look: Look,
-    ) -> Result<Same, Problem> {
-        let trusted =
-            |placed: &Placed| placed.is(found) && !((look == Look::Content || self.distrust_racy) && placed.is_racy());
-        let known = self.known(path.as_bytes()).filter(trusted).and_then(|placed| placed.content());
-        let content = match known {
-            Some(content) => content,
-            None if found.size_bytes != want.size_bytes => return Ok(Same::Different),
-            None => {
-                let taken_ns = now_ns();
-                let (mut file, before) = dest.open_file(name)?;
-                match hash_file(&mut file, &before, 0, &mut self.hash_buffer, &dest.path_of(name))? {
-                    // Somebody is writing it: whatever it becomes, it is not what is wanted.
-                    Hashed::Changed => return Ok(Same::Different),
-                    Hashed::Stable(stable) => {
-                        let placed = Placed::file(stable.content, &stable.stat, taken_ns);
-                        self.note(&board::Name::copy_from_slice(path.as_bytes()), &placed);
-                        stable.content
-                    }
-                }
-            }
-        };
-        if Some(content) != want.content {
-            return Ok(Same::Different);
-        }
-        Ok(plan::meta_same(want.mode, want.mtime_ns, found))
-    }
-
-    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
-        let Some(content) = want.content else {
-            return Supply::Problem(Problem::Source("the hub sent a file without a content".into()));
-        };
-        if let Some(bytes) = self.inline.get(&content) {
-            return Supply::Bytes(bytes.clone());
-        }
-        match self.arrived.remove(&content) {
-            Some(Arrived::Bytes(bytes, permit)) => {
-                let supply = Supply::Bytes(bytes.clone());
-                // Other names may wait for the same.
-                self.arrived.insert(content, Arrived::Bytes(bytes, permit));
-                return supply;
-            }
-            Some(Arrived::Unnamed(file)) => return Supply::Staged(file),
-            Some(Arrived::Copy(file, before)) => return Supply::File { file, before },
-            None => {}
-        }
-        if want.size_bytes == 0 {
-            return Supply::Bytes(Bytes::new());
-        }
-        if let Some(supply) = self.local(content) {
-            return supply;
-        }
-        self.wait_for(path, content, want.size_bytes);
-        Supply::Pending
-    }
-
-    fn check_pin(&mut self) -> Result<(), Problem> {
-        if !self.may_delete {
-            self.deletes_put_off = true;
-            return Err(Problem::Source(TOO_EARLY.into()));
-        }
-        let now = Dir::open_root(&self.dest_path).and_then(|dir| Ok((dir.file_system_id()?, dir.stat_self()?)));
-        let (file_system, stat) = match &now {
-            Ok((file_system, stat)) => (*file_system, Some(stat)),
-            Err(_) => (0, None),
-        };
-        Ok(self.pin.check_root(
-            file_system,
-            stat,
-            &tree::path::escape(self.dest_path.as_os_str().as_encoded_bytes()),
-        )?)
-    }
-
-    fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
-        self.read_back(path, want, stat);
-    }
-
-    fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
-        self.read_back(path, want, stat);
-    }
-
-    fn removed(&mut self, path: &RelPath) {
-        let name = board::Name::copy_from_slice(path.as_bytes());
-        let below = [path.as_bytes(), b"/"].concat();
-        let mut gone: Vec<board::Name> = vec![name.clone()];
-        gone.extend(self.replica.iter_from(&below).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
-        let from = board::Name::from(below.clone());
-        gone.extend(self.leaving.range(from..).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
-        for name in gone {
-            self.forget(&name);
-        }
-        if self.replica.get(&name).is_none() {
-            self.problems.remove(&name);
-        }
-    }
-}
-
-/// What [`Source::check_pin`] says before the first `current`; never shown to anybody.
-pub(crate) const TOO_EARLY: &str = "the hub has not said yet that its list is complete";
-
-fn is_wanted(entry: &Entry, want: &Want) -> bool {
-    match (entry, want) {
-        (Entry::Dir { .. }, Want::Dir { .. }) => true,
-        (Entry::File { content, .. }, Want::File(want)) => Some(*content) == want.content,
-        (Entry::Link { target, .. }, Want::Link { target: wanted, .. }) => target == wanted,
-        _ => false,
     }
 }
 

@@ -7,6 +7,9 @@
 //! Nothing is deleted before the first `current` of an epoch. A directory that was not empty before the first join is
 //! not touched before it is known what would become of it ([`NotEmpty`]).
 
+mod clock;
+mod concern;
+mod durable;
 mod gate;
 mod report;
 
@@ -17,12 +20,14 @@ use crate::conn::Outbox;
 use crate::convert::cursor_to_wire;
 use crate::event::{Event, Events};
 use crate::fetch::Fetch;
-use crate::holding::{self, Holding, now_ns};
+use crate::holding::{self, Holding};
 use crate::mailbox::{Letter, Mailbox, Said};
 use board::{Durability, Replica, SqliteStore, Start};
+use concern::{Concern, Concerns};
+use durable::Durable;
 use gate::Gate;
-use mirror::dirty::{All, Hint};
-use mirror::watch::{News, Watcher};
+use mirror::guard::Held;
+use mirror::watch::Watcher;
 use mirror::{Action, Dirty, Engine, Options};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -35,24 +40,18 @@ use tree::{Dir, RelPath};
 use wire::limits::SHARES_MAX;
 use wire::message::{Number, ToHub};
 
-/// After so long of changes that are not saved they are.
-const SAVE_AFTER: Duration = Duration::from_millis(200);
-/// Changes survive a power cut after so long, or so many bytes.
-const SYNC_AFTER: Duration = Duration::from_secs(1);
-const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 /// More batches are not taken while so many names wait for their content.
 const WAITING_MAX: usize = 20_000;
 /// What failed is tried again after this, then after twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// How often what cannot be watched is looked at.
-const POLL_EVERY: Duration = Duration::from_secs(60);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 const NOTE_ROOT: &str = "root";
 const NOTE_BOOT: &str = "boot";
-const NOTE_DURABLE: &str = "durable";
+/// It moves with the records: what a power cut takes of both is looked at again.
+const NOTE_DURABLE: &str = "durable~";
 
 /// What a keeper needs to know.
 #[derive(Clone, Debug)]
@@ -158,17 +157,17 @@ struct Work {
 
     unsaved_since: Option<Instant>,
     saving: bool,
-    /// Seq up to which all survives a power cut.
-    durable_seq: u64,
-    syncing: bool,
+    durable: Durable,
     synced_at: Instant,
     bytes_since_sync: u64,
     poll_at: Instant,
 
     /// Bytes of contents received, by all ways.
     content_bytes: Arc<AtomicU64>,
-    held: Option<String>,
-    faults: Vec<String>,
+    concerns: Concerns,
+    /// Following anew, after what made no sense.
+    follow_at: Option<Instant>,
+    follow_after: Duration,
     root: report::RootCheck,
     told: report::Told,
 }
@@ -197,17 +196,20 @@ impl Work {
         if !dest.try_lock()? {
             return Err(KeeperError::InUse { directory });
         }
-        let held = dest.walk(&RelPath::root())?;
         let mut store = SqliteStore::open(&config.store, Durability::Process)?;
-        let replica = Replica::load(&mut store)?;
+        let mut replica = Replica::load(&mut store)?;
         let durable_seq = note_u64(&replica, NOTE_DURABLE);
         let other_boot = replica.note(NOTE_BOOT).is_some_and(|boot| boot != config.boot_id.as_bytes());
+        let gate = Gate::first(&config, &dest, &mut replica)?;
+        replica.save(&mut store)?;
         let complete = replica.is_complete();
         let mut holding = Holding::new(replica, dest.walk(&RelPath::root())?, directory.clone())?;
         if other_boot {
             // Whether the machine went down in order is not known, so what was not synced is read again.
             holding.distrust_above(durable_seq);
         }
+        // Saved together with what is not trusted any more, never before it.
+        holding.replica_mut().set_note(NOTE_BOOT, config.boot_id.clone().into_bytes());
         holding.allow_deletes(complete);
         let options = Options {
             allow_mass_delete: config.allow_mass_delete,
@@ -220,13 +222,13 @@ impl Work {
         let chores =
             Chores::start(store, dest.walk(&RelPath::root())?, Arc::clone(mailbox)).map_err(KeeperError::Thread)?;
         let now = Instant::now();
-        let mut work = Work {
+        Ok(Work {
             engine: Engine::new(dest, options),
             holding,
             watcher: None,
             chores: Some(chores),
             fetch,
-            gate: Gate::Open,
+            gate,
             outbox: None,
             fid: config.index,
             start: None,
@@ -235,25 +237,22 @@ impl Work {
             again: Dirty::new(),
             retry: None,
             retry_after: RETRY_FIRST,
-            unsaved_since: None,
+            unsaved_since: Some(now),
             saving: false,
-            durable_seq,
-            syncing: false,
+            durable: Durable::new(durable_seq),
             synced_at: now,
             bytes_since_sync: 0,
-            poll_at: now + POLL_EVERY,
+            poll_at: now + clock::POLL_EVERY,
             content_bytes,
-            held: None,
-            faults: Vec::new(),
+            concerns: Concerns::default(),
+            follow_at: None,
+            follow_after: Duration::ZERO,
             root: report::RootCheck::default(),
             told: report::Told::new(now),
             mailbox: Arc::clone(mailbox),
             events,
             config: KeeperConfig { directory, ..config },
-        };
-        work.gate = work.first_gate(&held)?;
-        work.note_boot();
-        Ok(work)
+        })
     }
 
     fn run(&mut self) -> Result<(), KeeperError> {
@@ -296,20 +295,6 @@ impl Work {
         }
     }
 
-    fn watch(&mut self) {
-        let mailbox = Arc::clone(&self.mailbox);
-        let started = self.engine.dest().walk(&RelPath::root()).map_err(|e| e.to_string()).and_then(|root| {
-            Watcher::start(root, Arc::new(move || mailbox.push_watch()), None).map_err(|e| e.to_string())
-        });
-        match started {
-            Ok(watcher) => {
-                watcher.add_tree(&RelPath::root());
-                self.watcher = Some(watcher);
-            }
-            Err(why) => self.fault(format!("the copy is not watched, so local changes are undone later: {why}")),
-        }
-    }
-
     /// `false` ends the loop.
     fn hear(&mut self, letter: Letter) -> bool {
         match letter {
@@ -330,26 +315,40 @@ impl Work {
                 self.holding.gone(content, &mut self.again);
                 self.retry_soon();
             }
+            Letter::Unfit(content, why) => {
+                for path in self.holding.refuse(content, &why, &mut self.again) {
+                    (self.events)(Event::Problem { share: self.config.share.clone(), path, text: why.clone() });
+                }
+                // What nobody waits for any more is not asked for any more.
+                let (asks, unwanted) = self.holding.orders();
+                self.fetch.want(asks);
+                self.fetch.forget(unwanted);
+                self.retry_soon();
+            }
             Letter::Saved(failed) => {
                 self.saving = false;
-                if let Some((unsaved, why)) = failed {
-                    self.holding.replica_mut().put_back(unsaved);
-                    self.unsaved_since = Some(Instant::now());
-                    self.fault(format!("what was received cannot be noted and may be looked at again: {why}"));
+                match failed {
+                    None => self.concerns.clear(Concern::Save),
+                    Some((unsaved, why)) => {
+                        self.holding.replica_mut().put_back(unsaved);
+                        self.unsaved_since = Some(Instant::now());
+                        let text = format!("what was received cannot be noted and may be looked at again: {why}");
+                        self.fault(Concern::Save, text);
+                    }
                 }
             }
             Letter::Synced(done) => {
-                self.syncing = false;
+                if self.durable.end(done.is_ok()) {
+                    self.note_durable();
+                }
                 match done {
-                    Ok(seq) => {
-                        self.durable_seq = seq;
-                        self.holding.replica_mut().set_note(NOTE_DURABLE, seq.to_le_bytes().to_vec());
-                        self.unsaved_since.get_or_insert_with(Instant::now);
-                    }
-                    Err(why) => self.fault(format!("the file system could not be synced: {why}")),
+                    Ok(()) => self.concerns.clear(Concern::Sync),
+                    Err(why) => self.fault(Concern::Sync, format!("the file system could not be synced: {why}")),
                 }
             }
-            Letter::NotFollowing(why) => self.fault(format!("the hub does not give this share: {why}")),
+            Letter::NotFollowing(why) => {
+                self.fault(Concern::Hub, format!("the hub does not give this share: {why}"));
+            }
         }
         true
     }
@@ -364,9 +363,11 @@ impl Work {
                     Ok(()) => {
                         if start.reset {
                             self.holding.allow_deletes(false);
-                            self.durable_seq = 0;
+                            self.durable.reset();
+                            self.note_durable();
                         }
                         self.start = Some(start);
+                        self.concerns.clear(Concern::Hub);
                         self.root.forget_current();
                         self.unsaved_since.get_or_insert_with(Instant::now);
                     }
@@ -386,6 +387,10 @@ impl Work {
                             self.completed();
                         }
                         let current = came.root.filter(|_| self.holding.replica().is_current());
+                        if current.is_some() {
+                            self.concerns.clear(Concern::Nonsense);
+                            self.follow_after = Duration::ZERO;
+                        }
                         self.root.set_current(current);
                     }
                     Err(why) => self.refollow(&why.to_string()),
@@ -401,6 +406,7 @@ impl Work {
     }
 
     fn follow(&mut self, resume: bool) {
+        self.follow_at = None;
         let Some(outbox) = &self.outbox else { return };
         self.start = None;
         self.fid = self.config.index + FIDS * ((self.fid / FIDS + 1) % 1024);
@@ -413,14 +419,16 @@ impl Work {
         });
     }
 
-    /// The hub said what does not fit; the way on is to ask anew.
+    /// The hub said what does not fit; the way on is to ask anew, at first at once, then at growing distances.
     fn refollow(&mut self, why: &str) {
-        tracing::error!(share = %self.config.share, "{why}; following anew");
+        self.fault(Concern::Nonsense, format!("the hub said what does not fit ({why}), so it is asked anew"));
         self.unfollow();
-        self.follow(true);
+        self.follow_at = Some(Instant::now() + self.follow_after);
+        self.follow_after = (self.follow_after * 2).clamp(RETRY_FIRST, RETRY_MAX);
     }
 
     fn unfollow(&mut self) {
+        self.start = None;
         if let Some(outbox) = &self.outbox {
             outbox.forget_acks(self.fid);
             outbox.send(ToHub::Unfollow { fid: self.fid });
@@ -430,6 +438,7 @@ impl Work {
     /// Looks wherever something is to be looked at.
     fn settle_all(&mut self) {
         if !self.gate.is_open() {
+            self.holding.drop_inline();
             return;
         }
         // A content that got a place in one round is there for those who wait for it in the next.
@@ -479,7 +488,7 @@ impl Work {
             }
         }
         if outcome.held.is_some() || dirty_is_whole(&dirty) {
-            self.hold(outcome.held.map(|held| held.to_string()));
+            self.hold(outcome.held);
         }
         // Deletions put off come back with the walk that follows the first `current`.
         if !(put_off && outcome.problems.len() == 1) {
@@ -489,9 +498,15 @@ impl Work {
         self.fetch.want(asks);
         self.fetch.forget(unwanted);
         self.unsaved_since.get_or_insert_with(Instant::now);
+        if let Some(low) = self.holding.take_placed_low() {
+            self.durable.placed(low);
+        }
         if self.again.is_empty() {
             self.retry = None;
-            self.retry_after = RETRY_FIRST;
+            // While something waits, it may be what failed: only what is in place has cured it.
+            if self.holding.waiting() == 0 {
+                self.retry_after = RETRY_FIRST;
+            }
         } else {
             self.retry_soon();
         }
@@ -508,13 +523,18 @@ impl Work {
         );
     }
 
-    fn hold(&mut self, held: Option<String>) {
-        if held != self.held
-            && let Some(text) = &held
-        {
-            self.tell_problem(text.clone());
-        }
-        self.held = held;
+    fn hold(&mut self, held: Option<Held>) {
+        let Some(Held { deletes, dest_entries, .. }) = held else {
+            return self.concerns.clear(Concern::Deletions);
+        };
+        self.fault(
+            Concern::Deletions,
+            format!(
+                "{deletes} of the {dest_entries} entries here are not in the share any more, which is more than is \
+                 deleted unasked, so they stay. If they are to go: stop this agent and start it once with \
+                 'lockstep join --allow-mass-delete'"
+            ),
+        );
     }
 
     fn retry_soon(&mut self) {
@@ -524,92 +544,6 @@ impl Work {
         }
     }
 
-    fn look_at_watch(&mut self) {
-        let Some(watcher) = &self.watcher else { return };
-        let due = watcher.due();
-        // What was removed here was not removed by the hub: only the places count.
-        let local = places_of(&due.dirty);
-        self.local.merge(local);
-        for news in due.news {
-            match news {
-                News::Overflow => {}
-                News::RootGone(_) | News::Broken(_) => {
-                    self.watcher = None;
-                    self.fault(format!(
-                        "the directory {} is not what it was: it was moved, deleted or unmounted; put it back and start \
-                         the agent again",
-                        tree::path::escape(self.config.directory.as_os_str().as_encoded_bytes())
-                    ));
-                    return;
-                }
-                News::Unmounted(path) => self.local.insert_all(&path, All { recursive: true, content: false }),
-                News::WatchesUsedUp { hint, .. } => self.fault(hint),
-            }
-        }
-    }
-
-    /// What the clock asks for.
-    fn tick(&mut self, now: Instant) {
-        if self.retry.is_some_and(|at| at <= now) {
-            self.retry = None;
-            self.holding.forget_problems();
-            self.dirty.merge(self.again.take());
-            self.settle_all();
-        }
-        if self.poll_at <= now {
-            self.poll_at = now + POLL_EVERY;
-            match &self.watcher {
-                None => self.local = Dirty::everything(),
-                Some(watcher) => {
-                    for dir in watcher.unwatched() {
-                        self.local.insert_all(&dir, All { recursive: true, content: false });
-                    }
-                    watcher.retry_unwatched();
-                }
-            }
-            self.settle_all();
-        }
-        if !self.saving && self.unsaved_since.is_some_and(|since| now.duration_since(since) >= SAVE_AFTER) {
-            self.save();
-        }
-        let applied = self.holding.applied_seq();
-        let due = now.duration_since(self.synced_at) >= SYNC_AFTER || self.bytes_since_sync >= SYNC_BYTES;
-        if !self.syncing && due && applied > self.durable_seq && self.gate.is_open() {
-            self.syncing = true;
-            self.synced_at = now;
-            self.bytes_since_sync = 0;
-            if let Some(chores) = &self.chores {
-                chores.sync(applied);
-            }
-        }
-    }
-
-    fn save(&mut self) {
-        if self.watcher.is_some() {
-            self.holding.confirm_fresh(now_ns());
-        }
-        self.unsaved_since = self.holding.has_fresh().then(Instant::now);
-        self.saving = true;
-        let unsaved = self.holding.replica_mut().take_unsaved();
-        if let Some(chores) = &self.chores {
-            chores.save(unsaved);
-        }
-    }
-
-    /// How long nothing needs to be done unless something comes.
-    fn patience(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let until = |at: Instant| at.saturating_duration_since(now);
-        let save = (!self.saving).then_some(()).and(self.unsaved_since).map(|since| until(since + SAVE_AFTER));
-        let sync = (!self.syncing && self.holding.applied_seq() > self.durable_seq && self.gate.is_open())
-            .then(|| until(self.synced_at + SYNC_AFTER));
-        let watch = self.watcher.as_ref().and_then(Watcher::next_deadline);
-        [save, sync, watch, self.retry.map(until), Some(until(self.poll_at)), self.root.retry_at().map(until)]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
     fn end(&mut self) {
         let unsaved = self.holding.replica_mut().take_unsaved();
         if let Some(chores) = self.chores.take() {
@@ -617,18 +551,17 @@ impl Work {
         }
     }
 
-    fn note_boot(&mut self) {
-        let boot = self.config.boot_id.clone().into_bytes();
-        self.holding.replica_mut().set_note(NOTE_BOOT, boot);
+    fn note_durable(&mut self) {
+        let seq = self.durable.seq();
+        self.holding.replica_mut().set_note(NOTE_DURABLE, seq.to_le_bytes().to_vec());
         self.unsaved_since.get_or_insert_with(Instant::now);
     }
 
-    /// Something that concerns the whole share.
-    fn fault(&mut self, text: String) {
-        if !self.faults.contains(&text) {
-            self.faults.push(text.clone());
+    /// Something that concerns the whole share; told once, counted until it is over.
+    fn fault(&mut self, concern: Concern, text: String) {
+        if self.concerns.raise(concern, text.clone()) {
+            self.tell_problem(text);
         }
-        self.tell_problem(text);
     }
 
     fn tell_problem(&self, text: String) {
@@ -642,23 +575,6 @@ fn note_u64(replica: &Replica, key: &str) -> u64 {
 
 fn dirty_is_whole(dirty: &Dirty) -> bool {
     dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
-}
-
-/// The places of `dirty` without what it says of removals.
-fn places_of(dirty: &Dirty) -> Dirty {
-    let mut places = Dirty::new();
-    for (dir, look) in dirty.iter() {
-        if let Some(all) = look.all {
-            places.insert_all(dir, all);
-        }
-        for (name, hint) in &look.names {
-            places.insert(dir, name, Hint { content: hint.content, by_event: false });
-        }
-    }
-    if dirty.root_entry() {
-        places.insert_root_entry();
-    }
-    places
 }
 
 /// Why a share is not kept.

@@ -8,6 +8,7 @@
 //! | [`dial`], [`key`], [`state`] | reaching a hub with its key pinned; who this agent is; what it remembers |
 //! | `login`, `session`, `conn` | one control connection: frames, the login, what is said in it |
 //! | `keeper`, `holding`, `placed` | one share: the loop, what should be and what is, what was read back |
+//! | `awaiting` | contents on their way, and who waits for them |
 //! | `mailbox`, `chores` | what reaches a keeper; what waits for the disk in its stead |
 //! | `fetch`, `assemble` | contents that did not come along; large ones from chunks |
 //! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
@@ -20,6 +21,7 @@
 
 mod agent;
 mod assemble;
+mod awaiting;
 mod chores;
 pub mod client;
 mod conn;

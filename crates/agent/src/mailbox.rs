@@ -31,10 +31,12 @@ pub(crate) enum Letter {
     Content(ContentId, Arrived),
     /// The hub has not got a content (any more).
     Gone(ContentId),
+    /// A content cannot be had, and why.
+    Unfit(ContentId, String),
     /// A save ended; what could not be written, and why.
     Saved(Option<(board::Unsaved, String)>),
-    /// Everything applied up to this seq survives a power cut.
-    Synced(Result<u64, String>),
+    /// What was applied when a sync began survives a power cut.
+    Synced(Result<(), String>),
     /// The hub does not let us follow.
     NotFollowing(String),
     /// Save and end.

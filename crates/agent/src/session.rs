@@ -74,6 +74,8 @@ async fn dispatch(message: ToClient, keepers: &[Keeper], groups: &mut HashMap<Nu
         },
         ToClient::Following { fid, group, epoch, run, reset } => match keeper(index_of(fid)) {
             Some(keeper) => {
+                // A share has one follow at a time: the newest.
+                groups.retain(|_, index| *index != keeper.index);
                 groups.insert(group, keeper.index);
                 keeper.mailbox.hear(Said::Following { fid, start: Start { epoch, run, reset } }).await;
             }

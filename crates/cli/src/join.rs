@@ -46,6 +46,10 @@ pub(crate) struct Args {
     #[arg(long)]
     adopt: bool,
 
+    /// Deletes however much has to go, also when most of what is kept here is not in the share any more
+    #[arg(long)]
+    allow_mass_delete: bool,
+
     #[command(flatten)]
     log: LogArgs,
 }
@@ -72,7 +76,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         shares: args.share.iter().map(|share| named(share)).collect::<Result<_, Failure>>()?,
         directory: args.directory,
         adopt: args.adopt,
-        allow_mass_delete: false,
+        allow_mass_delete: args.allow_mass_delete,
         procfs: "/proc".into(),
         own: log_path
             .iter()
@@ -80,7 +84,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             .map(|m| (m.dev(), m.ino()))
             .collect::<HashSet<_>>(),
     };
-    let ended = runtime::start()?.block_on(agent::run(config, tell, signals::asked(stop)));
+    let ended = runtime::run(agent::run(config, tell, signals::asked(stop)))?;
     match ended {
         Ok(summary) => {
             tracing::info!(id = summary.id, shares = summary.shares.join(" "), "stopped");

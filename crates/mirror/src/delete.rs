@@ -39,6 +39,22 @@ pub(crate) fn remove_tree(
     Ok(())
 }
 
+/// Tells each entry that [`remove_tree`] would remove, children first, and touches nothing. What cannot be read is told
+/// without what is in it.
+pub(crate) fn each_in_tree(dir: &Dir, name: &Name, path: &RelPath, kind: Kind, each: &mut dyn FnMut(&RelPath, Kind)) {
+    if kind == Kind::Dir
+        && let Ok(inner) = dir.open(name)
+        && let Ok(entries) = inner.list(&mut ListBuffer::default())
+    {
+        for entry in entries {
+            if let (Ok(child), Ok(Some(stat))) = (path.join(&entry.name), inner.look(&entry.name)) {
+                each_in_tree(&inner, &entry.name, &child, stat.kind, each);
+            }
+        }
+    }
+    each(path, kind);
+}
+
 /// How many entries stand at `name` of `dir`, itself included. What cannot be read counts as one.
 pub(crate) fn count_tree(dir: &Dir, name: &Name, depth: usize) -> u64 {
     let Ok(inner) = dir.open(name) else { return 1 };

@@ -41,14 +41,24 @@ pub fn chunks(reader: impl Read, size_bytes: u64) -> io::Result<Vec<Chunk>> {
 /// # Errors
 /// Those of the reader.
 pub fn each_chunk(reader: impl Read, size_bytes: u64, mut take: impl FnMut(Chunk, &[u8])) -> io::Result<()> {
-    let [min, average, max] =
-        CLASSES.iter().find(|(limit, _)| size_bytes <= *limit).map_or(LARGEST_CLASS, |(_, sizes)| *sizes);
+    let [min, average, max] = class(size_bytes);
     for cut in StreamCDC::new(reader, min, average, max) {
         let cut = cut?;
         let len = u32::try_from(cut.length).expect("no chunk is longer than CHUNK_BYTES_MAX");
         take(Chunk { offset: cut.offset, len, hash: ContentId::of(&cut.data) }, &cut.data);
     }
     Ok(())
+}
+
+/// The most chunks that a file of this length is ever cut into.
+pub fn count_max(size_bytes: u64) -> usize {
+    let [min, ..] = class(size_bytes);
+    // The last chunk alone may be shorter.
+    usize::try_from(size_bytes / min as u64).unwrap_or(usize::MAX).saturating_add(1)
+}
+
+fn class(size_bytes: u64) -> [usize; 3] {
+    CLASSES.iter().find(|(limit, _)| size_bytes <= *limit).map_or(LARGEST_CLASS, |(_, sizes)| *sizes)
 }
 
 #[cfg(test)]

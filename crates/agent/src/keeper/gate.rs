@@ -1,7 +1,7 @@
 //! The first join: whether a directory may become the share's copy.
 
-use super::{NOTE_ROOT, Work};
-use crate::keeper::KeeperError;
+use super::{KeeperConfig, KeeperError, NOTE_ROOT, Work};
+use board::Replica;
 use mirror::{Action, Dirty, Engine, Options};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -16,7 +16,7 @@ const SAMPLE_MAX: usize = 10;
 pub(super) enum Gate {
     /// It may.
     Open,
-    /// Not before the whole list is there and it is known what would become of what stands there.
+    /// It holds something else: once the whole list is there, what would become of that is told, and that is all.
     Shut,
 }
 
@@ -29,9 +29,8 @@ impl Gate {
 /// A directory that is not empty and not this share's copy. Nothing was touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Error)]
 #[error(
-    "{} is not empty and is not a copy of the share {share}: {same} entries are as in the share, {changed} would be \
-     changed and {deleted} deleted{}; nothing was touched. If that is what you want: --adopt, else join into another \
-     directory",
+    "{} is not empty and is not a copy of the share {share}: {same} entries in it would stay, {changed} would be changed \
+     and {deleted} deleted{}; nothing was touched. If that is what you want: --adopt, else join into another directory",
     escape(directory.as_os_str().as_encoded_bytes()),
     if sample.is_empty() { String::new() } else { format!(" (such as {})", sample.join(", ")) }
 )]
@@ -50,26 +49,27 @@ pub struct NotEmpty {
     pub sample: Vec<String>,
 }
 
-impl Work {
-    /// What may be done before anything is known of the hub.
-    pub(super) fn first_gate(&mut self, dest: &Dir) -> Result<Gate, KeeperError> {
-        let stat = dest.stat_self()?;
-        let root = [dest.file_system_id()?.to_le_bytes(), stat.ino.to_le_bytes()].concat();
-        let ours = self.holding.replica().note(NOTE_ROOT) == Some(&root[..]);
-        if ours || self.config.adopt || is_empty(dest, &self.config)? {
-            self.claim(root);
+impl Gate {
+    /// What may be done before anything is known of the hub. A directory that is the share's copy from here on is noted
+    /// in `replica`; save it before anything is put there, lest a crash leave a directory that is nobody's.
+    pub(super) fn first(config: &KeeperConfig, dest: &Dir, replica: &mut Replica) -> Result<Gate, KeeperError> {
+        let root = [dest.file_system_id()?.to_le_bytes(), dest.stat_self()?.ino.to_le_bytes()].concat();
+        if replica.note(NOTE_ROOT) == Some(&root[..]) {
+            return Ok(Gate::Open);
+        }
+        if config.adopt || is_empty(dest, config)? {
+            replica.set_note(NOTE_ROOT, root);
             return Ok(Gate::Open);
         }
         Ok(Gate::Shut)
     }
+}
 
-    /// From here on the directory is this share's copy.
-    fn claim(&mut self, root: Vec<u8>) {
-        self.holding.replica_mut().set_note(NOTE_ROOT, root);
-        self.save();
-    }
-
-    /// Opens the gate if nothing that stands there would be lost.
+impl Work {
+    /// Once the whole list is there: what would become of a directory that is not the share's copy.
+    ///
+    /// # Errors
+    /// Always then, also if nothing would be lost: whether it is to be the copy is for people to say.
     pub(super) fn decide_gate(&mut self) -> Result<(), KeeperError> {
         if self.gate.is_open() || !self.holding.replica().is_current() {
             return Ok(());
@@ -80,16 +80,15 @@ impl Work {
             ..NotEmpty::default()
         };
         let dest = self.engine.dest().walk(&RelPath::root())?;
-        let root = [dest.file_system_id()?.to_le_bytes(), dest.stat_self()?.ino.to_le_bytes()].concat();
-        let held = dest.walk(&RelPath::root())?;
         let options =
             Options { dry_run: true, allow_mass_delete: true, own: self.config.own.clone(), ..Options::default() };
         self.holding.allow_deletes(true);
         Engine::new(dest, options).reconcile(&mut self.holding, &Dirty::everything(), &mut |event| {
             // Whether it is there now: in a dry run what is updated was there, what is copied was not.
             let count = match event.action {
+                _ if event.path.is_root() => return,
                 Action::Skipped => return found.same += 1,
-                Action::Updated if !event.path.is_root() => &mut found.changed,
+                Action::Updated => &mut found.changed,
                 Action::Deleted => &mut found.deleted,
                 _ => return,
             };
@@ -98,18 +97,11 @@ impl Work {
                 found.sample.push(event.path.to_string());
             }
         });
-        drop(held);
-        if found.changed + found.deleted > 0 {
-            return Err(KeeperError::NotEmpty(Box::new(found)));
-        }
-        self.gate = Gate::Open;
-        self.claim(root);
-        self.completed();
-        Ok(())
+        Err(KeeperError::NotEmpty(Box::new(found)))
     }
 }
 
-fn is_empty(dest: &Dir, config: &super::KeeperConfig) -> Result<bool, KeeperError> {
+fn is_empty(dest: &Dir, config: &KeeperConfig) -> Result<bool, KeeperError> {
     for entry in dest.list(&mut ListBuffer::default())? {
         let ours =
             is_temp_name(&entry.name) || dest.look(&entry.name)?.is_some_and(|stat| config.own.contains(&stat.id()));

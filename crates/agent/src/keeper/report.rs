@@ -1,6 +1,6 @@
 //! What a keeper says to the hub and to people: acknowledgements, roots, progress.
 
-use super::Work;
+use super::{Concern, Work};
 use crate::convert::version_to_wire;
 use crate::event::{Event, Events};
 use board::Version;
@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use wire::limits::{PROBLEM_TEXT_BYTES_MAX, PROBLEMS_MAX};
 use wire::message::Ack;
 
+/// What people are told then.
+const ROOT_DIFFERS: &str = "the copy is not what the hub says it has, though all was applied and everything was asked for \
+                            again; it is tried again every minute. If it stays so, restart the hub, which reads its \
+                            share anew";
 /// A root that still differs after everything was done is looked into again after this long.
 const ROOT_RETRY: Duration = Duration::from_secs(60);
 
@@ -88,7 +92,7 @@ impl Work {
             fid: self.fid,
             applied: version_to_wire(Version { epoch: start.epoch, run: start.run, seq: self.holding.applied_seq() }),
             complete: self.holding.replica().is_complete(),
-            durable_seq: self.durable_seq,
+            durable_seq: self.durable.seq(),
             waiting: u32::try_from(self.holding.waiting()).unwrap_or(u32::MAX),
             problems: self.problems(),
             first_problems: self.first_problems(),
@@ -103,13 +107,13 @@ impl Work {
     }
 
     fn problems(&self) -> u32 {
-        let count = self.holding.problems().len() + self.faults.len() + usize::from(self.held.is_some());
+        let count = self.holding.problems().len() + self.concerns.len();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     fn first_problems(&self) -> Vec<(bytes::Bytes, String)> {
         let root = bytes::Bytes::new;
-        let whole = self.held.iter().chain(&self.faults).map(|text| (root(), cut(text)));
+        let whole = self.concerns.texts().map(|text| (root(), cut(text)));
         let single = self.holding.problems().iter().map(|(name, text)| (name.clone(), cut(text)));
         whole.chain(single).take(PROBLEMS_MAX).collect()
     }
@@ -134,13 +138,14 @@ impl Work {
         if agrees {
             self.root.repair = Repair::None;
             self.root.retry_at = None;
+            self.concerns.clear(Concern::Root);
             self.in_sync();
             return;
         }
         self.told.in_sync = false;
-        self.tell_root_differs();
         match self.root.repair {
             Repair::None => {
+                tracing::error!(share = %self.config.share, "the copy differs though all was applied; it is looked at again");
                 self.root.repair = Repair::Walked;
                 self.holding.distrust_root();
                 self.dirty.merge(Dirty::everything());
@@ -154,17 +159,12 @@ impl Work {
                 self.unfollow();
                 self.follow(false);
             }
-            Repair::Refollowed => self.root.retry_at = Some(now + ROOT_RETRY),
+            Repair::Refollowed => {
+                // Not put off by whatever comes meanwhile.
+                self.root.retry_at.get_or_insert(now + ROOT_RETRY);
+                self.fault(Concern::Root, ROOT_DIFFERS.into());
+            }
         }
-    }
-
-    fn tell_root_differs(&self) {
-        let done = match self.root.repair {
-            Repair::None => "everything is looked at again",
-            Repair::Walked => "everything is asked for again",
-            Repair::Refollowed => "it is tried again in a minute",
-        };
-        tracing::error!(share = %self.config.share, "the copy is not what the hub has, though all was applied; {done}");
     }
 
     fn in_sync(&mut self) {

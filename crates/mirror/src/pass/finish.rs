@@ -1,7 +1,7 @@
 //! The end of a pass: deletions, if no guard holds them, and the modes and times of directories.
 
 use super::{Action, At, Opened, Pass, Why};
-use crate::delete::{count_in, count_tree, remove_tree};
+use crate::delete::{count_in, count_tree, each_in_tree, remove_tree};
 use crate::engine::Outcome;
 use crate::guard::{self, Tally};
 use crate::problem::Problem;
@@ -134,10 +134,19 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
     }
 
+    /// What a dry run would delete, entry by entry, as a real one tells it.
     fn tell_delete(&mut self, delete: &Delete) {
-        match &delete.instead {
-            Some(want) => self.tell(Action::Updated, &delete.path, want.kind(), 0),
-            None => self.tell(Action::Deleted, &delete.path, Some(delete.found.kind), 0),
+        let Delete { dir, name, path, found, instead, .. } = delete;
+        let mut gone = Vec::new();
+        match self.engine.dest.walk(dir) {
+            Ok(dir) => each_in_tree(&dir, name, path, found.kind, &mut |path, kind| gone.push((path.clone(), kind))),
+            Err(_) => gone.push((path.clone(), found.kind)),
+        }
+        for (gone, kind) in gone {
+            match instead {
+                Some(want) if gone == *path => self.tell(Action::Updated, path, want.kind(), 0),
+                _ => self.tell(Action::Deleted, &gone, Some(kind), 0),
+            }
         }
     }
 
