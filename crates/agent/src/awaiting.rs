@@ -24,6 +24,8 @@ pub(crate) struct Awaiting {
     inline: HashMap<ContentId, Bytes>,
     /// What was fetched; verified.
     arrived: HashMap<ContentId, Arrived>,
+    /// Files among them that one name has taken in this round; other names may wait for the same.
+    given: HashSet<ContentId>,
     asks: Vec<Wanted>,
     unwanted: Vec<ContentId>,
 }
@@ -106,14 +108,19 @@ impl Awaiting {
                 self.arrived.insert(content, Arrived::Bytes(bytes.clone(), permit));
                 Some(Arrived::Bytes(bytes, None))
             }
-            file => Some(file),
+            file => {
+                self.given.insert(content);
+                Some(file)
+            }
         }
     }
 
     /// Lets go of all that came; which contents that were fetched are among it.
     pub(crate) fn end_round(&mut self) -> Vec<ContentId> {
         self.inline.clear();
-        std::mem::take(&mut self.arrived).into_keys().collect()
+        let mut ended = std::mem::take(&mut self.given);
+        ended.extend(std::mem::take(&mut self.arrived).into_keys());
+        ended.into_iter().collect()
     }
 
     /// What is to be fetched, and what nobody needs any more; each told once.
@@ -158,6 +165,20 @@ mod tests {
         assert_eq!(awaiting.take_orders().1, vec![id(1)]);
         assert!(!awaiting.arrive(id(1), Arrived::Bytes(Bytes::new(), None)), "nobody waits for the old one");
         assert!(awaiting.arrive(id(2), Arrived::Bytes(Bytes::new(), None)));
+    }
+
+    #[test]
+    fn a_file_that_one_name_took_is_not_forgotten_for_the_others() {
+        let mut awaiting = Awaiting::default();
+        awaiting.wait_for(&path("a"), 3, id(1), 10);
+        awaiting.wait_for(&path("b"), 5, id(1), 10);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(awaiting.arrive(id(1), Arrived::Unnamed(file)));
+        assert!(awaiting.take(id(1)).is_some(), "for a");
+        assert!(awaiting.take(id(1)).is_none(), "it is given once");
+        awaiting.wait_for(&path("b"), 5, id(1), 10);
+        awaiting.stop_waiting(b"a");
+        assert_eq!(awaiting.end_round(), vec![id(1)], "so that b is looked at again");
     }
 
     #[test]

@@ -267,10 +267,9 @@ impl Holding {
     /// a content that was waited for has got a place by now.
     pub(crate) fn after_round(&mut self, dirty: &mut Dirty) -> (Vec<Wanted>, Vec<ContentId>) {
         for content in self.awaiting.end_round() {
-            if self.places.contains_key(&content) {
-                self.mark_waiting(content, dirty);
-            } else {
-                // It was here and was not used: a problem kept it out, and the retry asks again.
+            // Who still waits takes it from its place now, or asks again: then it was here and a problem kept it out.
+            self.mark_waiting(content, dirty);
+            if !self.places.contains_key(&content) {
                 self.awaiting.give_up(content);
             }
         }

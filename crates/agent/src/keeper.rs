@@ -608,3 +608,6 @@ impl From<board::StoreError> for KeeperError {
         KeeperError::Store(Box::new(error))
     }
 }
+
+#[cfg(test)]
+mod tests;

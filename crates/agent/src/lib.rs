@@ -44,3 +44,6 @@ pub use agent::{Broken, Config, Error, Id, Summary, run};
 pub use dial::{Decision, Trust};
 pub use event::Event;
 pub use keeper::{KeeperError, NotEmpty};
+
+#[cfg(test)]
+mod testing;
