@@ -6,6 +6,7 @@
 
 use crate::holding::Arrived;
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -122,8 +123,7 @@ impl Bench {
         }
         let (file, unnamed) = self.create(path).map_err(|e| e.to_string())?;
         // Space is asked for at once: a full disk is told before anything travels. Where that is not known, so be it.
-        let allocated = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size_bytes.max(1));
-        if let Err(errno @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) = allocated {
+        if let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) = make_room(&file, size_bytes) {
             return Err(fsx::Error::new("make room for", self.path_of(path), errno).to_string());
         }
         let mut missing: BTreeMap<u32, Hole> = BTreeMap::new();
@@ -222,6 +222,17 @@ impl Bench {
         // Nobody listens any more: then nobody needs it.
         let _heard = self.reports.send(report);
     }
+}
+
+/// Has the file system set space aside. It is looked at first how much there is: some fill the disk to the brim before
+/// they say that it is too small.
+fn make_room(file: &File, size_bytes: u64) -> Result<(), Errno> {
+    if let Ok(disk) = rustix::fs::fstatvfs(file)
+        && disk.f_bavail.saturating_mul(disk.f_frsize) < size_bytes
+    {
+        return Err(Errno::NOSPC);
+    }
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size_bytes.max(1))
 }
 
 fn verify(making: &mut Making, content: ContentId, buffer: &mut Vec<u8>, path: &Path) -> Result<Arrived, String> {

@@ -522,3 +522,6 @@ fn len_of(recipe: &[(Hash, u32)], index: u32) -> u64 {
     let at = usize::try_from(index).unwrap_or(usize::MAX);
     recipe.get(at).map_or(CHUNK_BYTES_MAX as u64, |(_, len)| u64::from(*len))
 }
+
+#[cfg(test)]
+mod tests;

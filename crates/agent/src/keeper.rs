@@ -368,7 +368,7 @@ impl Work {
                         }
                         self.start = Some(start);
                         self.concerns.clear(Concern::Hub);
-                        self.root.forget_current();
+                        self.root.begin(start.reset);
                         self.unsaved_since.get_or_insert_with(Instant::now);
                     }
                     Err(why) => self.refollow(&why.to_string()),

@@ -3,7 +3,7 @@
 
 mod bulk;
 
-pub(crate) use bulk::{Reply, Server};
+pub(crate) use bulk::{Reply, Server, recipe};
 
 use crate::conn::{Incoming, Outbox, Outgoing};
 use crate::convert::Came;
@@ -209,7 +209,7 @@ impl Scene {
     pub(crate) fn wait_in_sync(&mut self) -> Ack {
         let head = self.head;
         let ack = self.wait_ack("in sync", |ack| {
-            ack.applied.seq == head && ack.waiting == 0 && ack.problems == 0 && ack.root_agrees == Some(true)
+            ack.complete && ack.applied.seq == head && ack.waiting == 0 && ack.problems == 0 && ack.root_agrees == Some(true)
         });
         let (wanted, found) = (self.wanted(), tree_of(&self.copy));
         assert_eq!(wanted, found, "the copy is not the share");

@@ -46,8 +46,12 @@ impl RootCheck {
         self.compared = false;
     }
 
-    pub(super) fn forget_current(&mut self) {
+    /// A follow begins; after a reset, in a history of which nothing was compared yet.
+    pub(super) fn begin(&mut self, reset: bool) {
         self.set_current(None);
+        if reset {
+            self.agrees = None;
+        }
     }
 
     pub(super) fn retry_at(&self) -> Option<Instant> {
