@@ -52,10 +52,15 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
         }
         Question::AllowDeletes { share } => {
             only_here(role)?;
-            let gone = find(hub, &share)?.allow_deletes().await;
-            gone.map(|_| Answer::Done).ok_or_else(|| {
-                refusal(Code::HubFailed, format!("share {share} has stopped; the log says why; restart the hub"))
-            })
+            let found = find(hub, &share)?;
+            if found.allow_deletes().await.is_none() {
+                let text = format!("share {share} has stopped; the log says why; restart the hub");
+                return Err(refusal(Code::HubFailed, text));
+            }
+            match found.state().held {
+                Some(held) => Err(refusal(Code::NotAllowed, format!("still held: {}", held.why))),
+                None => Ok(Answer::Done),
+            }
         }
     }
 }

@@ -501,7 +501,8 @@ impl Keeper {
         }
         let was_held = lock(&self.state).held.clone();
         // A round over a part of the tree says nothing about what another part holds back.
-        let held = looked.held.or_else(|| was_held.clone().filter(|_| !is_everything(dirty)));
+        let held = looked.held.map(|held| self.with_cure(held));
+        let held = held.or_else(|| was_held.clone().filter(|_| !is_everything(dirty)));
         if let Some(held) = held.as_ref().filter(|held| was_held.as_ref() != Some(held)) {
             tracing::warn!(share = self.name, entries = held.count, "deletions are held: {}", held.why);
         }
@@ -510,6 +511,13 @@ impl Keeper {
         }
         self.tell(Some(held));
         Ok(())
+    }
+
+    fn with_cure(&self, held: Held) -> Held {
+        if !held.releasable {
+            return held;
+        }
+        Held { why: format!("{}; if that is right: lockstep allow-deletes {}", held.why, self.name), ..held }
     }
 
     /// The first full scan has ended: who stands at the head is owed the word that this is the whole of it.

@@ -13,8 +13,10 @@ use tree::RelPath;
 pub(crate) struct Held {
     /// How many entries would go.
     pub(crate) count: usize,
-    /// Why they do not, and what to do.
+    /// Why they do not.
     pub(crate) why: String,
+    /// Whether `lockstep allow-deletes` lets them go.
+    pub(crate) releasable: bool,
 }
 
 /// The removals of one round.
@@ -63,7 +65,7 @@ impl Removals {
     /// What there is to say although nothing would be removed.
     pub(crate) fn held_without_any(&mut self) -> Option<Held> {
         self.shielded.clear();
-        self.hold_all.take().map(|why| Held { count: 0, why: why.to_owned() })
+        self.hold_all.take().map(|why| Held { count: 0, why: why.to_owned(), releasable: true })
     }
 
     /// Takes the round's removals: those that go, deepest first is not needed since the board has no directories.
@@ -78,13 +80,13 @@ impl Removals {
         let shielded = std::mem::take(&mut self.shielded);
         let hold_all = self.hold_all.take();
         let count = found.len();
-        let held = |count: usize, why: String| Some(Held { count, why });
+        let held = |count: usize, why: String| Some(Held { count, why, releasable: in_place });
         if !in_place {
             let why = format!("{} is no longer where it was; put it back, or restart the hub", path.display());
             return (Vec::new(), held(count, why));
         }
         if let Some(why) = hold_all.filter(|_| !allow) {
-            return (Vec::new(), held(count, format!("{why}; if that is right: lockstep allow-deletes")));
+            return (Vec::new(), held(count, why.to_owned()));
         }
         let (open, closed): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(path, _)| !shielded.iter().any(|s| path.starts_with(s)));
@@ -94,19 +96,13 @@ impl Removals {
         let tally = Tally { source_empty: listed == all, dest_entries: all as u64, deletes: listed as u64 };
         if !allow && mirror::guard::hold(&tally).is_some() {
             let (go, stay): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, by_event)| *by_event);
-            let why = format!(
-                "{listed} of {all} entries are gone from {} and nobody saw them go; if that is right: lockstep allow-deletes",
-                path.display()
-            );
+            let why = format!("{listed} of {all} entries are gone from {} and nobody saw them go", path.display());
             return (paths(go), held(stay.len() + closed.len(), why));
         }
         let note = if closed.is_empty() {
             None
         } else {
-            held(
-                closed.len(),
-                "a directory lost what was mounted on it; mount it again, or lockstep allow-deletes".into(),
-            )
+            held(closed.len(), "a directory lost what was mounted on it; mount it again".into())
         };
         (paths(open), note)
     }
