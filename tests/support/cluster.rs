@@ -96,14 +96,19 @@ impl Cluster {
     /// When it does not come up.
     #[track_caller]
     pub fn start_hub(&mut self) {
-        let mut command = lockstep_at(self.hub_home());
-        let share = format!("share={}", self.share().display());
-        command.args(["hub", "--share", &share, "--listen", &self.address()]).args(&self.hub_args);
-        let hub = Proc::start(&mut command);
+        let hub = Proc::start(&mut self.hub_command());
         let line = hub.wait_for_line("address", PATIENCE);
         let port = line.split_whitespace().nth(1).and_then(|a| a.rsplit(':').next()).and_then(|p| p.parse().ok());
         self.port = port.unwrap_or_else(|| panic!("no port in {line:?}"));
         self.hub = Some(hub);
+    }
+
+    /// The command that starts the hub.
+    pub fn hub_command(&self) -> Command {
+        let mut command = lockstep_at(self.hub_home());
+        let share = format!("share={}", self.share().display());
+        command.args(["hub", "--share", &share, "--listen", &self.address()]).args(&self.hub_args);
+        command
     }
 
     /// The link that the hub printed at its last start.
@@ -146,7 +151,19 @@ impl Cluster {
     /// When it cannot be started.
     #[track_caller]
     pub fn start_agent(&mut self, n: usize) {
-        let agent = Proc::start(&mut self.join(n));
+        self.put_agent(n, Proc::start(&mut self.join(n)));
+    }
+
+    /// As [`Cluster::start_agent`], and what stands where the copy is to be may go.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn adopt_agent(&mut self, n: usize) {
+        self.put_agent(n, Proc::start(self.join(n).arg("--adopt")));
+    }
+
+    fn put_agent(&mut self, n: usize, agent: Proc) {
         if self.agents.len() < n {
             self.agents.resize_with(n, || None);
         }

@@ -1,0 +1,249 @@
+//! What deletes, and what never does: only what somebody removed goes; what cannot be seen is not taken for removed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_json::Value;
+use support::{Cluster, PATIENCE, Proc, Tree, pick, same_trees, until};
+
+/// More than the guard lets go without a question, in one go.
+const MANY: usize = 1_200;
+
+fn many(share: &Path) {
+    let mut tree = Tree::at(share).every_kind();
+    for n in 0..MANY {
+        tree = tree.file(format!("many/{}/{n}", n % 30), n.to_string());
+    }
+}
+
+/// Everything below `dir` that a change would change: names, times, inode numbers.
+fn print_of(dir: &Path) -> BTreeMap<Vec<u8>, (u64, i64, i64)> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let (path, meta) = (entry.path(), entry.metadata().unwrap());
+        found.insert(path.as_os_str().as_bytes().to_vec(), (meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        if meta.is_dir() {
+            found.extend(print_of(&path));
+        }
+    }
+    found
+}
+
+fn status(cluster: &Cluster) -> (String, Value) {
+    let text = cluster.run(&["status"]);
+    let json = cluster.run(&["status", "--json"]);
+    assert!(text.status.success() && json.status.success(), "{}", String::from_utf8_lossy(&text.stderr));
+    (String::from_utf8(text.stdout).unwrap(), serde_json::from_slice(&json.stdout).unwrap())
+}
+
+/// Waits until `status` says `what` of the share.
+#[track_caller]
+fn status_says(cluster: &Cluster, what: &str) {
+    until(PATIENCE, &format!("status to say “{what}”\n{}", status(cluster).0), || {
+        let (text, json) = status(cluster);
+        let problems = json["shares"][0]["problems"].as_array().unwrap();
+        text.contains(what) && problems.iter().any(|p| p.as_str().unwrap().contains(what))
+    });
+}
+
+/// Gives everybody time to do something wrong: several of the hub's and the agents' own rounds.
+fn rounds_pass(cluster: &Cluster) {
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(400));
+        assert!(cluster.run(&["status"]).status.success());
+    }
+}
+
+#[test]
+fn m2_3_a_share_renamed_away_deletes_nothing_and_status_says_so() {
+    let mut cluster = Cluster::start(many, &[]).with_agents(2);
+    let (share, away) = (cluster.share(), cluster.path().join("away"));
+    let before = [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))];
+    fs::rename(&share, &away).unwrap();
+    status_says(&cluster, "was renamed");
+    rounds_pass(&cluster);
+    assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
+    // Also not when the hub is started again and there is nothing at its place: it refuses.
+    cluster.stop_hub();
+    let output = cluster.hub_command().output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
+    // Put back, all goes on.
+    fs::rename(&away, &share).unwrap();
+    cluster.start_hub();
+    Tree::at(&share).file("text", "again");
+    cluster.assert_identical();
+}
+
+#[test]
+fn m2_3_a_share_replaced_by_an_empty_directory_deletes_nothing_and_status_says_so() {
+    let mut cluster = Cluster::start(many, &[]).with_agents(2);
+    let (share, away) = (cluster.share(), cluster.path().join("away"));
+    let before = [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))];
+    fs::rename(&share, &away).unwrap();
+    fs::create_dir(&share).unwrap();
+    status_says(&cluster, "was renamed");
+    rounds_pass(&cluster);
+    assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
+    // A restart finds it so, as when a disk was not mounted at boot.
+    cluster.stop_hub();
+    cluster.start_hub();
+    status_says(&cluster, "not the one that was shared before");
+    let held = status(&cluster).1["shares"][0]["held_deletes"].as_u64().unwrap();
+    assert!(held as usize > MANY, "{held} deletions are told as held");
+    rounds_pass(&cluster);
+    assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
+    // The right one again: nobody noticed anything.
+    cluster.stop_hub();
+    fs::remove_dir(&share).unwrap();
+    fs::rename(&away, &share).unwrap();
+    cluster.start_hub();
+    cluster.assert_identical();
+}
+
+#[test]
+fn m2_3_allow_deletes_makes_an_emptied_share_empty_everywhere() {
+    let mut cluster = Cluster::start(many, &[]).with_agents(1);
+    let before = print_of(&cluster.copy(1));
+    cluster.stop_hub();
+    fs::remove_dir_all(cluster.share()).unwrap();
+    fs::create_dir(cluster.share()).unwrap();
+    cluster.start_hub();
+    status_says(&cluster, "lockstep allow-deletes");
+    assert_eq!(before, print_of(&cluster.copy(1)));
+    let allowed = cluster.run(&["allow-deletes", "share"]);
+    assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
+    cluster.assert_identical();
+    assert_eq!(fs::read_dir(cluster.copy(1)).unwrap().count(), 0);
+}
+
+#[test]
+fn m2_3_what_goes_in_masses_while_nobody_looked_is_held_and_the_rest_is_done() {
+    let mut cluster = Cluster::start(many, &[]).with_agents(1);
+    cluster.stop_hub();
+    fs::remove_dir_all(cluster.share().join("many")).unwrap();
+    Tree::at(cluster.share()).file("text", "changed meanwhile");
+    cluster.start_hub();
+    status_says(&cluster, "nobody saw them go");
+    until(PATIENCE, "the change to arrive", || {
+        fs::read(cluster.copy(1).join("text")).is_ok_and(|text| text == b"changed meanwhile")
+    });
+    assert_eq!(fs::read_dir(cluster.copy(1).join("many")).unwrap().count(), 30);
+    let allowed = cluster.run(&["allow-deletes", "share"]);
+    assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
+    cluster.assert_identical();
+}
+
+#[test]
+fn m2_3_what_becomes_unreadable_is_not_taken_for_removed_and_status_says_so() {
+    let mut cluster = Cluster::start(many, &[]).with_agents(2);
+    // For root every directory is readable. So the hub runs without that right, and owner or not, the mode counts.
+    cluster.stop_hub();
+    without_override(|| cluster.start_hub());
+    cluster.assert_identical();
+    let before = [print_of(&cluster.copy(1).join("many")), print_of(&cluster.copy(2).join("many"))];
+    let close = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+
+    // A directory in it: it shields what is below, and the rest goes on. The hub starts again and sees it so for the first time.
+    let shut = cluster.share().join("many/7");
+    close(&shut);
+    status_says(&cluster, "many/7");
+    Tree::at(cluster.share()).remove("run.sh").file("text", "goes on");
+    let goes_on = |cluster: &Cluster, n: usize, text: &str| {
+        fs::read(cluster.copy(n).join("text")).is_ok_and(|got| got == text.as_bytes())
+            && !cluster.copy(n).join("run.sh").exists()
+    };
+    until(PATIENCE, "the rest to go on", || (1..=2).all(|n| goes_on(&cluster, n, "goes on")));
+    cluster.stop_hub();
+    without_override(|| cluster.start_hub());
+    status_says(&cluster, "many/7");
+    Tree::at(cluster.share()).file("text", "goes on still");
+    until(PATIENCE, "the rest to go on", || (1..=2).all(|n| goes_on(&cluster, n, "goes on still")));
+    for n in 1..=2 {
+        assert_eq!(fs::read_dir(cluster.copy(n).join("many/7")).map_or(0, Iterator::count), MANY / 30, "copy {n}");
+    }
+    open(&shut);
+    cluster.assert_identical();
+
+    // The share itself.
+    let mode = fs::metadata(cluster.share()).unwrap().permissions();
+    close(&cluster.share());
+    status_says(&cluster, "share");
+    rounds_pass(&cluster);
+    fs::set_permissions(cluster.share(), mode).unwrap();
+    cluster.assert_identical();
+    let names = |prints: &[BTreeMap<Vec<u8>, (u64, i64, i64)>; 2]| {
+        prints.iter().flat_map(|p| p.iter().map(|(name, (ino, ..))| (name.clone(), *ino))).collect::<Vec<_>>()
+    };
+    let after = [print_of(&cluster.copy(1).join("many")), print_of(&cluster.copy(2).join("many"))];
+    assert_eq!(names(&before), names(&after), "no entry went, not even to come back");
+}
+
+/// Runs `start` in a thread whose children have no right to pass over modes, also as root.
+fn without_override(start: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+                // Who is not root has no such right to lose.
+                remove_capability_from_bounding_set(right).ok();
+            }
+            start();
+        });
+        started.join().unwrap();
+    });
+}
+
+#[test]
+fn m2_3_rm_rf_of_all_in_the_share_is_followed_while_the_hub_watches() {
+    let cluster = Cluster::start(many, &[]).with_agents(pick(2, 3));
+    // As `rm -rf SHARE/*` does: far more than the guard would let go, had nobody seen it.
+    for entry in fs::read_dir(cluster.share()).unwrap() {
+        let path = entry.unwrap().path();
+        let gone = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        gone.unwrap();
+    }
+    cluster.assert_identical();
+    assert_eq!(fs::read_dir(cluster.copy(1)).unwrap().count(), 0);
+    assert_eq!(status(&cluster).1["shares"][0]["held_deletes"], Value::from(0));
+}
+
+#[test]
+fn m2_3_three_files_replace_ten_extra_ones_that_were_adopted() {
+    let mut cluster = Cluster::start(|share| drop(Tree::at(share).file("a", "1").file("b", "2").file("c", "3")), &[]);
+    let extras = (0..10).fold(Tree::at(cluster.copy(1)), |tree, n| tree.file(format!("extra-{n}"), "x"));
+    assert_eq!(fs::read_dir(extras.path()).unwrap().count(), 10);
+    cluster.adopt_agent(1);
+    cluster.assert_identical();
+}
+
+#[test]
+fn m2_5_join_into_a_home_directory_stops_with_4_a_count_and_nothing_touched() {
+    let mut cluster = Cluster::start(|share| drop(Tree::at(share).every_kind()), &[]).with_agents(1);
+    let home = cluster.copy(2);
+    Tree::at(&home).file("thesis.tex", "years").file(".ssh/id", "key").mode(".ssh", 0o700).file("text", "hello\n");
+    Tree::at(&home).file("letters/one", "1").file("letters/two", "2").link("latest", "letters/two").dir("hollow");
+    let before = print_of(&home);
+    let mut join = Proc::start(&mut cluster.join(2));
+    let code = join.wait_exit(PATIENCE).code();
+    let said = join.output().join("\n");
+    assert_eq!(code, Some(4), "{said}");
+    assert_eq!(before, print_of(&home), "{said}");
+    // 9 entries of the home are not in the share: they would go; `text` is the same but for its time.
+    assert!(said.contains("9 deleted") && said.contains("--adopt") && said.contains("1 would be changed"), "{said}");
+    // Said and wanted, it is done.
+    cluster.adopt_agent(2);
+    cluster.assert_identical();
+    // From now on it is this share's copy, and a later join needs no flag.
+    cluster.stop_agent(2);
+    cluster.start_agent(2);
+    cluster.assert_identical();
+    assert!(same_trees(cluster.share(), cluster.copy(1)).is_ok());
+}
