@@ -2,8 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod abuse;
 mod command_line;
 mod docs;
 mod fresh_clone;
+mod login;
 mod mirror;
 mod monitor;
+mod presence;
+mod speaker;
+mod tables;
+mod values;

@@ -73,6 +73,11 @@ impl Proc {
         self.lines.lock().lines.clone()
     }
 
+    /// Whether it closed its stdout and its stderr, so that [`Proc::output`] has all of it.
+    pub fn output_is_over(&self) -> bool {
+        self.lines.lock().streams_closed == 2
+    }
+
     /// How many lines it wrote so far: a place to wait from.
     pub fn mark(&self) -> usize {
         self.lines.lock().lines.len()
