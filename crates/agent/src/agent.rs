@@ -29,8 +29,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A session that lasted this long was one: a reconnect after it is a first try.
 const SESSION_GOOD: Duration = Duration::from_secs(5);
-/// What a hub may ask to be left alone for.
-const RETRY_ASKED: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
+/// For how long a hub may ask to be left alone.
+const RETRY_ASKED_MAX: Duration = Duration::from_secs(600);
 
 /// What an agent needs to know.
 pub struct Config {
@@ -161,7 +161,8 @@ impl Agent {
                 Failure::Ended => return Ok(()),
                 Failure::Passing { why, after } => (why, after),
             };
-            let retry_in = after.unwrap_or_else(|| jittered(tries));
+            // A hub may ask for more patience, never for less.
+            let retry_in = after.unwrap_or_default().min(RETRY_ASKED_MAX).max(jittered(tries));
             tries = tries.saturating_add(1);
             (self.events)(Event::Disconnected { why, retry_in });
             tokio::select! {
@@ -200,8 +201,11 @@ impl Agent {
         match end {
             End::Failed(error) => Failure::Passing { why: error.to_string(), after: None },
             End::Bye(refusal) => match refusal.code {
-                // It is about to be back; all others had the same thought, so not at the same moment.
-                Code::Stopping => Failure::Passing { why: refusal.text, after: Some(jittered(0)) },
+                // It is about to be back, so this is a first try; all others have the same thought, hence the jitter.
+                Code::Stopping => {
+                    *tries = 0;
+                    Failure::Passing { why: refusal.text, after: None }
+                }
                 Code::TakenOver | Code::Revoked => Failure::Final(Error::Refused(refusal)),
                 _ => refused(refusal),
             },
@@ -376,10 +380,7 @@ impl Agent {
 
 fn refused(refusal: Refusal) -> Failure {
     match refusal.retry_ms {
-        Some(retry_ms) => {
-            let after = Duration::from_millis(retry_ms).clamp(*RETRY_ASKED.start(), *RETRY_ASKED.end());
-            Failure::Passing { why: refusal.text, after: Some(after) }
-        }
+        Some(retry_ms) => Failure::Passing { why: refusal.text, after: Some(Duration::from_millis(retry_ms)) },
         None => Failure::Final(Error::Refused(refusal)),
     }
 }
@@ -521,57 +522,4 @@ pub enum Error {
 pub struct Broken(String);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(shares: &[(&str, Option<&str>)], directory: Option<&str>) -> Config {
-        Config {
-            data_dir: PathBuf::new(),
-            addresses: Vec::new(),
-            trust: Trust::Ask(Arc::new(|_, _| dial::Decision::No)),
-            invite: None,
-            id: Id::Auto,
-            name: String::new(),
-            software: String::new(),
-            shares: shares.iter().map(|(name, dir)| ((*name).to_owned(), dir.map(PathBuf::from))).collect(),
-            directory: directory.map(PathBuf::from),
-            adopt: false,
-            allow_mass_delete: false,
-            procfs: "/proc".into(),
-            own: HashSet::new(),
-        }
-    }
-
-    fn offered(names: &[&str]) -> Vec<ShareInfo> {
-        let info = |name: &&str| ShareInfo { name: (*name).to_owned(), entries: 0, bytes: 0, complete: true };
-        names.iter().map(info).collect()
-    }
-
-    #[test]
-    fn the_only_share_needs_no_name_and_a_later_join_nothing_at_all() {
-        let memory = Memory::default();
-        let chosen = choose_shares(&config(&[], Some("/copy")), &memory, &offered(&["docs"])).unwrap();
-        assert_eq!(chosen, [("docs".to_owned(), "/copy".into())]);
-        let later = Memory { shares: chosen.clone(), ..Memory::default() };
-        assert_eq!(choose_shares(&config(&[], None), &later, &offered(&["a", "docs"])).unwrap(), chosen);
-    }
-
-    #[test]
-    fn of_several_shares_one_has_to_be_named() {
-        let memory = Memory::default();
-        let told = choose_shares(&config(&[], None), &memory, &offered(&["a", "b"])).unwrap_err();
-        assert!(told.to_string().contains("a, b"), "{told}");
-        let chosen =
-            choose_shares(&config(&[("a", Some("/x")), ("b", Some("/y"))], None), &memory, &offered(&["a", "b"]));
-        assert_eq!(chosen.unwrap().len(), 2);
-        let told = choose_shares(&config(&[("c", None)], None), &memory, &offered(&["a"])).unwrap_err();
-        assert!(matches!(told, Error::NoSuchShare { .. }));
-    }
-
-    #[test]
-    fn reconnects_are_spread_and_never_slower_than_the_limit() {
-        let waits: HashSet<Duration> = (0..100).map(|_| jittered(3)).collect();
-        assert!(waits.len() > 50 && waits.iter().all(|wait| *wait <= RETRY_FIRST * 8));
-        assert!((0..100).all(|tries| jittered(tries) <= RETRY_MAX));
-    }
-}
+mod tests;

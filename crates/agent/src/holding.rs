@@ -208,8 +208,21 @@ impl Holding {
                 dirty.insert(&dir, &name, dirty::Hint { content: false, by_event: true });
                 if new.is_none() && !dropped {
                     dirty.insert_removed(&dir, &name);
+                    self.mark_left_over(dir, dirty);
                 }
             }
+        }
+    }
+
+    /// A directory whose removal came in an earlier batch than that of what was in it stood only for that: marks it, and
+    /// those above of which that is true.
+    fn mark_left_over(&self, mut path: RelPath, dirty: &mut Dirty) {
+        while self.replica.get(path.as_bytes()).is_none()
+            && let Some((dir, name)) = path.split()
+        {
+            dirty.insert(&dir, &name, dirty::Hint { content: false, by_event: true });
+            dirty.insert_removed(&dir, &name);
+            path = dir;
         }
     }
 

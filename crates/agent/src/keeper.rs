@@ -41,7 +41,7 @@ use wire::limits::SHARES_MAX;
 use wire::message::{Number, ToHub};
 
 /// More batches are not taken while so many names wait for their content.
-const WAITING_MAX: usize = 20_000;
+const WAITING_MAX: usize = if cfg!(test) { 200 } else { 20_000 };
 /// What failed is tried again after this, then after twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -609,5 +609,7 @@ impl From<board::StoreError> for KeeperError {
     }
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! in memory, honestly or as a test says.
 
 mod bulk;
+pub(crate) mod tls;
 
 pub(crate) use bulk::{Reply, Server, recipe};
 
@@ -36,7 +37,12 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A file's entry.
 pub(crate) fn file(content: &[u8]) -> Entry {
-    Entry::File { mode: 0o644, mtime_ns: 1_000_000_001, size_bytes: content.len() as u64, content: ContentId::of(content) }
+    Entry::File {
+        mode: 0o644,
+        mtime_ns: 1_000_000_001,
+        size_bytes: content.len() as u64,
+        content: ContentId::of(content),
+    }
 }
 
 /// A directory's entry.
@@ -129,6 +135,7 @@ impl Scene {
         };
         let events = Arc::clone(&self.events);
         let events: Events = Arc::new(move |event| events.lock().unwrap().push(event));
+        self.ended = Arc::default();
         let ended = Arc::clone(&self.ended);
         let session = self.server.session(self.runtime.handle());
         let _in = self.runtime.enter();
@@ -209,7 +216,11 @@ impl Scene {
     pub(crate) fn wait_in_sync(&mut self) -> Ack {
         let head = self.head;
         let ack = self.wait_ack("in sync", |ack| {
-            ack.complete && ack.applied.seq == head && ack.waiting == 0 && ack.problems == 0 && ack.root_agrees == Some(true)
+            ack.complete
+                && ack.applied.seq == head
+                && ack.waiting == 0
+                && ack.problems == 0
+                && ack.root_agrees == Some(true)
         });
         let (wanted, found) = (self.wanted(), tree_of(&self.copy));
         assert_eq!(wanted, found, "the copy is not the share");
@@ -332,7 +343,8 @@ pub(crate) fn tree_of(root: &Path) -> BTreeMap<String, String> {
         for entry in std::fs::read_dir(&at).unwrap() {
             let path = entry.unwrap().path();
             let meta = std::fs::symlink_metadata(&path).unwrap();
-            let (mode, mtime_ns) = (meta.permissions().mode() & 0o7777, meta.mtime() * 1_000_000_000 + meta.mtime_nsec());
+            let (mode, mtime_ns) =
+                (meta.permissions().mode() & 0o7777, meta.mtime() * 1_000_000_000 + meta.mtime_nsec());
             let text = if meta.is_dir() {
                 dirs.push(path.clone());
                 format!("dir {mode:o} {mtime_ns}")

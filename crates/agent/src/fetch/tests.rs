@@ -1,16 +1,16 @@
 //! What fetching promises, against a hub that serves honestly, wrongly or not at all.
 
 use crate::testing::{Reply, Scene, noise, until};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tree::ContentId;
 use wire::message::{ToClient, ToHub};
 
 /// Large enough to come in chunks, and in many.
-const LARGE_BYTES: usize = 600_000;
+const LARGE_BYTES: u32 = 600_000;
 
 fn large(seed: u64) -> Vec<u8> {
-    noise(seed, LARGE_BYTES)
+    noise(seed, LARGE_BYTES as usize)
 }
 
 fn change(scene: &mut Scene, content: &[u8]) {
@@ -27,7 +27,7 @@ fn m2_1_a_large_file_comes_in_chunks_by_a_recipe_of_several_frames() {
     let mut scene = scene();
     change(&mut scene, &large(1));
     let ack = scene.wait_in_sync();
-    assert!(ack.content_bytes >= LARGE_BYTES as u64, "{ack:?}");
+    assert!(ack.content_bytes >= u64::from(LARGE_BYTES), "{ack:?}");
 }
 
 #[test]
@@ -37,10 +37,10 @@ fn m2_2_of_a_large_file_that_changed_only_what_changed_travels() {
     change(&mut scene, &content);
     let before = scene.wait_in_sync().content_bytes;
     let asked = scene.server.chunks_asked();
-    content[LARGE_BYTES / 2] ^= 1;
+    content[LARGE_BYTES as usize / 2] ^= 1;
     change(&mut scene, &content);
     let after = scene.wait_in_sync().content_bytes;
-    assert!(after - before < LARGE_BYTES as u64 / 10, "{} bytes travelled", after - before);
+    assert!(after - before < u64::from(LARGE_BYTES) / 10, "{} bytes travelled", after - before);
     assert!(scene.server.chunks_asked() - asked <= 3);
 }
 
@@ -142,8 +142,9 @@ fn a_recipe_that_makes_another_whole_gets_no_name() {
     let mut scene = scene();
     scene.server.script(move |message, _| match message {
         ToHub::Want { contents, .. } => {
-            let chunks: Vec<_> = lie.chunks(100_000).map(|part| (ContentId::of(part).0, part.len() as u32)).collect();
-            let total = chunks.len() as u32;
+            // Six equal parts.
+            let chunks: Vec<_> = lie.chunks(100_000).map(|part| (ContentId::of(part).0, 100_000)).collect();
+            let total = LARGE_BYTES / 100_000;
             Some(vec![Reply::Say(ToClient::Recipe { content: contents[0], first: 0, total, chunks })])
         }
         ToHub::WantChunks { content, chunks, .. } => {
@@ -166,7 +167,7 @@ fn a_recipe_that_makes_another_whole_gets_no_name() {
 
 #[test]
 fn a_recipe_whose_sizes_lie_is_refused_before_memory_is_spent() {
-    for (first, total, len) in [(1, 2, 10), (0, 1, 10), (0, 1, LARGE_BYTES as u32 + 1), (0, u32::MAX, 1)] {
+    for (first, total, len) in [(1, 2, 10), (0, 1, 10), (0, 1, LARGE_BYTES + 1), (0, u32::MAX, 1)] {
         refused_and_asked_again(&large(7), "list of chunks", move |message, _| {
             let ToHub::Want { contents, .. } = message else { return None };
             let chunks = vec![([1; 32], len)];

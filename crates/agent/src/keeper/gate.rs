@@ -111,3 +111,6 @@ fn is_empty(dest: &Dir, config: &KeeperConfig) -> Result<bool, KeeperError> {
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,8 @@ fn a_walk_that_was_cut_goes_on_where_it_was() {
     assert_eq!(scene.connect(), None);
     scene.following(true);
     let half = |scene: &Scene, from: &str, upto: &str, last: bool| {
-        let names = scene.entries.iter().filter(|(path, _)| &path[..] >= from.as_bytes() && &path[..] <= upto.as_bytes());
+        let names =
+            scene.entries.iter().filter(|(path, _)| &path[..] >= from.as_bytes() && &path[..] <= upto.as_bytes());
         let records = names.map(|(path, (seq, entry))| record(path, *seq, Some(entry))).collect();
         let mark = Mark::Walk { head: scene.head, upto: upto.to_owned().into(), last, reset: true };
         scene.say_batch(Batch { records, mark }, Vec::new(), None);
@@ -265,12 +266,8 @@ fn what_cannot_be_written_is_a_problem_that_holds_up_nobody_and_is_tried_again()
     let disk = rustix::fs::statvfs(&scene.copy).unwrap();
     let chunk_bytes = wire::limits::CHUNK_BYTES_MAX as u64;
     let count = 2 * disk.f_bavail * disk.f_frsize / chunk_bytes + 1;
-    let huge = tree::Entry::File {
-        mode: 0o644,
-        mtime_ns: 5,
-        size_bytes: count * chunk_bytes,
-        content: ContentId([9; 32]),
-    };
+    let huge =
+        tree::Entry::File { mode: 0o644, mtime_ns: 5, size_bytes: count * chunk_bytes, content: ContentId([9; 32]) };
     scene.server.script(move |message, _| match message {
         ToHub::Want { contents, .. } if contents.contains(&[9; 32]) => Some(recipe_of(count, chunk_bytes)),
         _ => None,
