@@ -383,11 +383,20 @@ impl Scanner {
         // numbers are used again, so a reported removal counts as well.
         let held_facts = record.as_ref().and_then(|r| Facts::from_bytes(&r.aside));
         let same_dir = was_dir && held_facts.is_none_or(|f| f.same_place(&facts)) && !dirty.removed_by_event(&path);
-        self.put(path, &entry, facts, record)?;
+        let has_new_rights = record.as_ref().and_then(entry_of).is_some_and(|e| e.mode() != entry.mode());
+        self.put(path.clone(), &entry, facts, record)?;
         if stat.kind == Kind::Dir && !same_dir {
             // New to the index: all of it is.
             self.descend(held, dir, name, dirty)?;
             return Ok(Next::Done);
+        }
+        if stat.kind == Kind::Dir && has_new_rights {
+            // Perhaps it cannot be read any more, or can again; nothing else would tell.
+            match held.open(name) {
+                Ok(below) => self.look_at_all(&below, &path, dirty, false)?,
+                Err(e) if is_no_directory(&e) => self.again.insert(dir, name, Hint::LISTED),
+                Err(e) => self.not_listed(&path, &e),
+            }
         }
         Ok(Next::Known)
     }
@@ -400,6 +409,11 @@ impl Scanner {
         };
         let full = held.path_of(name);
         let hashed = hash_file(&mut file, &before, INLINE_BYTES_MAX as u64, &mut self.buffer, &full);
+        // Being written again: what was read is what a writer left for a moment, such as nothing after a truncation.
+        let hashed = match hashed {
+            Ok(Hashed::Stable(_)) if (self.is_unsettled)(path) => Ok(Hashed::Changed),
+            other => other,
+        };
         let (stable, restless) = match hashed {
             Ok(Hashed::Stable(stable)) => (stable, false),
             Ok(Hashed::Changed) => {
