@@ -66,6 +66,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn no_file_is_cut_into_more_chunks_than_its_length_allows() {
+        for len in [0, 1, 1 << 10, 300_000, (16 << 20) + 1] {
+            for bytes in [noise(3, len), vec![0; len]] {
+                let count = chunks(&bytes[..], len as u64).unwrap().len();
+                assert!(count <= count_max(len as u64), "{count} chunks of {len} bytes");
+            }
+        }
+        assert_eq!(count_max(1 << 20), 1025);
+    }
+
     /// Bytes that look random, from a seed.
     fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
