@@ -5,8 +5,10 @@
 mod abuse;
 mod command_line;
 mod docs;
+mod enrolment;
 mod fresh_clone;
 mod login;
+mod machines;
 mod mirror;
 mod monitor;
 mod presence;

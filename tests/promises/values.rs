@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lockstep_at, pick, until};
-use wire::message::ToHub;
+use wire::message::{Ack, ToClient, ToHub, Version};
 use wire::unique_id::UniqueId;
 
 use crate::speaker::{Heard, Speaker};
@@ -175,7 +175,7 @@ fn m3_7_whoever_follows_always_ends_with_the_newest_however_slow() {
     let mut heard = BTreeMap::new();
     until(PATIENCE, "the newest of each, read late", || {
         while let Heard::Said(message) = deaf.listen(Duration::from_millis(50)) {
-            let wire::message::ToClient::Batch(batch) = *message else { continue };
+            let ToClient::Batch(batch) = *message else { continue };
             for record in batch.records {
                 let stored = wire::codec::decode_stored(&record.value.unwrap()).unwrap();
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -235,7 +235,7 @@ impl Told {
 
 fn held(speaker: &mut Speaker, name: &str) -> Option<u64> {
     speaker.say(&ToHub::Get { req: 1, name: bytes::Bytes::copy_from_slice(name.as_bytes()) });
-    let wire::message::ToClient::Got { value, .. } = speaker.hear() else { panic!("no answer to a get") };
+    let ToClient::Got { value, .. } = speaker.hear() else { panic!("no answer to a get") };
     let (_, stored) = value?;
     std::str::from_utf8(&stored.content.bytes).unwrap().parse().ok()
 }
@@ -337,7 +337,7 @@ fn wait_tells_who_is_not_there_and_why() {
     done(&cluster.run(&["wait", "share", "--client", "1"]));
     assert_eq!(fs::read(cluster.copy(1).join("g")).unwrap(), b"new");
     let output = cluster.run(&["wait", "--timeout", "300ms", "--json"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(1), "{output:?}\n{}", cluster.scene());
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["done"], &told["in_sync"]), (&false.into(), &1.into()));
     assert_eq!(told["behind"][0]["id"], 2);
@@ -352,6 +352,35 @@ fn wait_tells_who_is_not_there_and_why() {
     let output = cluster.run(&["wait", "--timeout", "300ms"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("away since"), "{output:?}");
+}
+
+/// A value is where it is followed once that was acknowledged.
+#[test]
+fn wait_also_waits_for_a_value() {
+    let cluster = empty_hub();
+    put(&cluster, "x", "one");
+    done(&cluster.run(&["wait", "x"]));
+    let (mut follower, _) = Speaker::logged_in(&cluster.address(), 5, None);
+    follower.say(&ToHub::Follow { fid: 1, board: "data".into(), pattern: "*".into(), cursor: None });
+    let ToClient::Following { epoch, run, .. } = follower.hear() else { panic!("it may follow") };
+    put(&cluster, "x", "two");
+    let told = cluster.run(&["wait", "x", "--timeout", "300ms"]);
+    assert_eq!(told.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("client 5"), "{told:?}");
+    let seq: u64 = get_json(&cluster, "x")["version"].as_str().unwrap().rsplit('.').next().unwrap().parse().unwrap();
+    follower.say(&ToHub::Ack(Ack {
+        fid: 1,
+        applied: Version { epoch, run, seq },
+        complete: true,
+        durable_seq: seq,
+        waiting: 0,
+        problems: 0,
+        first_problems: Vec::new(),
+        root_agrees: None,
+        entries: 1,
+        content_bytes: 0,
+    }));
+    done(&cluster.run(&["wait", "x", "--client", "5"]));
 }
 
 #[test]

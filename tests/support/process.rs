@@ -146,9 +146,24 @@ impl Proc {
         self.child.wait().ok();
     }
 
-    /// Stops it where it stands (SIGSTOP); [`Proc::resume`] lets it go on.
+    /// Stops it where it stands (SIGSTOP), and returns once each of its threads has stopped: a busy machine may let one
+    /// finish what it is at. [`Proc::resume`] lets it go on.
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);
+        let start = Instant::now();
+        while !self.has_stopped() && self.is_running() {
+            assert!(start.elapsed() < Duration::from_secs(30), "not stopped\n{}", self.said);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero()));
+        tasks.into_iter().flatten().flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // A thread that has just ended does not go on either.
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// Lets it go on (SIGCONT).
