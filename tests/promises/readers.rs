@@ -19,15 +19,15 @@ const FILE_BYTES: usize = 20_000;
 const LINE: usize = 20;
 
 fn files() -> usize {
-    pick(20, 100)
+    pick(60, 100)
 }
 
 fn updates() -> usize {
-    pick(2_000, 10_000)
+    pick(6_000, 10_000)
 }
 
 fn reads_min() -> usize {
-    pick(20_000, 100_000)
+    pick(50_000, 100_000)
 }
 
 /// Version `version` of a file: the same line again and again; some are shorter.
@@ -101,15 +101,16 @@ fn readers_see_whole_files(share: &Path, copies: &[PathBuf], mut copy: impl FnMu
         for update in 0..updates() {
             let (file, version) = (update % files(), update / files() + 1);
             let path = share.join(name(file));
-            if file % 2 == 0 {
-                let beside = path.with_extension("new");
-                fs::write(&beside, content(version)).unwrap();
-                fs::rename(&beside, &path).unwrap();
-            } else {
-                fs::write(&path, content(version)).unwrap();
-            }
+            // Saved as most programs do. What is rewritten in place again and again is torn where it stands, too: it is
+            // published with whatever it holds once it was not closed for as long as the hub waits.
+            let beside = path.with_extension("new");
+            fs::write(&beside, content(version)).unwrap();
+            fs::rename(&beside, &path).unwrap();
             copy(file);
             made += 1;
+            if readers.iter().all(thread::ScopedJoinHandle::is_finished) {
+                break;
+            }
             // At most 500 in a second: a reader that shares two cores with all others must get to look at each version.
             let due = Duration::from_millis(2 * made);
             thread::sleep(due.saturating_sub(start.elapsed()));
@@ -119,7 +120,8 @@ fn readers_see_whole_files(share: &Path, copies: &[PathBuf], mut copy: impl FnMu
         let arrived = |copy: &PathBuf| {
             (0..files()).all(|f| fs::read(copy.join(name(f))).is_ok_and(|c| version_of(&c) == Ok(last)))
         };
-        while !copies.iter().all(arrived) && start.elapsed() < Duration::from_secs(20) {
+        let reading = || readers.iter().any(|reader| !reader.is_finished());
+        while reading() && !copies.iter().all(arrived) && start.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_millis(20));
         }
         // A slow machine has not read enough yet; the rest is read of what stands.
