@@ -66,11 +66,11 @@ pub struct Unsaved {
     meta: Meta,
 }
 
-const CURSOR: &str = "cursor";
-const SEEN: &str = "seen";
-const WALK_HEAD: &str = "walk head";
-const WALK_UPTO: &str = "walk upto";
-const WALK_RESET: &str = "walk reset";
+const CURSOR: &str = "cursor~";
+const SEEN: &str = "seen~";
+const WALK_HEAD: &str = "walk head~";
+const WALK_UPTO: &str = "walk upto~";
+const WALK_RESET: &str = "walk reset~";
 const RESETTING: &str = "resetting";
 const COMPLETE: &str = "complete";
 const NOTE: &str = "note/";
@@ -158,7 +158,8 @@ impl Replica {
         self.notes.get(key).map(Vec::as_slice)
     }
 
-    /// Notes a fact with the replica; the next save keeps it.
+    /// Notes a fact with the replica; the next save keeps it, on the disk unless its key ends with `~`: such a fact moves
+    /// with the records, and a power cut may set it back together with them.
     pub fn set_note(&mut self, key: &str, value: Vec<u8>) {
         self.notes.insert(key.to_owned(), value);
     }

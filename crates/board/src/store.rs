@@ -20,7 +20,9 @@ pub trait Store: Send {
     fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<Meta, StoreError>;
 
     /// Replaces the records of these names, forgets those of `forget` and, if given, replaces all facts: all of it or
-    /// nothing, and as durable as the store promises when it returns. Facts are always written durably.
+    /// nothing, and as durable as the store promises when it returns. Facts are always written durably, but for those that
+    /// move with the records ([`Meta::moves`]): these are as durable as the records. Facts that are as they were need not
+    /// be written again.
     ///
     /// # Errors
     /// When it could not be written. The change may then be in the store or not, but never in part.
@@ -40,6 +42,18 @@ impl Meta {
     /// Keeps `value` under `key` in place of what was there.
     pub fn set(&mut self, key: impl Into<String>, value: Vec<u8>) {
         self.0.insert(key.into(), value);
+    }
+
+    /// Whether what is kept under `key` moves with the records, such as a cursor: its key ends with `~`. A power cut may
+    /// take its newest value, but only together with every record written since.
+    pub fn moves(key: &str) -> bool {
+        key.ends_with('~')
+    }
+
+    /// Whether what does not move is the same in both.
+    pub(crate) fn stands_as(&self, other: &Meta) -> bool {
+        let standing = |(key, _): &(&String, &Vec<u8>)| !Meta::moves(key);
+        self.0.iter().filter(standing).eq(other.0.iter().filter(standing))
     }
 
     /// Forgets what is kept under `key`.

@@ -198,6 +198,27 @@ fn a_replica_comes_back_with_what_it_held_its_asides_and_notes() {
 }
 
 #[test]
+fn a_save_that_changes_nothing_writes_nothing_and_facts_that_move_come_back() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("replica.db");
+    let mut store = SqliteStore::open(&path, Durability::Process).unwrap();
+    let mut replica = Replica::load(&mut store).unwrap();
+    replica.set_note("root", b"dev 1".to_vec());
+    replica.save(&mut store).unwrap();
+    let log_bytes = || std::fs::metadata(scratch.path().join("replica.db-wal")).unwrap().len();
+    let before = log_bytes();
+    replica.save(&mut store).unwrap();
+    assert_eq!(log_bytes(), before);
+    replica.set_note("durable~", b"7".to_vec());
+    replica.save(&mut store).unwrap();
+    assert!(log_bytes() > before);
+    drop(store);
+    let mut store = SqliteStore::open(&path, Durability::Process).unwrap();
+    let loaded = Replica::load(&mut store).unwrap();
+    assert_eq!((loaded.note("root"), loaded.note("durable~")), (Some(&b"dev 1"[..]), Some(&b"7"[..])));
+}
+
+#[test]
 fn a_store_that_cannot_be_written_says_which_and_shows_nothing() {
     /// A store whose commits fail while they are told to.
     struct Failing(SqliteStore, std::sync::Arc<std::sync::atomic::AtomicBool>);

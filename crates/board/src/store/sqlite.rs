@@ -37,6 +37,8 @@ pub struct SqliteStore {
     path: PathBuf,
     durability: Durability,
     connection: Connection,
+    /// The facts as they stand in the file, once that is known.
+    facts: Option<Meta>,
 }
 
 impl SqliteStore {
@@ -48,7 +50,7 @@ impl SqliteStore {
         let path = path.into();
         make_file(&path)?;
         let connection = Connection::open(&path).map_err(|source| failed("open", &path, source))?;
-        let mut store = SqliteStore { path, durability, connection };
+        let mut store = SqliteStore { path, durability, connection, facts: None };
         store.prepare().map_err(|error| match error {
             Preparing::Sql(source) => failed("open", &store.path, source),
             Preparing::Format(found) => StoreError::Newer { path: store.path.clone(), found, known: FORMAT },
@@ -133,15 +135,26 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<Meta, StoreError> {
         match self.read(each) {
-            Ok(Ok(meta)) => Ok(meta),
+            Ok(Ok(meta)) => {
+                self.facts = Some(meta.clone());
+                Ok(meta)
+            }
             Ok(Err(what)) => Err(StoreError::Damaged { path: self.path.clone(), what }),
             Err(source) => Err(failed("read", &self.path, source)),
         }
     }
 
     fn commit(&mut self, records: &[Record], forget: &[Name], meta: Option<&Meta>) -> Result<(), StoreError> {
-        // Facts decide whether history counts as lost, so they never wait for a later flush.
-        let flush = meta.is_some() && self.durability == Durability::Process;
+        let meta = meta.filter(|meta| self.facts.as_ref() != Some(*meta));
+        if records.is_empty() && forget.is_empty() && meta.is_none() {
+            return Ok(());
+        }
+        // Facts decide whether history counts as lost, so they never wait for a later flush. Those that move with the
+        // records would have every save wait for the disk, and are right as of the records they came with.
+        let stands = |meta: &Meta| self.facts.as_ref().is_some_and(|facts| facts.stands_as(meta));
+        let flush = self.durability == Durability::Process && meta.is_some_and(|meta| !stands(meta));
+        // What is in the file after a failure is not known.
+        let before = self.facts.take();
         let write = |store: &mut SqliteStore| {
             if flush {
                 store.synchronous(Durability::EachCommit)?;
@@ -152,7 +165,9 @@ impl Store for SqliteStore {
             }
             written
         };
-        write(self).map_err(|source| failed("write", &self.path, source))
+        write(self).map_err(|source| failed("write", &self.path, source))?;
+        self.facts = meta.cloned().or(before);
+        Ok(())
     }
 }
 
