@@ -21,8 +21,11 @@ fn many(share: &Path) {
     }
 }
 
+/// Path, and inode number and change time of what is there.
+type Print = BTreeMap<Vec<u8>, (u64, i64, i64)>;
+
 /// Everything below `dir` that a change would change: names, times, inode numbers.
-fn print_of(dir: &Path) -> BTreeMap<Vec<u8>, (u64, i64, i64)> {
+fn print_of(dir: &Path) -> Print {
     use std::os::unix::ffi::OsStrExt;
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -97,7 +100,7 @@ fn m2_3_a_share_replaced_by_an_empty_directory_deletes_nothing_and_status_says_s
     cluster.start_hub();
     status_says(&cluster, "not the one that was shared before");
     let held = status(&cluster).1["shares"][0]["held_deletes"].as_u64().unwrap();
-    assert!(held as usize > MANY, "{held} deletions are told as held");
+    assert!(held > u64::try_from(MANY).unwrap(), "{held} deletions are told as held");
     rounds_pass(&cluster);
     assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
     // The right one again: nobody noticed anything.
@@ -180,7 +183,7 @@ fn m2_3_what_becomes_unreadable_is_not_taken_for_removed_and_status_says_so() {
     rounds_pass(&cluster);
     fs::set_permissions(cluster.share(), mode).unwrap();
     cluster.assert_identical();
-    let names = |prints: &[BTreeMap<Vec<u8>, (u64, i64, i64)>; 2]| {
+    let names = |prints: &[Print; 2]| {
         prints.iter().flat_map(|p| p.iter().map(|(name, (ino, ..))| (name.clone(), *ino))).collect::<Vec<_>>()
     };
     let after = [print_of(&cluster.copy(1).join("many")), print_of(&cluster.copy(2).join("many"))];

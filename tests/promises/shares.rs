@@ -1,5 +1,7 @@
 //! A shared directory and its copies: what arrives, how exactly, and what it costs (M2.1 to M2.7 and M3.7 over a hub).
 
+#![allow(clippy::print_stdout, reason = "the test harness captures it and shows it when the test fails")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -50,6 +52,9 @@ fn rewrite_with_same_stat(path: &Path, fill: u8) {
     assert_eq!(stat(&before), stat(&after), "the scene: nothing that stat tells changed but ctime");
 }
 
+/// What stands somewhere, and how it is made.
+type Making = (&'static str, fn(Tree) -> Tree);
+
 #[test]
 fn m2_1_m3_7_every_kind_of_entry_arrives_identical_and_the_roots_agree() {
     let cluster = Cluster::start(|share| drop(Tree::at(share).every_kind()), &[]).with_agents(3);
@@ -93,7 +98,7 @@ fn m2_7_each_kind_of_edit_arrives_live_at_every_agent() {
 
 #[test]
 fn m2_1_every_kind_becomes_every_kind() {
-    let kinds: [(&str, fn(Tree) -> Tree); 7] = [
+    let kinds: [Making; 7] = [
         ("nothing", |tree| tree),
         ("a file", |tree| tree.file("x", "content")),
         ("an empty file", |tree| tree.file("x", "")),
