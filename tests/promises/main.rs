@@ -4,6 +4,7 @@
 
 mod abuse;
 mod command_line;
+mod deleting;
 mod docs;
 mod enrolment;
 mod fresh_clone;
@@ -12,6 +13,9 @@ mod machines;
 mod mirror;
 mod monitor;
 mod presence;
+mod readers;
+mod realinput;
+mod shares;
 mod speaker;
 mod tables;
 mod values;
