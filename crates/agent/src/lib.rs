@@ -15,7 +15,8 @@
 //!
 //! **Promises.** A name in a copy never shows a torn file and never vanishes for a moment. Nothing is deleted before the
 //! hub said that its list is complete, nor in a directory that is not the share's copy. What is here already, anywhere
-//! in the copy, is not transferred again. A hub that is gone, slow or hostile costs neither memory nor files.
+//! in the copy, is not transferred again. A hub that is gone, slow or hostile costs no files outside the copy, and what waits
+//! for it is bounded; only the list of entries is as long as the hub makes it.
 //!
 //! **Never.** It prints nothing, ends no process, and believes nothing a peer says about paths, sizes or contents.
 
