@@ -3,14 +3,11 @@
 //! The floor is a bare loop that writes the same bytes to as many plain TCP connections, without TLS, order, cursors or
 //! names. Followers and hub share the machine, so a delivery's cost is that of both ends.
 
-use crate::follower::Wire;
+use crate::follower::{VALUE_BYTES, Wire, relays};
 use crate::harness::{Contender, Group, Report, interleave};
 use crate::machine::cpu_s;
-use agent::client::{Client, Target};
-use agent::dial::{Decision, Trust};
 use anyhow::{Context as _, Result, bail};
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +16,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
-use wire::message::Content;
 
 /// Followers.
 const SIZES: [usize; 2] = [100, 1000];
@@ -31,8 +27,8 @@ const BURSTS: usize = 3;
 const BURST: usize = 200;
 /// Clients that put at once in a burst.
 const PUTTERS: usize = 8;
-/// Bytes of a value.
-const VALUE_BYTES: usize = 100;
+/// The id of those that put.
+const PUTTER: u64 = 1_000_000;
 /// Connections that hang on one login: a hub lets one address enrol no more than some hundreds at once.
 const CONNECTIONS_PER_LOGIN: usize = 10;
 /// Whatever takes longer fails the run.
@@ -68,21 +64,17 @@ fn with(runtime: &Runtime, followers: usize) -> Result<(Vec<Group>, Vec<String>)
     let address = cluster.address();
     let heard = Arc::<Heard>::default();
     runtime.block_on(connect(&address, followers, &heard))?;
-    let keys = cluster.path().join("putters");
-    let mut putters = Vec::new();
-    for n in 0..PUTTERS {
-        putters.push(runtime.block_on(client(&address, 2_000_000 + n as u64, keys.join(n.to_string())))?);
-    }
+    let mut putters = runtime.block_on(relays(&address, PUTTER, PUTTERS))?;
     let hub = cluster.hub().pid();
     let bare = runtime.block_on(Bare::start(followers))?;
     let bare = std::cell::RefCell::new(bare);
 
-    let put =
-        |putter: &mut Client, name: String| -> Result<()> { runtime.block_on(async { put(putter, &name).await }) };
     // Everybody follows, which a first value that reaches all proves.
     heard.expect(followers);
-    put(&mut putters[0], "first".into())?;
-    runtime.block_on(heard.wait())?;
+    runtime.block_on(async {
+        putters[0].put("first").await?;
+        heard.wait().await
+    })?;
 
     let putters = std::cell::RefCell::new(putters);
     let singles = interleave(
@@ -92,8 +84,10 @@ fn with(runtime: &Runtime, followers: usize) -> Result<(Vec<Group>, Vec<String>)
             Contender::new("hub, durable, TLS", |round| {
                 heard.expect(followers);
                 let begun = Instant::now();
-                put(&mut putters.borrow_mut()[0], format!("single-{round}"))?;
-                runtime.block_on(heard.wait())?;
+                runtime.block_on(async {
+                    putters.borrow_mut()[0].put(&format!("single-{round}")).await?;
+                    heard.wait().await
+                })?;
                 Ok(begun.elapsed().as_secs_f64() * 1e3)
             }),
         ],
@@ -113,7 +107,7 @@ fn with(runtime: &Runtime, followers: usize) -> Result<(Vec<Group>, Vec<String>)
                     let putters = &mut *putters.borrow_mut();
                     let puts = putters.iter_mut().enumerate().map(|(nth, putter)| async move {
                         for n in (nth..BURST).step_by(PUTTERS) {
-                            put_one(putter, round, n).await?;
+                            putter.put(&format!("burst-{round}-{n}")).await?;
                         }
                         anyhow::Ok(())
                     });
@@ -157,29 +151,6 @@ async fn connect(address: &str, followers: usize, heard: &Arc<Heard>) -> Result<
         }
     }
     Ok(())
-}
-
-/// A client that puts.
-pub(crate) async fn client(address: &str, id: u64, key_dir: PathBuf) -> Result<Client> {
-    let target = Target::Hub {
-        address: address.to_owned(),
-        trust: Trust::Ask(Arc::new(|_, _| Decision::No)),
-        id: Some(wire::id::ClientId::new(id)?),
-        invite: None,
-        name: format!("putter-{id}"),
-        key_dir,
-    };
-    Ok(Client::connect(target, "lockstep-bench").await?)
-}
-
-pub(crate) async fn put(putter: &mut Client, name: &str) -> Result<()> {
-    let content = Content { content_type: "text/plain".into(), bytes: vec![b'x'; VALUE_BYTES].into() };
-    putter.put(name.to_owned(), Some(content)).await?;
-    Ok(())
-}
-
-async fn put_one(putter: &mut Client, round: usize, n: usize) -> Result<()> {
-    put(putter, &format!("burst-{round}-{n}")).await
 }
 
 /// Runs all of them at once in this task.

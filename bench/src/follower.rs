@@ -10,8 +10,20 @@ use wire::client_login::{Act, ClientLogin, Identity};
 use wire::codec::{FrameReader, decode_to_client, encode_frame};
 use wire::id::ClientId;
 use wire::limits::{FRAME_BYTES_MAX, PING_EVERY};
-use wire::message::{Purpose, ToClient, ToHub};
+use wire::message::{Content, Purpose, ToClient, ToHub};
 use wire::secret::Token;
+
+/// A session that stays, and `count` further connections of it; the hub cuts none of these for being silent.
+pub(crate) async fn relays(address: &str, id: u64, count: usize) -> Result<Vec<Wire>> {
+    let (session, token) = Wire::login(address, id).await?;
+    // Its end is the hub's.
+    drop(tokio::spawn(session.follow(|_| ())));
+    let mut wires = Vec::new();
+    for _ in 0..count {
+        wires.push(Wire::relay(address, token).await?);
+    }
+    Ok(wires)
+}
 
 /// Reads and writes.
 trait Both: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
@@ -19,6 +31,9 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Both for S 
 
 /// What [`Dialed`] holds, whatever its type.
 type Tls = Box<dyn Both>;
+
+/// Bytes of a value.
+pub(crate) const VALUE_BYTES: usize = 100;
 
 /// A connection that was let in.
 pub(crate) struct Wire {
@@ -66,6 +81,16 @@ impl Wire {
                 ToClient::Attached => return Ok(wire),
                 other => bail!("not attached but {other:?}"),
             }
+        }
+    }
+
+    /// Puts a value of [`VALUE_BYTES`] bytes; it is on the hub's disk when this returns.
+    pub(crate) async fn put(&mut self, name: &str) -> Result<()> {
+        let content = Content { content_type: "text/plain".into(), bytes: vec![b'x'; VALUE_BYTES].into() };
+        self.say(&ToHub::Put { req: 1, name: name.to_owned().into(), value: Some(content) }).await?;
+        match self.hear().await? {
+            ToClient::PutDone { .. } => Ok(()),
+            other => bail!("not put but {other:?}"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::files;
 use crate::harness::{Group, Report, Series};
-use crate::machine::{cpu_s, waits};
+use crate::machine::{Waits, cpu_s};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use support::{Cluster, Rng};
@@ -29,12 +29,12 @@ pub(crate) fn run() -> Result<Report> {
     // What follows the first sync, such as the sync of the disk, is not idling.
     std::thread::sleep(SPAN);
     for _ in 0..ROUNDS {
-        let look = || processes.iter().map(|(_, pid)| (waits(*pid), cpu_s(*pid))).collect::<Vec<_>>();
+        let look = || processes.iter().map(|(_, pid)| (Waits::of(*pid), cpu_s(*pid))).collect::<Vec<_>>();
         let (begun, before) = (Instant::now(), look());
         std::thread::sleep(SPAN);
         let (after, span_s) = (look(), begun.elapsed().as_secs_f64());
         for (n, ((wakes_before, cpu_before), (wakes_after, cpu_after))) in before.into_iter().zip(after).enumerate() {
-            wakes[n].figures.push((wakes_after - wakes_before) as f64 / span_s);
+            wakes[n].figures.push(wakes_after.since(&wakes_before) as f64 / span_s);
             cpu[n].figures.push((cpu_after - cpu_before) / span_s * 100.0);
         }
     }

@@ -2,6 +2,7 @@
 
 use rustix::process::Pid;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 
 /// CPU time of the machine since boot, in clock ticks.
@@ -69,15 +70,26 @@ pub(crate) fn cpu_s(pid: Pid) -> f64 {
     (tick(14) + tick(15)) as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// How often the threads of a process gave up the CPU by themselves so far: each is a wake-up.
-pub(crate) fn waits(pid: Pid) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
-    let of_task = |task: fs::DirEntry| {
-        let status = fs::read_to_string(task.path().join("status")).ok()?;
-        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-        count.trim().parse::<u64>().ok()
-    };
-    tasks.into_iter().flatten().flatten().filter_map(of_task).sum()
+/// How often each thread of a process gave up the CPU by itself so far: each is a wake-up to come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waits(BTreeMap<String, u64>);
+
+impl Waits {
+    pub(crate) fn of(pid: Pid) -> Waits {
+        let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+        let of_task = |task: fs::DirEntry| {
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            Some((task.file_name().to_string_lossy().into_owned(), count.trim().parse().ok()?))
+        };
+        Waits(tasks.into_iter().flatten().flatten().filter_map(of_task).collect())
+    }
+
+    /// Those since `before`; of a thread that has ended meanwhile nothing is known.
+    pub(crate) fn since(&self, before: &Waits) -> u64 {
+        let grown = |(task, count): (&String, &u64)| count.saturating_sub(before.0.get(task).copied().unwrap_or(0));
+        self.0.iter().map(grown).sum()
+    }
 }
 
 /// The program `name`, if it is installed.
@@ -116,7 +128,7 @@ mod tests {
             std::hint::black_box(load());
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
-        assert!(cpu_s(me) > 0.0 && waits(me) > 0);
+        assert!(cpu_s(me) > 0.0 && Waits::of(me).since(&Waits::default()) > 0);
         assert!(installed("sh") && !installed("no-such-program"));
     }
 }

@@ -11,9 +11,9 @@ use std::time::Instant;
 use support::{lockstep, same_trees, scratch, vendor_tree};
 
 /// Rounds of each.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// Files of the tree at least: the sources of crates this workspace builds.
-const FILES_MIN: usize = 5_000;
+const FILES_MIN: usize = 3_000;
 
 pub(crate) fn run() -> Result<Report> {
     let dir = scratch();

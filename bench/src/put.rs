@@ -2,7 +2,8 @@
 //!
 //! The floor appends the same bytes to a file and syncs it after each, in the same file system.
 
-use crate::fanout::{all, client, put};
+use crate::fanout::all;
+use crate::follower::{VALUE_BYTES, relays};
 use crate::harness::{Contender, Group, Report, interleave};
 use anyhow::{Context as _, Result};
 use std::cell::RefCell;
@@ -18,17 +19,11 @@ const ROUNDS: usize = 5;
 const SPAN: Duration = Duration::from_secs(2);
 /// Clients at once.
 const MANY: usize = 32;
-/// Bytes of an append.
-const VALUE_BYTES: usize = 100;
 
 pub(crate) fn run() -> Result<Report> {
     let runtime = Runtime::new().context("no runtime")?;
     let cluster = Cluster::start(|_| {}, &["--enrol", "open"]);
-    let keys = cluster.path().join("putters");
-    let mut clients = Vec::new();
-    for n in 0..MANY {
-        clients.push(runtime.block_on(client(&cluster.address(), n as u64 + 1, keys.join(n.to_string())))?);
-    }
+    let clients = runtime.block_on(relays(&cluster.address(), 1, MANY))?;
     let clients = RefCell::new(clients);
     let puts = |count: usize| {
         let clients = &mut *clients.borrow_mut();
@@ -38,7 +33,7 @@ pub(crate) fn run() -> Result<Report> {
             let done = &done;
             async move {
                 while begun.elapsed() < SPAN {
-                    put(client, &format!("value-{nth}")).await?;
+                    client.put(&format!("value-{nth}")).await?;
                     *done.borrow_mut() += 1;
                 }
                 Ok(())
