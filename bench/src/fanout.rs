@@ -84,8 +84,9 @@ fn with(runtime: &Runtime, followers: usize) -> Result<(Vec<Group>, Vec<String>)
             Contender::new("hub, durable, TLS", |round| {
                 heard.expect(followers);
                 let begun = Instant::now();
+                let mut putters = putters.borrow_mut();
                 runtime.block_on(async {
-                    putters.borrow_mut()[0].put(&format!("single-{round}")).await?;
+                    putters[0].put(&format!("single-{round}")).await?;
                     heard.wait().await
                 })?;
                 Ok(begun.elapsed().as_secs_f64() * 1e3)
@@ -103,8 +104,8 @@ fn with(runtime: &Runtime, followers: usize) -> Result<(Vec<Group>, Vec<String>)
             Contender::new("hub, durable, TLS", |round| {
                 heard.expect(followers * BURST);
                 let (begun, before) = (Instant::now(), cpu_s(hub));
+                let mut putters = putters.borrow_mut();
                 runtime.block_on(async {
-                    let putters = &mut *putters.borrow_mut();
                     let puts = putters.iter_mut().enumerate().map(|(nth, putter)| async move {
                         for n in (nth..BURST).step_by(PUTTERS) {
                             putter.put(&format!("burst-{round}-{n}")).await?;

@@ -8,7 +8,7 @@ use rustix::fs::inotify;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Starts the loop from `source` to `copy`; it ends with the process.
 pub(crate) fn start(source: &Path, copy: &Path) -> Result<()> {
@@ -24,7 +24,7 @@ pub(crate) fn start(source: &Path, copy: &Path) -> Result<()> {
     Ok(())
 }
 
-fn follow(watch: &OwnedFd, source: &Path, copy: &PathBuf) -> Result<()> {
+fn follow(watch: &OwnedFd, source: &Path, copy: &Path) -> Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(watch, &mut buffer);
     let beside = copy.join(".beside");
