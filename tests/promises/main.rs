@@ -5,6 +5,7 @@
 mod abuse;
 mod command_line;
 mod deleting;
+mod demo;
 mod docs;
 mod enrolment;
 mod fresh_clone;
