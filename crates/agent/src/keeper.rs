@@ -45,6 +45,8 @@ const WAITING_MAX: usize = if cfg!(test) { 200 } else { 20_000 };
 /// What failed is tried again after this, then after twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A content that the hub no longer had is asked for again after this.
+const GONE_RETRY: Duration = Duration::from_millis(250);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
@@ -314,6 +316,9 @@ impl Work {
             Letter::Gone(content) => {
                 self.holding.gone(content, &mut self.again);
                 self.retry_soon();
+                // A newer entry is coming, or is here already: that is no failure that deserves ever longer patience.
+                let soon = Instant::now() + GONE_RETRY;
+                self.retry = Some(self.retry.map_or(soon, |at| at.min(soon)));
             }
             Letter::Unfit(content, why) => {
                 for path in self.holding.refuse(content, &why, &mut self.again) {
