@@ -187,7 +187,6 @@ fn m2_3_m3_7_the_hub_killed_in_an_edit_storm_comes_back_and_nothing_is_missing_f
 }
 
 #[test]
-#[ignore = "open: after a restore an extra directory at an agent may go a moment after `wait` returned"]
 fn m2_3_m3_7_a_hub_restored_from_an_older_copy_or_lost_altogether_deletes_nothing_and_all_is_in_step_again() {
     for_each_seed(&[], |seed| {
         let mut cluster = real_tree(800).with_agents(AGENTS);

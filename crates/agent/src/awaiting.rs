@@ -18,14 +18,17 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Awaiting {
     waiting: HashMap<Name, Waiting>,
-    /// Contents that were asked for, and who waits for them.
+    /// Contents that are needed, and who waits for them.
     awaited: HashMap<ContentId, HashSet<Name>>,
+    /// Contents that were ordered and have not come to an end.
+    ordered: HashSet<ContentId>,
     /// What came along with its entry; not verified.
     inline: HashMap<ContentId, Bytes>,
     /// What was fetched; verified.
     arrived: HashMap<ContentId, Arrived>,
     /// Files among them that one name has taken in this round; other names may wait for the same.
     given: HashSet<ContentId>,
+    /// What may have to be ordered, or to be ordered no more: what is needed when orders are taken decides.
     asks: Vec<Wanted>,
     unwanted: Vec<ContentId>,
 }
@@ -48,12 +51,10 @@ impl Awaiting {
             self.stop_waiting(&name);
         }
         self.waiting.insert(name.clone(), Waiting { content, seq });
-        let asks = &mut self.asks;
-        let names = self.awaited.entry(content).or_insert_with(|| {
-            asks.push(Wanted { content, size_bytes, path: path.clone() });
-            HashSet::new()
-        });
-        names.insert(name);
+        self.awaited.entry(content).or_default().insert(name);
+        if !self.ordered.contains(&content) {
+            self.asks.push(Wanted { content, size_bytes, path: path.clone() });
+        }
     }
 
     /// A name needs nothing any more.
@@ -92,9 +93,10 @@ impl Awaiting {
         waited_for
     }
 
-    /// A content will not come: whoever still needs it asks again.
-    pub(crate) fn give_up(&mut self, content: ContentId) {
+    /// What was ordered has come to an end: whoever still waits finds the content in place, or asks again.
+    pub(crate) fn ended(&mut self, content: ContentId) {
         self.awaited.remove(&content);
+        self.ordered.remove(&content);
     }
 
     /// What came along, or was fetched; a file is given once.
@@ -124,8 +126,15 @@ impl Awaiting {
     }
 
     /// What is to be fetched, and what nobody needs any more; each told once.
+    ///
+    /// What was let go and is needed again by now was never let go: a name whose entry changed in its time alone waits
+    /// for the same content as before.
     pub(crate) fn take_orders(&mut self) -> (Vec<Wanted>, Vec<ContentId>) {
-        (std::mem::take(&mut self.asks), std::mem::take(&mut self.unwanted))
+        let mut asks = std::mem::take(&mut self.asks);
+        asks.retain(|wanted| self.awaited.contains_key(&wanted.content) && self.ordered.insert(wanted.content));
+        let mut unwanted = std::mem::take(&mut self.unwanted);
+        unwanted.retain(|content| !self.awaited.contains_key(content) && self.ordered.remove(content));
+        (asks, unwanted)
     }
 }
 
@@ -150,6 +159,9 @@ mod tests {
         assert_eq!((awaiting.len(), awaiting.lowest_seq()), (2, Some(3)));
         let (asks, unwanted) = awaiting.take_orders();
         assert_eq!((asks.len(), unwanted.len()), (1, 0));
+        awaiting.wait_for(&path("c"), 6, id(1), 10);
+        awaiting.stop_waiting(b"c");
+        assert_eq!(awaiting.take_orders(), (Vec::new(), Vec::new()), "it is on its way");
         awaiting.stop_waiting(b"a");
         assert_eq!((awaiting.lowest_seq(), awaiting.take_orders().1), (Some(5), Vec::new()));
         awaiting.stop_waiting(b"b");
@@ -160,9 +172,11 @@ mod tests {
     fn a_name_whose_entry_changed_waits_for_the_new_content_alone() {
         let mut awaiting = Awaiting::default();
         awaiting.wait_for(&path("a"), 3, id(1), 10);
+        assert_eq!(awaiting.take_orders().0.len(), 1);
         awaiting.wait_for(&path("a"), 7, id(2), 10);
         assert_eq!((awaiting.len(), awaiting.lowest_seq()), (1, Some(7)));
-        assert_eq!(awaiting.take_orders().1, vec![id(1)]);
+        let (asks, unwanted) = awaiting.take_orders();
+        assert_eq!((asks[0].content, unwanted), (id(2), vec![id(1)]));
         assert!(!awaiting.arrive(id(1), Arrived::Bytes(Bytes::new(), None)), "nobody waits for the old one");
         assert!(awaiting.arrive(id(2), Arrived::Bytes(Bytes::new(), None)));
     }
@@ -182,11 +196,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_is_asked_for_again_by_whoever_still_waits() {
+    fn a_name_whose_new_entry_has_the_same_content_goes_on_waiting_for_it() {
         let mut awaiting = Awaiting::default();
         awaiting.wait_for(&path("a"), 3, id(1), 10);
-        awaiting.give_up(id(1));
+        assert_eq!(awaiting.take_orders().0.len(), 1);
+        awaiting.stop_waiting(b"a");
+        awaiting.wait_for(&path("a"), 4, id(1), 10);
+        assert_eq!(awaiting.take_orders(), (Vec::new(), Vec::new()), "neither a second order nor an end of the first");
+        assert!(awaiting.arrive(id(1), Arrived::Bytes(Bytes::new(), None)));
+    }
+
+    #[test]
+    fn what_was_needed_for_a_moment_alone_is_never_asked_for() {
+        let mut awaiting = Awaiting::default();
         awaiting.wait_for(&path("a"), 3, id(1), 10);
-        assert_eq!(awaiting.take_orders().0.len(), 2);
+        awaiting.stop_waiting(b"a");
+        assert_eq!(awaiting.take_orders(), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_came_to_an_end_is_asked_for_again_by_whoever_still_waits() {
+        let mut awaiting = Awaiting::default();
+        awaiting.wait_for(&path("a"), 3, id(1), 10);
+        assert_eq!(awaiting.take_orders().0.len(), 1);
+        awaiting.ended(id(1));
+        awaiting.wait_for(&path("a"), 3, id(1), 10);
+        assert_eq!(awaiting.take_orders().0.len(), 1);
     }
 }

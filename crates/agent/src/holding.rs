@@ -262,7 +262,7 @@ impl Holding {
     /// The hub cannot give a content (now): whoever still waits is marked in `later`, and asks again then.
     pub(crate) fn gone(&mut self, content: ContentId, later: &mut Dirty) {
         self.mark_waiting(content, later);
-        self.awaiting.give_up(content);
+        self.awaiting.ended(content);
     }
 
     /// A content came to nothing: that is a problem of each name that waits, and they are marked in `later`. The paths.
@@ -279,14 +279,14 @@ impl Holding {
     /// After a round: what is to be fetched, what nobody needs any more, and in `dirty` where to look once more because
     /// a content that was waited for has got a place by now.
     pub(crate) fn after_round(&mut self, dirty: &mut Dirty) -> (Vec<Wanted>, Vec<ContentId>) {
-        for content in self.awaiting.end_round() {
+        let came = self.awaiting.end_round();
+        let orders = self.orders();
+        for content in came {
             // Who still waits takes it from its place now, or asks again: then it was here and a problem kept it out.
             self.mark_waiting(content, dirty);
-            if !self.places.contains_key(&content) {
-                self.awaiting.give_up(content);
-            }
+            self.awaiting.ended(content);
         }
-        self.orders()
+        orders
     }
 
     /// What is to be fetched, and what nobody needs any more; each told once.
