@@ -54,6 +54,8 @@ pub fn lockstep_at(home: impl AsRef<Path>) -> Command {
         command.env(format!("LOCKSTEP_{}_LOG", name.to_uppercase()), home.join("log").join(format!("{name}.log")));
     }
     command.env("LOCKSTEP_HUB_DATA", home.join("hub")).env("LOCKSTEP_JOIN_DATA", home.join("agent"));
+    // Hubs of tests that run at the same time must not meet on one port.
+    command.env("LOCKSTEP_HUB_HTTP", "none");
     command.env("HOME", home).env("XDG_STATE_HOME", home);
     command
 }

@@ -26,6 +26,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "[::]:7117")]
     listen: String,
 
+    /// Where browsers and other HTTP clients come in; `none` for nowhere
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7118")]
+    http: String,
+
     /// What the join line calls this machine, where its own name will not do
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
@@ -55,13 +59,18 @@ enum Enrol {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
     let data = args.data.map_or_else(|| paths::default_data("hub"), Ok)?;
-    let listen = address(&args.listen)?;
+    let listen = address(&args.listen, "--listen", 7117)?;
+    let http = match args.http.as_str() {
+        "none" => None,
+        text => Some(address(text, "--http", 7118)?),
+    };
     let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
     let log_path = args.log.place("hub")?;
     logging::start("hub", &args.log)?;
     let config = hub::Config {
         data,
         listen,
+        http,
         advertise: args.advertise,
         shares,
         enrol: args.enrol.map(Enrol::into),
@@ -96,6 +105,9 @@ fn print(up: &hub::Up) -> io::Result<()> {
         writeln!(out, "share    {}: {counts}", share.name)?;
     }
     writeln!(out, "address  {} (TLS; {who})", up.address)?;
+    if let Some(http) = &up.http {
+        writeln!(out, "http     http://{http}/")?;
+    }
     writeln!(out, "hub key  {}", up.fingerprint)?;
     if let Some(link) = &up.link {
         writeln!(out, "join     lockstep join {link}")?;
@@ -103,15 +115,16 @@ fn print(up: &hub::Up) -> io::Result<()> {
     out.flush()
 }
 
-fn address(text: &str) -> Result<SocketAddr, Failure> {
+/// The address that `flag` gives; a name is looked up, and a missing port is `port`.
+fn address(text: &str, flag: &str, port: u16) -> Result<SocketAddr, Failure> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     // A name, or an address without a port.
     use std::net::ToSocketAddrs;
-    let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:7117") };
-    let mut found = with_port.to_socket_addrs().map_err(|e| Failure::usage(format!("--listen {text}: {e}")))?;
-    found.next().ok_or_else(|| Failure::usage(format!("--listen {text}: no such address")))
+    let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{port}") };
+    let mut found = with_port.to_socket_addrs().map_err(|e| Failure::usage(format!("{flag} {text}: {e}")))?;
+    found.next().ok_or_else(|| Failure::usage(format!("{flag} {text}: no such address")))
 }
 
 /// `NAME=DIR`, or a directory that is shared under its own name.
@@ -163,8 +176,8 @@ mod tests {
 
     #[test]
     fn an_address_may_lack_its_port() {
-        assert_eq!(address("127.0.0.1").unwrap().port(), 7117);
-        assert_eq!(address("[::1]:0").unwrap().port(), 0);
-        assert_eq!(address("no such place").unwrap_err().exit, Exit::Usage);
+        assert_eq!(address("127.0.0.1", "--listen", 7117).unwrap().port(), 7117);
+        assert_eq!(address("[::1]:0", "--listen", 7117).unwrap().port(), 0);
+        assert_eq!(address("no such place", "--listen", 7117).unwrap_err().exit, Exit::Usage);
     }
 }

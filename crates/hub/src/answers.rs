@@ -94,7 +94,7 @@ fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
     listed.take(CLIENT_ROWS_MAX).map(brief).collect()
 }
 
-fn status(hub: &Hub) -> Status {
+pub(crate) fn status(hub: &Hub) -> Status {
     let clients = standing::everybody(hub);
     Status {
         hub: hub.name.clone(),

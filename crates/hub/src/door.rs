@@ -3,12 +3,12 @@
 //! Nobody who has not logged in costs more than a small buffer and a few seconds. When too many wait, the one that has
 //! waited longest, of the address that has most waiting, is cut: so whoever logs in at once always gets in.
 
+use crate::bulk;
 use crate::core::Hub;
 use crate::io::{Incoming, ReadError};
-use crate::presence::{Arrival, Session};
-use crate::roster::About;
+use crate::presence::Session;
+use crate::reception::{Stay, at_the_desk};
 use crate::session::{self, Ended, Role};
-use crate::{bulk, clock};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +20,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use wire::codec::encode_frame;
 use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX, SILENCE_MAX, STRANGERS_MAX};
-use wire::login::{Admitted, Desk, Login, Step, Then};
-use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, Welcome};
-use wire::secret::Token;
-use wire::unique_id::UniqueId;
+use wire::login::{Admitted, Login, Then};
+use wire::message::{Code, Purpose, Refusal, ToClient};
 
 /// Bytes that the kernel may hold unsent for a client: what is in there can no longer be replaced by something newer.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
@@ -112,7 +110,7 @@ where
     loop {
         let until = hub.until(login.until());
         let step = match tokio::time::timeout(until, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)).await {
-            Ok(Ok(message)) => at_the_desk(hub, |desk| login.on(message, desk, hub.now())),
+            Ok(Ok(message)) => at_the_desk(hub, address.ip(), |desk| login.on(message, desk, hub.now())),
             Ok(Err(ReadError::Closed | ReadError::Io(_))) => {
                 tracing::info!(%address, "left without logging in");
                 return None;
@@ -124,13 +122,8 @@ where
                 send_last(to, &[ToClient::Refused(refusal)]).await;
                 return None;
             }
-            Err(_) => at_the_desk(hub, |desk| login.tick(desk, hub.now())),
+            Err(_) => at_the_desk(hub, address.ip(), |desk| login.tick(desk, hub.now())),
         };
-        if let Some(note) = &step.note {
-            tracing::info!(%address, "{note}");
-            // Issuing and confirming change the roster, whether or not its client gets to hear of it.
-            hub.tables.notify_one();
-        }
         let mut frames = Vec::new();
         for message in &step.say {
             match encode_frame(message) {
@@ -156,13 +149,6 @@ where
             }
         }
     }
-}
-
-fn at_the_desk(hub: &Hub, step: impl FnOnce(&mut Desk<'_>) -> Step) -> Step {
-    let (mut roster, mut limiter) = (hub.roster(), hub.limiter());
-    let mut desk =
-        Desk { policy: &hub.policy, roster: &mut *roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
-    step(&mut desk)
 }
 
 async fn attach<W: AsyncWrite + Unpin>(hub: &Hub, address: SocketAddr, purpose: &Purpose, to: &mut W) -> Option<Who> {
@@ -195,67 +181,20 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    let token = match Token::fresh() {
-        Ok(token) => token,
-        Err(error) => {
-            tracing::error!(%error, "no session could be opened");
-            return;
-        }
+    let stay = match Stay::begin(hub, &admitted, address, "native") {
+        Ok(stay) => stay,
+        Err(error) => return tracing::error!(%error, "no session could be opened"),
     };
-    let id = admitted.id;
-    let session = hub.presence.enter(Arrival {
-        id: id.get(),
-        token,
-        name: admitted.name.clone(),
-        address: address.to_string(),
-        transport: "native",
-    });
-    // Revoked while it logged in: the roster was asked before, the list of sessions is looked at after.
-    if hub.roster().client(id).is_some_and(|c| c.known == wire::roster::Known::Revoked) {
-        session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
-    }
-    let about =
-        About { name: &admitted.name, address: &address.to_string(), transport: "native", version: &admitted.software };
-    hub.roster().note_login(id, &about, clock::now_ms());
-    hub.fleet.arrived(&session);
-    hub.moved();
-    hub.tables.notify_one();
-    tracing::info!(%id, name = admitted.name, %address, "logged in");
-    let welcome = ToClient::Welcome(Welcome {
-        id: id.get(),
-        token,
-        hub: hub.name.clone(),
-        shares: shares(hub),
-        silence_max_ms: u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX),
-    });
-    let ended = match encode_frame(&welcome) {
+    let ended = match encode_frame(&ToClient::Welcome(stay.welcome())) {
         Ok(frame) => {
             match tokio::time::timeout(LOGIN_MAX, to.write_all(&frame)).await.unwrap_or_else(|e| Err(e.into())) {
-                Ok(()) => session::serve(Arc::clone(hub), Role::Client(Arc::clone(&session)), incoming, to).await,
+                Ok(()) => session::serve(Arc::clone(hub), Role::Client(Arc::clone(stay.session())), incoming, to).await,
                 Err(error) => Ended::Write(error),
             }
         }
         Err(error) => Ended::Write(std::io::Error::other(error)),
     };
-    // Relays and bulk connections of this session end with it.
-    session.end(Refusal { code: Code::TimedOut, text: "the session has ended".into(), retry_ms: Some(0) });
-    if hub.presence.leave(&session) {
-        hub.fleet.left(id.get());
-        // Somebody may have come in under the same id in between.
-        if let Some(successor) = hub.presence.get(id.get()) {
-            hub.fleet.arrived(&successor);
-        }
-        // On disk with the tables, many in one write.
-        hub.roster().note_seen(id, session.last_seen_ms());
-    }
-    hub.moved();
-    hub.tables.notify_one();
-    tracing::info!(%id, %address, why = %ended, "left");
-}
-
-/// What this hub shares.
-pub(crate) fn shares(hub: &Hub) -> Vec<ShareInfo> {
-    hub.shares.values().map(|share| share.info()).collect()
+    stay.leave(&ended);
 }
 
 async fn send_last<W: AsyncWrite + Unpin>(to: &mut W, messages: &[ToClient]) {

@@ -8,8 +8,8 @@
 //! happened goes to `tracing`, what is asked is answered.
 //!
 //! From the inside out: [`Roster`] (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
-//! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `door` and `local` (how
-//! connections come in), `standing` and `answers` (who has what), `tables` (what pandas reads).
+//! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
+//! comes in), `door` and `local` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
 
 mod answers;
 mod bulk;
@@ -19,9 +19,11 @@ mod data;
 mod door;
 mod fanout;
 mod fleet;
+mod http;
 mod io;
 mod local;
 mod presence;
+mod reception;
 mod roster;
 mod session;
 mod share;
@@ -65,6 +67,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where agents come in; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where HTTP is served; port 0 takes a free one. `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// What links name instead of the address listened on.
     pub advertise: Option<String>,
     /// Name and directory of each share.
@@ -86,6 +90,8 @@ pub struct Up {
     pub data: PathBuf,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it serves HTTP.
+    pub http: Option<SocketAddr>,
     /// Who may enrol.
     pub enrol: Enrol,
     /// Its key's fingerprint.
@@ -146,7 +152,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
         /// What to do.
-        hint: &'static str,
+        hint: String,
     },
     /// The certificate.
     #[error("the hub's certificate cannot be used: {0}")]
@@ -162,12 +168,11 @@ pub enum Error {
 pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output = ()>) -> Result<(), Error> {
     let data_dir = DataDir::open(&config.data)?;
     let name = config.name.clone().unwrap_or_else(state::host_name);
-    let listener = listen(config.listen).await?;
-    let address = listener.local_addr().map_err(|source| Error::Listen {
-        address: config.listen.to_string(),
-        source,
-        hint: "",
-    })?;
+    let (listener, address) = listen(config.listen, "--listen").await?;
+    let http = match config.http {
+        Some(address) => Some(listen(address, "--http").await?),
+        None => None,
+    };
     let enrol = config.enrol.unwrap_or(if address.ip().is_loopback() { Enrol::Open } else { Enrol::Invite });
     let identity = data_dir.identity(&name)?;
     let (tls, fingerprint) = tls(identity)?;
@@ -190,14 +195,19 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
-    *hub.addresses.write().unwrap_or_else(PoisonError::into_inner) = vec![address.to_string()];
+    *hub.addresses.write().unwrap_or_else(PoisonError::into_inner) =
+        std::iter::once(address.to_string()).chain(http.as_ref().map(|(_, at)| format!("http://{at}/"))).collect();
     let commands = local::listen(data_dir.path()).map_err(|source| Error::Listen {
         address: data_dir.file(SOCKET_NAME).display().to_string(),
         source,
-        hint: "",
+        hint: String::new(),
     })?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::open(Arc::clone(&hub), listener, tls));
+    let http_address = http.as_ref().map(|(_, address)| *address);
+    if let Some((listener, _)) = http {
+        tasks.spawn(http::open(Arc::clone(&hub), listener));
+    }
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
@@ -205,9 +215,10 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         name: hub.name.clone(),
         data: data_dir.path().to_owned(),
         address,
+        http: http_address,
         enrol,
         fingerprint,
-        shares: door::shares(&hub),
+        shares: reception::shares(&hub),
         link: first_link(&hub, enrol),
     });
     stop.await;
@@ -283,14 +294,17 @@ fn check_shares(shares: &[(String, PathBuf)]) -> Result<(), Error> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+/// Listens on `address`, which the option `flag` named; gives the address that it became.
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
     let hint = |e: &std::io::Error| match e.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "; another program listens there: choose another with --listen, or port 0 for a free one"
+            format!("; another program listens there: choose another with {flag}, or port 0 for a free one")
         }
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need rights: choose another with --listen",
-        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        _ => "",
+        std::io::ErrorKind::PermissionDenied => {
+            format!("; ports below 1024 need rights: choose another with {flag}")
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
+        _ => String::new(),
     };
     let bound = match TcpListener::bind(address).await {
         // Every address of a machine without IPv6 is one of IPv4.
@@ -299,6 +313,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
         }
         bound => bound,
     };
+    let bound = bound.and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
     bound.map_err(|source| Error::Listen { address: address.to_string(), hint: hint(&source), source })
 }
 

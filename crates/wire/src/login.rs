@@ -194,6 +194,8 @@ pub struct Login {
     bad_answers: u32,
     software: String,
     version: u16,
+    /// Whether an unknown id may get its unique ID here.
+    issues: bool,
     state: State,
 }
 
@@ -233,8 +235,14 @@ impl Login {
             bad_answers: 0,
             software: String::new(),
             version: PROTOCOL_VERSION,
+            issues: true,
             state: State::Greeting,
         }
+    }
+
+    /// One that only proves what is known already: nobody enrols by it, as with a request that carries its proof.
+    pub fn proof_only(address: &str, policy: &Policy, now: Now) -> Login {
+        Login { issues: false, ..Login::new(address, policy, now) }
     }
 
     /// When to call [`Login::tick`] next.
@@ -274,7 +282,7 @@ impl Login {
             (State::AskedUniqueId(claim), ToHub::UniqueId { unique_id }) => {
                 self.on_unique_id(claim, &unique_id, desk, now)
             }
-            (State::AskedUniqueId(claim), ToHub::Lost) => self.on_lost(claim, desk, now),
+            (State::AskedUniqueId(claim), ToHub::Lost) if self.issues => self.on_lost(claim, desk, now),
             (State::Issued { claim, hash }, ToHub::Confirm) => self.on_confirm(&claim, &hash, desk, now),
             _ => {
                 let text =
@@ -312,7 +320,7 @@ impl Login {
             return self.hub_failed(&error);
         }
         let invite = invite.and_then(|code| InviteCode::parse(code.reveal())).map(|code| code.hash());
-        if text == AUTO {
+        if text == AUTO && self.issues {
             return self.on_auto(invite, name, desk, now);
         }
         let id = match ClientId::parse(text) {
@@ -321,6 +329,7 @@ impl Login {
         };
         let claim = Claim { id, name, invite };
         let ground = match desk.roster.lookup(id) {
+            _ if !self.issues => None,
             None | Some(Known::Provisional { lapsed: true, .. }) if may_enrol(Some(id), invite.as_ref(), desk, now) => {
                 Some(Ground::New)
             }

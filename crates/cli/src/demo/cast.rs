@@ -32,7 +32,9 @@ impl Cast {
         let said = scratch.join("hub.out");
         let mut command = Command::new(&program);
         command.arg("hub").arg("--share").arg([b"share=".as_slice(), bytes(&scratch.join("share"))].concat().to_os());
-        command.args(["--listen", "127.0.0.1:0", "--enrol", "open", "--data"]).arg(text(&scratch.join("hub")));
+        command
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--enrol", "open", "--data"])
+            .arg(text(&scratch.join("hub")));
         let hub = spawn(command, scratch, "hub")?;
         let mut cast = Self { scratch: scratch.to_owned(), program, link: String::new(), hub, agents: Vec::new() };
         let begun = Instant::now();

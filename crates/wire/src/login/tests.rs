@@ -569,3 +569,28 @@ fn a_client_believes_no_hub_that_answers_out_of_turn() {
     client.on(ToClient::AskUniqueId);
     assert!(refused(client.on(ToClient::Welcome(Welcome { id: 8, ..welcome }))), "another id");
 }
+
+#[test]
+fn who_is_only_to_prove_itself_is_never_issued_anything() {
+    let mut door = Door::new(Enrol::Open);
+    let unique_id = door.enrol(HOME, 7);
+    let code = door.invite(InvitePurpose::Enrol(None), 5);
+    for (id, answer, is_in) in [
+        ("7", say_key(&unique_id), true),
+        ("7", wrong_key(7), false),
+        ("7", ToHub::Lost, false),
+        ("8", wrong_key(8), false),
+        ("8", ToHub::Confirm, false),
+    ] {
+        let mut login = Login::proof_only(HOME, &door.policy, door.now());
+        door.say(&mut login, hello());
+        let asked = door.say(&mut login, say_id_with(id, Some(&code)));
+        assert_eq!(asked.say, [ToClient::AskUniqueId], "{id}");
+        let step = door.say(&mut login, answer);
+        assert_eq!(matches!(step.then, Then::In(_)), is_in, "{id} {step:?}");
+    }
+    let mut login = Login::proof_only(HOME, &door.policy, door.now());
+    door.say(&mut login, hello());
+    assert_eq!(refusal(&door.say(&mut login, say_id_with(AUTO, Some(&code))).say).code, Code::BadId);
+    assert_eq!(door.book.clients().count(), 1);
+}

@@ -1,0 +1,75 @@
+//! Errors over HTTP: one shape for all of them, `application/problem+json` (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use wire::message::{Code, Refusal};
+
+/// Why a request was not done.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    /// The same as the response's.
+    #[serde(serialize_with = "as_number")]
+    status: StatusCode,
+    /// The status in words.
+    title: &'static str,
+    /// What is wrong and what to do.
+    detail: String,
+    /// For programs: the code that the other transports give.
+    code: &'static str,
+    #[serde(skip)]
+    retry_ms: Option<u64>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("error");
+        Self { status, title, detail: detail.into(), code, retry_ms: None }
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = match refusal.code {
+            Code::BadId => (StatusCode::BAD_REQUEST, "bad_id"),
+            Code::NotProven => (StatusCode::UNAUTHORIZED, "not_proven"),
+            Code::NotInvited => (StatusCode::FORBIDDEN, "not_invited"),
+            Code::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Code::Version | Code::Protocol => (StatusCode::BAD_REQUEST, "protocol"),
+            Code::TakenOver => (StatusCode::CONFLICT, "taken_over"),
+            Code::Revoked => (StatusCode::FORBIDDEN, "revoked"),
+            Code::TimedOut => (StatusCode::REQUEST_TIMEOUT, "timed_out"),
+            Code::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            Code::Full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+            Code::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Code::NotAllowed => (StatusCode::FORBIDDEN, "not_allowed"),
+            Code::Limit => (StatusCode::PAYLOAD_TOO_LARGE, "limit"),
+            Code::HubFailed => (StatusCode::INTERNAL_SERVER_ERROR, "hub_failed"),
+        };
+        Self { retry_ms: refusal.retry_ms, ..Self::new(status, code, refusal.text) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"lockstep\""));
+        }
+        if let Some(ms) = self.retry_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+        }
+        response
+    }
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}

@@ -1,0 +1,169 @@
+//! Coming in, the same behind every transport: the login's steps at one desk, a proof for a single request, and a place
+//! among the active clients until it is left.
+
+use crate::clock;
+use crate::core::Hub;
+use crate::presence::{Arrival, Session};
+use crate::roster::About;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use wire::id::ClientId;
+use wire::limits::SILENCE_MAX;
+use wire::login::{Admitted, Desk, Login, Note, Step, Then};
+use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, ToHub, Welcome};
+use wire::secret::{RandomError, Token};
+use wire::unique_id::UniqueId;
+
+/// Does one step of a login, under the roster's lock, and logs what it says of it.
+pub(crate) fn at_the_desk(hub: &Hub, address: IpAddr, step: impl FnOnce(&mut Desk<'_>) -> Step) -> Step {
+    let step = {
+        let (mut roster, mut limiter) = (hub.roster(), hub.limiter());
+        let mut desk = Desk {
+            policy: &hub.policy,
+            roster: &mut *roster,
+            limiter: &mut limiter,
+            fresh: &mut |id| UniqueId::fresh(id),
+        };
+        step(&mut desk)
+    };
+    match &step.note {
+        None => {}
+        // A program may prove itself with every request; what changed nothing is no news.
+        Some(note @ Note::Proved { .. }) => tracing::debug!(%address, "{note}"),
+        Some(note) => {
+            tracing::info!(%address, "{note}");
+            // Issuing and confirming change the roster, whether or not its client gets to hear of it.
+            hub.tables.notify_one();
+        }
+    }
+    step
+}
+
+/// Proves a single request: that who sent it holds the unique ID of `id`. Nobody enrols by this.
+///
+/// # Errors
+/// The refusal that the login would give.
+pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str) -> Result<ClientId, Refusal> {
+    let mut login = Login::proof_only(&address.to_string(), &hub.policy, hub.now());
+    let words = [
+        ToHub::Hello {
+            versions: (wire::PROTOCOL_VERSION, wire::PROTOCOL_VERSION),
+            software: String::new(),
+            purpose: Purpose::Login,
+        },
+        ToHub::Id { id: id.to_owned(), invite: None, name: String::new() },
+        ToHub::UniqueId { unique_id: unique_id.into() },
+    ];
+    for word in words {
+        let mut step = at_the_desk(hub, address, |desk| login.on(word, desk, hub.now()));
+        loop {
+            if let Some(ToClient::Refused(refusal)) = step.say.iter().find(|said| matches!(said, ToClient::Refused(_)))
+            {
+                return Err(refusal.clone());
+            }
+            match step.then {
+                Then::In(admitted) => return Ok(admitted.id),
+                // After wrong answers the next one is held for a while before it is looked at.
+                Then::Wait { until } if step.say.is_empty() => {
+                    tokio::time::sleep(hub.until(until)).await;
+                    step = at_the_desk(hub, address, |desk| login.tick(desk, hub.now()));
+                }
+                Then::Wait { .. } => break,
+                Then::Attach(_) | Then::End => {
+                    return Err(Refusal { code: Code::HubFailed, text: "the login ended".into(), retry_ms: None });
+                }
+            }
+        }
+    }
+    Err(Refusal { code: Code::NotProven, text: "the unique ID was not looked at".into(), retry_ms: None })
+}
+
+/// A client among the active ones; it leaves when this is dropped.
+pub(crate) struct Stay {
+    hub: Arc<Hub>,
+    session: Arc<Session>,
+    why: Option<String>,
+}
+
+impl Stay {
+    /// Enters a client that was let in; whoever held its id before is told so and ends.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers for the session's token. Nothing has changed then.
+    pub(crate) fn begin(
+        hub: &Arc<Hub>,
+        admitted: &Admitted,
+        address: SocketAddr,
+        transport: &'static str,
+    ) -> Result<Stay, RandomError> {
+        let (id, token) = (admitted.id, Token::fresh()?);
+        let session = hub.presence.enter(Arrival {
+            id: id.get(),
+            token,
+            name: admitted.name.clone(),
+            address: address.to_string(),
+            transport,
+        });
+        // Revoked while it logged in: the roster was asked before, the list of sessions is looked at after.
+        if hub.roster().client(id).is_some_and(|c| c.known == wire::roster::Known::Revoked) {
+            session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
+        }
+        let (name, version) = (&admitted.name, &admitted.software);
+        let about = About { name, address: &session.address, transport, version };
+        hub.roster().note_login(id, &about, clock::now_ms());
+        hub.fleet.arrived(&session);
+        hub.moved();
+        hub.tables.notify_one();
+        tracing::info!(%id, name, %address, transport, "logged in");
+        Ok(Stay { hub: Arc::clone(hub), session, why: None })
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// What the client is told first.
+    pub(crate) fn welcome(&self) -> Welcome {
+        Welcome {
+            id: self.session.id,
+            token: self.session.token,
+            hub: self.hub.name.clone(),
+            shares: shares(&self.hub),
+            silence_max_ms: u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Leaves, and says why in the log.
+    pub(crate) fn leave(mut self, why: &dyn Display) {
+        self.why = Some(why.to_string());
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let Stay { hub, session, why } = self;
+        // Further connections of this session end with it.
+        session.end(Refusal { code: Code::TimedOut, text: "the session has ended".into(), retry_ms: Some(0) });
+        if hub.presence.leave(session) {
+            hub.fleet.left(session.id);
+            // Somebody may have come in under the same id in between.
+            if let Some(successor) = hub.presence.get(session.id) {
+                hub.fleet.arrived(&successor);
+            }
+            if let Ok(id) = ClientId::new(session.id) {
+                // On disk with the tables, many in one write.
+                hub.roster().note_seen(id, session.last_seen_ms());
+            }
+        }
+        hub.moved();
+        hub.tables.notify_one();
+        let why = why.as_deref().unwrap_or("its connection was dropped");
+        tracing::info!(id = session.id, address = session.address, why, "left");
+    }
+}
+
+/// What this hub shares.
+pub(crate) fn shares(hub: &Hub) -> Vec<ShareInfo> {
+    hub.shares.values().map(|share| share.info()).collect()
+}
