@@ -28,7 +28,7 @@ use mirror::dirty::{All, Dirty, Hint};
 use mirror::settle::Mark;
 use mirror::watch::{Due, News, Watcher};
 use roots::Roots;
-use scan::{Counts, ScanError, Scanner};
+use scan::{Asked, Counts, ScanError, Scanner};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -479,7 +479,12 @@ impl Keeper {
 
     fn look(&mut self, dirty: &Dirty, watcher: Option<&Arc<Watcher>>, allow: bool) -> Result<(), ScanError> {
         let watcher = watcher.map(Arc::clone);
-        let unsettled = move |path: &RelPath| watcher.as_ref().is_some_and(|w| w.is_unsettled(path));
+        let unsettled = move |path: &RelPath, asked| {
+            watcher.as_ref().is_some_and(|w| match asked {
+                Asked::Before => w.is_unsettled(path),
+                Asked::AfterReading => w.is_unsettled_by_now(path),
+            })
+        };
         let begun = clock::now();
         let looked = match self.scanner.look(dirty, unsettled, allow) {
             Ok(looked) => looked,

@@ -6,6 +6,7 @@ use crate::guard::{Pin, PinBroken};
 use crate::plan;
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantFile};
+use crate::watch::Watcher;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,12 +31,10 @@ pub struct DiskSource {
     /// What we wrote: the source's and the destination's metadata at that moment.
     writes: HashMap<RelPath, (Stat, Stat)>,
     compare: [Vec<u8>; 2],
-    unsettled: Option<Unsettled>,
+    watcher: Option<Arc<Watcher>>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
 }
-
-type Unsettled = Box<dyn Fn(&RelPath) -> Vec<Name> + Send>;
 
 /// How a [`DiskSource`] looks.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +62,7 @@ impl DiskSource {
             list_buffer: ListBuffer::default(),
             writes: HashMap::new(),
             compare: [vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]],
-            unsettled: None,
+            watcher: None,
             unsettled_here: None,
         })
     }
@@ -78,9 +77,9 @@ impl DiskSource {
         &self.pin
     }
 
-    /// Has `unsettled` say which names of a directory are in the middle of a change.
-    pub fn set_unsettled(&mut self, unsettled: impl Fn(&RelPath) -> Vec<Name> + Send + 'static) {
-        self.unsettled = Some(Box::new(unsettled));
+    /// Has `watcher`, of this directory, say what is in the middle of a change.
+    pub fn set_watcher(&mut self, watcher: Arc<Watcher>) {
+        self.watcher = Some(watcher);
     }
 
     /// Whether `path` still leads to this very directory.
@@ -255,11 +254,15 @@ impl Source for DiskSource {
     }
 
     fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
-        let Some(unsettled) = &self.unsettled else { return false };
+        let Some(watcher) = &self.watcher else { return false };
         if self.unsettled_here.as_ref().is_none_or(|(here, _)| here != dir) {
-            self.unsettled_here = Some((dir.clone(), unsettled(dir)));
+            self.unsettled_here = Some((dir.clone(), watcher.unsettled_in(dir)));
         }
         self.unsettled_here.as_ref().is_some_and(|(_, names)| names.contains(name))
+    }
+
+    fn is_unsettled_by_now(&mut self, path: &RelPath) -> bool {
+        self.watcher.as_ref().is_some_and(|watcher| watcher.is_unsettled_by_now(path))
     }
 
     fn check_pin(&mut self) -> Result<(), Problem> {

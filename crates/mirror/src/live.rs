@@ -122,8 +122,7 @@ impl Live<'_> {
     /// Watch first, then list: what changes in between is seen by both.
     fn start(&mut self) -> Result<(), MirrorError> {
         let source = Arc::new(self.watcher_of(|mirror| mirror.source.root().walk(&RelPath::root()))?);
-        let asked = Arc::clone(&source);
-        self.mirror.source.set_unsettled(move |dir| asked.unsettled_in(dir));
+        self.mirror.source.set_watcher(Arc::clone(&source));
         let dest = self.watcher_of(|mirror| mirror.engine.dest().walk(&RelPath::root()))?;
         source.add_tree(&RelPath::root());
         dest.add_tree(&RelPath::root());

@@ -304,6 +304,10 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             let supply = self.source.content(&path, &want);
             let Engine { temps, scratch, .. } = &mut *self.engine;
             match stage::stage(&at.dir, &name, &want, supply, place, temps, scratch) {
+                Ok(staged) if self.source.is_unsettled_by_now(&path) => {
+                    stage::discard(&at.dir, &name, &staged);
+                    return self.tell(Action::Unsettled, &path, Some(Kind::File), 0);
+                }
                 Ok(staged) => {
                     let how = match (staged, found) {
                         (Staged::Unnamed(file), _) => How::Link(file),

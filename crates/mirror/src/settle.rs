@@ -7,9 +7,13 @@
 //! - every pushed name comes out, at or after its last push, so its last state is always looked at;
 //! - what is complete (closed, renamed in, attributes, a directory, a link) comes out at once;
 //! - what is not complete comes out when it was quiet for the time of its kind, and at the latest
-//!   [`CEILING`] after it was first seen;
+//!   [`CEILING`] after it last was complete, or was first seen. So a file that is rewritten in place many times a
+//!   second comes out after one of its closes, and not in the moment in which it is empty;
+//! - what is begun anew each time before anybody came to look comes out [`LAST_RESORT`] after it was first seen;
 //! - what changes many times a second is thinned to one look each [`GAP_MAX`]; the first look after such a quiet
 //!   span is immediate.
+
+mod pace;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -18,6 +22,7 @@ use std::time::Duration;
 use tree::{Name, RelPath};
 
 use crate::dirty::{All, Dirty, Hint, below, rebase};
+use pace::Pace;
 
 /// A created regular file waits this long for its close. A file that never gets one was linked in, whole.
 pub const CREATED_QUIET: Duration = Duration::from_millis(20);
@@ -25,8 +30,11 @@ pub const CREATED_QUIET: Duration = Duration::from_millis(20);
 pub const WRITTEN_QUIET: Duration = Duration::from_millis(100);
 /// A removal waits this long for a creation under the same name: editors replace files so.
 pub const REMOVED_QUIET: Duration = Duration::from_millis(5);
-/// No name waits longer than this from its first event on.
+/// What is not complete waits no longer than this since it last was, or was first seen.
 pub const CEILING: Duration = Duration::from_secs(1);
+/// No name waits longer than this from its first event on. What gets here is written anew within microseconds of each
+/// close, so no look will ever find it whole; whoever looks has to find out.
+pub const LAST_RESORT: Duration = Duration::from_secs(5);
 /// The widest gap between two looks at a name that keeps changing.
 pub const GAP_MAX: Duration = Duration::from_millis(500);
 /// The first gap given to a name that was due [`HOT_PER_SECOND`] times in a second.
@@ -113,6 +121,8 @@ struct Held {
     due: Duration,
     /// The time of its item in the queue that counts.
     queued: Duration,
+    /// When it stopped being complete; of no meaning while it is.
+    begun: Duration,
     /// When the first push since the last look came, and which one it was.
     first: Duration,
     first_push: u64,
@@ -126,15 +136,6 @@ enum Phase {
     Created,
     Written,
     Removed,
-}
-
-/// How often a name is due. Counted in windows of a second, so that a burst shorter than that is never thinned.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    window: Duration,
-    wanted: u32,
-    gap: Duration,
-    last_out: Option<Duration>,
 }
 
 impl Settle {
@@ -160,6 +161,7 @@ impl Settle {
                 phase: Phase::Settled,
                 due: now,
                 queued: Duration::MAX,
+                begun: now,
                 first: now,
                 first_push: self.pushes,
                 content: false,
@@ -177,15 +179,21 @@ impl Settle {
         if fresh || phase != held.phase || phase == Phase::Settled {
             slot.pace.want(now);
         }
+        if held.phase == Phase::Settled {
+            held.begun = now;
+        }
         held.phase = phase;
-        let ceiling = held.first + CEILING;
         let quiet = match phase {
             Phase::Settled => Duration::ZERO,
             Phase::Created => CREATED_QUIET,
             Phase::Written => WRITTEN_QUIET,
             Phase::Removed => REMOVED_QUIET,
         };
-        held.due = (now + quiet).max(slot.pace.earliest()).min(ceiling);
+        held.due = (now + quiet).max(slot.pace.earliest());
+        // What is complete waits for its pace alone, which is shorter.
+        if phase != Phase::Settled {
+            held.due = held.due.min(held.begun + CEILING).min(held.first + LAST_RESORT);
+        }
         if held.due < held.queued {
             held.queued = held.due;
             self.queue.push(Reverse((held.due, id)));
@@ -242,7 +250,7 @@ impl Settle {
             if held.removed {
                 dirty.insert_removed(&slot.dir, &slot.name);
             }
-            slot.pace.last_out = Some(now);
+            slot.pace.came_out(now);
             let until = now + SECOND + SECOND;
             slot.state = State::Paced { until };
             self.paced.push_back((until, id));
@@ -351,8 +359,8 @@ impl Settle {
         if self.held >= HELD_MAX {
             return None;
         }
-        let pace = Pace { window: now, wanted: 0, gap: Duration::ZERO, last_out: None };
-        let slot = Slot { dir: dir.clone(), name: name.clone(), state: State::Paced { until: now }, pace };
+        let (state, pace) = (State::Paced { until: now }, Pace::new(now));
+        let slot = Slot { dir: dir.clone(), name: name.clone(), state, pace };
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
@@ -435,264 +443,5 @@ fn next_phase(held: Option<Phase>, seen: Seen) -> Option<Phase> {
     }
 }
 
-impl Pace {
-    /// Counts one more wish to be looked at.
-    fn want(&mut self, now: Duration) {
-        let seconds = now.saturating_sub(self.window).as_secs();
-        if seconds == 0 {
-            self.wanted = self.wanted.saturating_add(1);
-            return;
-        }
-        if seconds == 1 && self.wanted >= HOT_PER_SECOND {
-            self.gap = (self.gap * 2).clamp(GAP_FIRST, GAP_MAX);
-        } else {
-            let halvings = u32::try_from(seconds).unwrap_or(u32::MAX).min(8);
-            self.gap /= 1 << halvings;
-            if self.gap < GAP_FIRST {
-                self.gap = Duration::ZERO;
-            }
-        }
-        self.window = now;
-        self.wanted = 1;
-    }
-
-    /// The time before which it is not to be looked at again.
-    fn earliest(&self) -> Duration {
-        self.last_out.map_or(Duration::ZERO, |out| out + self.gap)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn ms(n: u32) -> Duration {
-        SECOND + MS * n
-    }
-
-    fn name(s: &str) -> Name {
-        Name::new(s.as_bytes()).unwrap()
-    }
-
-    fn push(settle: &mut Settle, seen: Seen, at: u32) {
-        settle.push(&RelPath::root(), &name("f"), seen, ms(at));
-    }
-
-    /// Drives time in steps of a millisecond and returns when `f` came out.
-    fn out(settle: &mut Settle, from: u32, to: u32) -> Vec<u32> {
-        (from..to).filter(|at| settle.due(ms(*at)).covers(&RelPath::root(), &name("f"))).collect()
-    }
-
-    #[test]
-    fn what_is_complete_comes_out_at_once() {
-        use Seen::*;
-        for seen in [Closed, MovedIn, MovedAway, Attributes, MadeDir, Complete] {
-            let mut settle = Settle::new();
-            push(&mut settle, seen, 7);
-            assert_eq!(settle.next_deadline(), Some(ms(7)));
-            assert_eq!(out(&mut settle, 7, 50), [7], "{seen:?}");
-            assert!(settle.is_empty());
-        }
-    }
-
-    #[test]
-    fn each_kind_waits_for_its_own_quiet() {
-        for (seen, quiet) in [(Seen::Created, 20), (Seen::Found, 20), (Seen::Written, 100), (Seen::Removed, 5)] {
-            let mut settle = Settle::new();
-            push(&mut settle, seen, 0);
-            assert!(settle.is_unsettled(&RelPath::new(*b"f").unwrap()));
-            assert_eq!(out(&mut settle, 0, 300), [quiet], "{seen:?}");
-        }
-    }
-
-    #[test]
-    fn a_close_ends_every_wait() {
-        for before in [Seen::Created, Seen::Written, Seen::Removed] {
-            let mut settle = Settle::new();
-            push(&mut settle, before, 0);
-            push(&mut settle, Seen::Closed, 3);
-            assert_eq!(out(&mut settle, 3, 300), [3], "{before:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_removed_and_created_is_one_replacement() {
-        let mut settle = Settle::new();
-        push(&mut settle, Seen::Removed, 0);
-        push(&mut settle, Seen::Created, 1);
-        push(&mut settle, Seen::Written, 2);
-        assert_eq!(out(&mut settle, 0, 10), []);
-        push(&mut settle, Seen::Closed, 10);
-        let due = settle.due(ms(10));
-        assert!(due.hint(&RelPath::root(), &name("f")).content);
-        assert!(due.removed_by_event(&RelPath::new(*b"f").unwrap()));
-    }
-
-    #[test]
-    fn mode_and_times_set_before_the_close_do_not_cut_the_wait_short() {
-        let mut settle = Settle::new();
-        push(&mut settle, Seen::Created, 0);
-        push(&mut settle, Seen::Written, 1);
-        push(&mut settle, Seen::Attributes, 2);
-        assert_eq!(out(&mut settle, 2, 90), []);
-        assert_eq!(out(&mut settle, 90, 300), [101]);
-    }
-
-    #[test]
-    fn a_writer_that_never_pauses_is_looked_at_each_second() {
-        let mut settle = Settle::new();
-        let mut seen = Vec::new();
-        for at in 0..3500 {
-            if at % 10 == 0 && at < 2900 {
-                push(&mut settle, Seen::Written, at);
-            }
-            seen.extend(out(&mut settle, at, at + 1));
-        }
-        assert_eq!(seen, [1000, 2010, 2990], "two ceilings, then the quiet time after the last write at 2890");
-    }
-
-    #[test]
-    fn what_changes_many_times_a_second_is_thinned_and_its_last_state_goes_out() {
-        let mut settle = Settle::new();
-        let mut seen = Vec::new();
-        for at in 0..20_000 {
-            if at % 5 == 0 && at < 15_003 {
-                push(&mut settle, Seen::Closed, at);
-            }
-            seen.extend(out(&mut settle, at, at + 1));
-        }
-        assert_eq!(seen.iter().filter(|at| **at < 1000).count(), 200, "a burst is not thinned");
-        let late = seen.iter().filter(|at| (10_000..15_000).contains(*at)).count();
-        assert!((9..=12).contains(&late), "{late} looks in five seconds");
-        let last = *seen.last().unwrap();
-        assert!((15_000..=15_500).contains(&last), "the last state came out at {last}");
-        push(&mut settle, Seen::Closed, 19_990);
-        assert_eq!(out(&mut settle, 19_990, 20_500), [19_990], "the first close after quiet is immediate");
-    }
-
-    #[test]
-    fn a_pace_is_forgotten() {
-        let mut settle = Settle::new();
-        for i in 0..PACED_MAX + 10 {
-            settle.push(&RelPath::root(), &name(&i.to_string()), Seen::Closed, ms(0));
-        }
-        let _all = settle.due(ms(0));
-        assert_eq!(settle.index[&RelPath::root()].len(), PACED_MAX);
-        let _none = settle.due(ms(3000));
-        assert!(settle.index.is_empty() && settle.free.len() == settle.slots.len());
-    }
-
-    #[test]
-    fn too_many_held_names_come_early_and_none_is_lost() {
-        let mut settle = Settle::new();
-        let dir = RelPath::new(*b"d").unwrap();
-        for i in 0..HELD_MAX + 10 {
-            settle.push(&dir, &name(&i.to_string()), Seen::Created, ms(0));
-        }
-        assert_eq!(settle.len(), HELD_MAX);
-        assert!(settle.due(ms(0)).covers(&dir, &name(&(HELD_MAX + 5).to_string())));
-        assert!(settle.due(ms(20)).covers(&dir, &name("5")));
-    }
-
-    #[test]
-    fn a_mark_is_passed_when_all_before_it_came_out() {
-        let mut settle = Settle::new();
-        let other = |settle: &mut Settle| settle.push(&RelPath::root(), &name("g"), Seen::Written, ms(0));
-        push(&mut settle, Seen::Created, 0);
-        let mark = settle.mark();
-        other(&mut settle);
-        assert!(!settle.passed(mark));
-        let _first = settle.due(ms(20));
-        assert!(settle.passed(mark) && !settle.passed(settle.mark()));
-        settle.push_all(&RelPath::root(), All::default());
-        let mark = settle.mark();
-        assert_eq!(settle.next_deadline(), Some(Duration::ZERO));
-        let _rest = settle.due(ms(100));
-        assert!(settle.passed(mark));
-    }
-
-    #[test]
-    fn a_rename_takes_what_is_held_along() {
-        let mut settle = Settle::new();
-        let [a, ab, b] = ["a", "a/b", "z"].map(|p| RelPath::new(p.as_bytes()).unwrap());
-        settle.push(&a, &name("f"), Seen::Written, ms(0));
-        settle.push(&ab, &name("g"), Seen::Created, ms(0));
-        settle.push(&b, &name("f"), Seen::Closed, ms(0));
-        settle.rename(&a, &b);
-        let due = settle.due(ms(200));
-        assert!(settle.is_empty());
-        let dirs: Vec<_> = due.iter().map(|(dir, _)| dir.to_string()).collect();
-        assert_eq!(dirs, ["z", "z/b"]);
-    }
-
-    fn any_seen() -> impl Strategy<Value = Seen> {
-        use Seen::*;
-        prop::sample::select(vec![
-            Closed, MovedIn, MovedAway, Attributes, MadeDir, Complete, Created, Found, Written, Removed,
-        ])
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
-
-        /// The promise of the module against its simplest reading: for each name, the time of the first push
-        /// since it last came out, and whether the last push is still to be followed by a look.
-        #[test]
-        fn every_push_is_followed_by_a_look_within_the_ceiling(
-            pushes in prop::collection::vec((0..3usize, 0..2usize, any_seen(), 0..300u32, any::<bool>()), 1..200),
-        ) {
-            let dirs = ["", "a"].map(|p| RelPath::new(p.as_bytes()).unwrap());
-            let names = ["f", "g", "h"].map(name);
-            let mut settle = Settle::new();
-            // The first push not looked at yet, whether it names content, whether it removes.
-            let mut model: HashMap<(usize, usize), (Duration, bool, bool)> = HashMap::new();
-            let mut now = ms(0);
-            let look = |settle: &mut Settle, model: &mut HashMap<(usize, usize), (Duration, bool, bool)>, now| {
-                let due = settle.due(now);
-                for (n, name) in names.iter().enumerate() {
-                    for (d, dir) in dirs.iter().enumerate() {
-                        let path = dir.join(name).unwrap();
-                        let came = due.covers(dir, name);
-                        if came {
-                            let held = model.remove(&(n, d));
-                            prop_assert!(held.is_some(), "{path} came out and was not pushed");
-                            let (_, content, removed) = held.unwrap();
-                            prop_assert_eq!(due.hint(dir, name).content, content);
-                            prop_assert_eq!(due.removed_by_event(&path), removed);
-                        }
-                        prop_assert_eq!(settle.is_unsettled(&path), model.contains_key(&(n, d)));
-                    }
-                }
-                for (first, ..) in model.values() {
-                    prop_assert!(now < *first + CEILING, "held past its ceiling");
-                }
-                prop_assert_eq!(settle.len(), model.len());
-                Ok(())
-            };
-            for (n, d, seen, wait, looks) in pushes {
-                let then = now + MS * wait;
-                // A consumer that comes when it is told to, and sometimes in between.
-                while let Some(at) = settle.next_deadline().filter(|at| *at <= then) {
-                    now = now.max(at);
-                    look(&mut settle, &mut model, now)?;
-                }
-                now = then;
-                settle.push(&dirs[d], &names[n], seen, now);
-                let held = model.entry((n, d)).or_insert((now, false, false));
-                held.1 |= seen.names_content();
-                held.2 |= matches!(seen, Seen::Removed | Seen::MovedAway);
-                if looks {
-                    look(&mut settle, &mut model, now)?;
-                }
-            }
-            while let Some(at) = settle.next_deadline() {
-                now = now.max(at);
-                look(&mut settle, &mut model, now)?;
-            }
-            prop_assert!(model.is_empty(), "never came out: {model:?}");
-        }
-    }
-}
+mod tests;

@@ -133,6 +133,13 @@ pub trait Source {
         false
     }
 
+    /// The same of `path`, by all that was reported up to now: asked once its content is staged, which is thrown away if
+    /// it may not be one whole version.
+    fn is_unsettled_by_now(&mut self, path: &RelPath) -> bool {
+        let _ = path;
+        false
+    }
+
     /// Whether the source is still the one that was pinned; asked before anything is deleted.
     ///
     /// # Errors

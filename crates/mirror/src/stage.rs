@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
-use tree::at::{TempNames, set_mode, set_times, stat_of};
+use tree::at::{TempNames, let_changes_finish, set_mode, set_times, stat_of};
 use tree::{ContentId, Dir, Name, RelPath, Stat, fsx};
 
 /// Below this, setting up a copy inside the kernel costs more than it saves (guessed from others' measurements).
@@ -197,6 +197,7 @@ fn fill(to: &mut File, want: &WantFile, supply: Supply, scratch: &mut Scratch, p
         }
         Supply::File { mut file, before } => {
             copy(&mut file, to, before.size_bytes, want.content, scratch, path)?;
+            let_changes_finish(&file);
             if before.is_unchanged(&stat_of(&file, path)?) { Ok(()) } else { Err(Failed::Changed) }
         }
         not => Err(Failed::Not(not)),

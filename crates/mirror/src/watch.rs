@@ -40,7 +40,8 @@ const CREATED_ASKED_MAX: usize = 4_096;
 /// Most pieces of news kept for a consumer that does not come; they repeat themselves.
 const NEWS_MAX: usize = 1_024;
 
-/// Called, from the watcher's thread, once for each drain that brought anything. It must return at once.
+/// Called, mostly from the watcher's thread, when something has become due or news has come, once until
+/// [`Watcher::due`] is called. It must return at once.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// Names that are nobody's entry, by directory and name. Temporaries of ours are left out without it.
@@ -49,6 +50,7 @@ pub type Ignore = Arc<dyn Fn(&RelPath, &Name) -> bool + Send + Sync>;
 /// A watched tree. Dropping it ends its thread and its watches.
 pub struct Watcher {
     shared: Arc<Shared>,
+    inotify: Arc<OwnedFd>,
     root: Dir,
     thread: Option<JoinHandle<()>>,
 }
@@ -141,6 +143,10 @@ struct State {
     created: Vec<(RelPath, Name)>,
     unwatched: Vec<RelPath>,
     requests: Vec<Request>,
+    /// The consumer was woken and has not come yet.
+    rung: bool,
+    /// Directories are known that have no watch yet, so that not everything in them is reported.
+    growing: bool,
     /// The last barrier asked for, and the last one reached.
     asked: u64,
     reached: u64,
@@ -182,12 +188,13 @@ impl Watcher {
             hooks: tests::Hooks::default(),
         });
         let held = root.walk(&RelPath::root())?;
-        let drainer = Drainer::new(held, inotify, Arc::clone(&shared))?;
+        let inotify = Arc::new(inotify);
+        let drainer = Drainer::new(held, Arc::clone(&inotify), Arc::clone(&shared))?;
         let thread =
             std::thread::Builder::new().name("watch".into()).spawn(move || drainer.run()).map_err(|source| {
                 WatchError::Thread { path: tree::path::escape(root.path().as_os_str().as_encoded_bytes()), source }
             })?;
-        Ok(Self { shared, root, thread: Some(thread) })
+        Ok(Self { shared, inotify, root, thread: Some(thread) })
     }
 
     /// Watches `dir` and everything below it, and returns when that is done or proven impossible.
@@ -203,6 +210,7 @@ impl Watcher {
     pub fn due(&self) -> Due {
         self.ask_created();
         let mut state = self.shared.lock();
+        state.rung = false;
         Due { dirty: state.settle.due(now()), news: std::mem::take(&mut state.news) }
     }
 
@@ -218,6 +226,26 @@ impl Watcher {
     /// Whether `path` is held back: a listing leaves it alone, as it becomes due by itself.
     pub fn is_unsettled(&self, path: &RelPath) -> bool {
         self.shared.lock().settle.is_unsettled(path)
+    }
+
+    /// [`Watcher::is_unsettled`] by all that the kernel has reported up to now, also what is still in its queue.
+    ///
+    /// Who has read a file and is told `false` has read it whole, if it was whole at the begin: no change that was
+    /// reported to anybody when the reading ended is left out. It costs a system call, and where something is queued a
+    /// [barrier](Watcher::barrier).
+    pub fn is_unsettled_by_now(&self, path: &RelPath) -> bool {
+        let state = self.shared.lock();
+        if state.settle.is_unsettled(path) {
+            return true;
+        }
+        // The lock keeps the thread from having read events that it has not noted.
+        let nothing_queued = rustix::io::ioctl_fionread(&self.inotify).is_ok_and(|bytes| bytes == 0);
+        if nothing_queued && !state.growing {
+            return false;
+        }
+        drop(state);
+        self.barrier();
+        self.is_unsettled(path)
     }
 
     /// The names directly in `dir` that are held back; see [`Watcher::is_unsettled`]. One lock for a whole listing.
@@ -259,8 +287,9 @@ impl Watcher {
 
     /// Makes all of `dir` due, as a poll or a repair does.
     pub fn push_all(&self, dir: &RelPath, all: All) {
-        self.shared.lock().settle.push_all(dir, all);
-        (self.shared.waker)();
+        let mut state = self.shared.lock();
+        state.settle.push_all(dir, all);
+        self.shared.wake_if_due(state);
     }
 
     fn ring(&self) {
@@ -313,9 +342,25 @@ impl Shared {
         // A panic elsewhere leaves places to look at, at worst too few of them, and the panic itself is told.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Wakes the consumer, if there is something for it and it was not woken already.
+    fn wake_if_due(&self, mut state: MutexGuard<'_, State>) {
+        let wakes = !state.rung && state.has_something(now());
+        state.rung |= wakes;
+        drop(state);
+        if wakes {
+            (self.waker)();
+        }
+    }
 }
 
 impl State {
+    /// Whether [`Watcher::due`] has something to do or to hand out.
+    fn has_something(&self, now: Duration) -> bool {
+        let due = self.settle.next_deadline().is_some_and(|at| at <= now);
+        due || !self.news.is_empty() || !self.created.is_empty()
+    }
+
     fn tell(&mut self, news: News) {
         if self.news.len() < NEWS_MAX {
             self.news.push(news);

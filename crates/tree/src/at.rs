@@ -11,5 +11,5 @@ mod meta;
 mod temp;
 
 pub use dir::{Dir, DirEntry, ListBuffer};
-pub use meta::{Stat, set_mode, set_times, stat_of};
+pub use meta::{Stat, let_changes_finish, set_mode, set_times, stat_of};
 pub use temp::{TEMP_PREFIX, TempNames, is_temp_name};

@@ -2,7 +2,7 @@
 //!
 //! Guarded by `bench/` (first scan of a share): buffers are passed in, a small file is one read.
 
-use crate::at::{Stat, stat_of};
+use crate::at::{Stat, let_changes_finish, stat_of};
 use crate::entry::ContentId;
 use crate::fsx::Error;
 use std::fs::File;
@@ -62,6 +62,7 @@ pub fn hash_file(
         }
         left -= n as u64;
     }
+    let_changes_finish(&*file);
     if !before.is_unchanged(&stat_of(&*file, path)?) {
         return Ok(Hashed::Changed);
     }

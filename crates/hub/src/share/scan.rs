@@ -8,6 +8,7 @@ use super::contents::Contents;
 use super::facts::Facts;
 use super::guard::{Held, Removals};
 use super::roots::Roots;
+use crate::clock;
 use board::{Board, BoardError, Name as Key, Record, Write, Writer};
 use bytes::Bytes;
 use mirror::dirty::{Dirty, Hint};
@@ -16,6 +17,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tree::at::{Dir, ListBuffer, Stat, is_temp_name};
 use tree::fsx;
 use tree::hash::{Hashed, hash_file};
@@ -25,8 +27,10 @@ use wire::limits::INLINE_BYTES_MAX;
 
 /// Entries of one commit: small enough that the first clients get something early, large enough to cost nothing.
 const COMMIT_ENTRIES: usize = 512;
-/// A file that changed under this many readings in a row is copied once, and the copy is published.
+/// A file that changed under this many readings in a row, and for so long, is copied once, and the copy is published. One
+/// that is rewritten in place many times a second has been read between two writes by then.
 const READS_MAX: u32 = 8;
+const RESTLESS_MIN: Duration = Duration::from_secs(5);
 
 /// The one who writes a share's board.
 pub(crate) struct Scanner {
@@ -53,10 +57,11 @@ pub(crate) struct Scanner {
     unlisted: BTreeSet<RelPath>,
     /// The round holds a directory that became something else; it goes out whole, since nobody can stand in between.
     uncut: bool,
-    restless: BTreeMap<RelPath, u32>,
+    /// How often in a row a file changed while it was read, and since when.
+    restless: BTreeMap<RelPath, (u32, Instant)>,
     again: Dirty,
     ended: Arc<AtomicBool>,
-    is_unsettled: Box<dyn FnMut(&RelPath) -> bool + Send>,
+    is_unsettled: IsUnsettled,
 }
 
 /// What is counted of a share while it is scanned.
@@ -65,6 +70,17 @@ pub(crate) struct Counts {
     pub(crate) bytes: AtomicU64,
     pub(crate) looked_at: AtomicU64,
 }
+
+/// When it is asked whether a name is unsettled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Before it is looked at: what is known already will do.
+    Before,
+    /// Once its content was read: everything that was reported by then counts.
+    AfterReading,
+}
+
+type IsUnsettled = Box<dyn FnMut(&RelPath, Asked) -> bool + Send>;
 
 /// What a round of looking came to.
 pub(crate) struct Looked {
@@ -134,7 +150,7 @@ impl Scanner {
             restless: BTreeMap::new(),
             again: Dirty::new(),
             ended: Arc::default(),
-            is_unsettled: Box::new(|_| false),
+            is_unsettled: Box::new(|_, _| false),
         }
     }
 
@@ -148,7 +164,7 @@ impl Scanner {
     pub(crate) fn look(
         &mut self,
         dirty: &Dirty,
-        is_unsettled: impl FnMut(&RelPath) -> bool + Send + 'static,
+        is_unsettled: impl FnMut(&RelPath, Asked) -> bool + Send + 'static,
         allow_deletes: bool,
     ) -> Result<Looked, ScanError> {
         self.is_unsettled = Box::new(is_unsettled);
@@ -311,7 +327,7 @@ impl Scanner {
             self.problems.insert(path, "a name of lockstep's own temporary files; it is not shared, rename it".into());
             return Ok(Next::Known);
         }
-        if (self.is_unsettled)(&path) {
+        if (self.is_unsettled)(&path, Asked::Before) {
             // What was handed out and is held back again still stands before whoever waits for what happened until now.
             if hint.by_event {
                 self.again.insert(dir, name, hint);
@@ -411,16 +427,17 @@ impl Scanner {
         let hashed = hash_file(&mut file, &before, INLINE_BYTES_MAX as u64, &mut self.buffer, &full);
         // Being written again: what was read is what a writer left for a moment, such as nothing after a truncation.
         let hashed = match hashed {
-            Ok(Hashed::Stable(_)) if (self.is_unsettled)(path) => Ok(Hashed::Changed),
+            Ok(Hashed::Stable(_)) if (self.is_unsettled)(path, Asked::AfterReading) => Ok(Hashed::Changed),
             other => other,
         };
         let (stable, restless) = match hashed {
             Ok(Hashed::Stable(stable)) => (stable, false),
             Ok(Hashed::Changed) => {
-                let reads = self.restless.entry(path.clone()).or_default();
+                let now = clock::now();
+                let (reads, since) = self.restless.entry(path.clone()).or_insert((0, now));
                 *reads += 1;
                 self.again.insert(dir, name, Hint { content: true, ..hint });
-                if *reads < READS_MAX {
+                if *reads < READS_MAX || now.saturating_duration_since(*since) < RESTLESS_MIN {
                     return Ok(Next::Known);
                 }
                 match self.contents.spool(&mut file, &before, &full) {

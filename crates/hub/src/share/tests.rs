@@ -85,7 +85,7 @@ impl Scene {
     }
 
     fn look(&mut self) -> Looked {
-        self.scanner.look(&Dirty::everything(), |_| false, false).unwrap()
+        self.scanner.look(&Dirty::everything(), |_, _| false, false).unwrap()
     }
 
     /// What an event on one name leads to.
@@ -96,7 +96,7 @@ impl Scene {
         if removed {
             dirty.insert_removed(&dir, &name);
         }
-        self.scanner.look(&dirty, |_| false, false).unwrap()
+        self.scanner.look(&dirty, |_, _| false, false).unwrap()
     }
 
     fn on_board(&self) -> BTreeMap<Vec<u8>, Entry> {
@@ -218,7 +218,7 @@ fn removals_that_nobody_saw_are_held_when_they_look_like_an_accident() {
     let held = looked.held.expect("more than 1,000 and more than half");
     assert_eq!(held.count, 1050);
     assert_eq!(scene.board.len(), 1101);
-    let allowed = scene.scanner.look(&Dirty::everything(), |_| false, true).unwrap();
+    let allowed = scene.scanner.look(&Dirty::everything(), |_, _| false, true).unwrap();
     assert_eq!(allowed.held, None);
     scene.assert_same();
 }
@@ -289,7 +289,7 @@ fn another_directory_in_its_place_deletes_nothing_until_that_is_allowed() {
         assert!(scene.board.len() > 4);
         scene = scene.restarted();
     }
-    scene.scanner.look(&Dirty::everything(), |_| false, true).unwrap();
+    scene.scanner.look(&Dirty::everything(), |_, _| false, true).unwrap();
     scene.assert_same();
     assert_eq!(scene.look().held, None, "it is the shared directory now");
 }
@@ -325,7 +325,7 @@ fn names_that_are_left_alone_keep_what_the_board_has() {
     fs::write(scene.share().join("f"), "two, half writ").unwrap();
     fs::remove_file(scene.share().join("g")).unwrap();
     let before = scene.on_board();
-    scene.scanner.look(&Dirty::everything(), |path| path.as_bytes() != b"", false).unwrap();
+    scene.scanner.look(&Dirty::everything(), |path, _| path.as_bytes() != b"", false).unwrap();
     let after = scene.on_board();
     assert_eq!((&before[&b"f"[..]], &before[&b"g"[..]]), (&after[&b"f"[..]], &after[&b"g"[..]]));
 }
@@ -389,7 +389,7 @@ fn a_commit_that_fails_changes_nothing_and_the_next_look_finds_all_of_it() {
     fs::remove_file(scene.share().join("goes")).unwrap();
     fs::write(scene.share().join("comes"), "comes").unwrap();
     scene.blown.store(true, Ordering::Relaxed);
-    assert!(scene.scanner.look(&Dirty::everything(), |_| false, false).is_err());
+    assert!(scene.scanner.look(&Dirty::everything(), |_, _| false, false).is_err());
     assert_eq!((scene.board.head(), scene.on_board()), (head, before));
     assert!(matches!(scene.contents.get(&ContentId::of(b"stays").0), Supply::Whole(_)));
     scene.blown.store(false, Ordering::Relaxed);

@@ -146,6 +146,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             let supply = self.source.content(path, &want);
             let crate::engine::Engine { temps, scratch, .. } = &mut *self.engine;
             match stage::stage(&at.dir, name, &want, supply, Place::Hidden, temps, scratch) {
+                Ok(staged) if self.source.is_unsettled_by_now(path) => {
+                    stage::discard(&at.dir, name, &staged);
+                    return self.tell(Action::Unsettled, path, Some(Kind::File), 0);
+                }
                 Ok(Staged::There(stat)) => {
                     self.tell(Action::Copied, path, Some(Kind::File), want.size_bytes);
                     return self.source.placed(path, &Want::File(want), &stat);

@@ -129,7 +129,7 @@ impl Drainer {
     ///
     /// # Errors
     /// When it cannot be watched.
-    pub(super) fn new(root: Dir, inotify: OwnedFd, shared: Arc<Shared>) -> Result<Self, WatchError> {
+    pub(super) fn new(root: Dir, inotify: Arc<OwnedFd>, shared: Arc<Shared>) -> Result<Self, WatchError> {
         let mut nodes = Nodes::new();
         let watch = add_watch(&inotify, &root).map_err(|e| match e {
             Errno::NOSPC => WatchError::WatchesUsedUp { hint: watches_hint() },
@@ -139,7 +139,7 @@ impl Drainer {
         let queue_len = limit("max_queued_events").and_then(|n| usize::try_from(n).ok()).unwrap_or(16_384);
         Ok(Self {
             root,
-            inotify: Arc::new(inotify),
+            inotify,
             shared,
             nodes,
             growth: VecDeque::new(),
@@ -197,17 +197,16 @@ impl Drainer {
                 self.finish_rebuild();
             }
             self.publish_unwatched();
-            if !self.growth.is_empty() {
-                continue;
-            }
+            self.check_root();
             let mut state = self.shared.lock();
-            if state.reached < ticket {
+            state.growing = !self.growth.is_empty();
+            if !state.growing && state.reached < ticket {
                 state.reached = ticket;
                 self.shared.answered.notify_all();
             }
-            drop(state);
-            self.check_root();
-            if emptied {
+            let growing = state.growing;
+            self.shared.wake_if_due(state);
+            if emptied && !growing {
                 self.wait()?;
             }
         }
@@ -233,6 +232,12 @@ impl Drainer {
     /// Waits for the kernel, for the bell, or until something of ours is due.
     fn wait(&mut self) -> Result<(), Errno> {
         let mut until = self.root_check;
+        // What becomes due without another event; a consumer that was woken already looks after that itself.
+        let state = self.shared.lock();
+        if let Some(due) = state.settle.next_deadline().filter(|_| !state.rung) {
+            until = until.min(due);
+        }
+        drop(state);
         if let Some((at, _)) = self.moves_in_order.front() {
             until = until.min(*at);
         }
@@ -260,13 +265,14 @@ impl Drainer {
         let mut reader = inotify::Reader::new(inotify.as_fd(), &mut buffer);
         let mut events = 0;
         let emptied = loop {
+            // Held from before the kernel hands them over until they are noted, so that at no moment nobody knows of them.
+            let mut state = shared.lock();
             let first = match reader.next() {
                 Ok(event) => Raw::new(&event),
                 Err(Errno::AGAIN) => break Ok(true),
                 Err(Errno::INTR) => continue,
                 Err(e) => break Err(e),
             };
-            let mut state = shared.lock();
             let now = now();
             self.event(&mut state, first, now);
             events += 1;
@@ -275,8 +281,8 @@ impl Drainer {
                 self.event(&mut state, Raw::new(&event), now);
                 events += 1;
             }
-            drop(state);
-            (shared.waker)();
+            state.growing |= !self.growth.is_empty();
+            shared.wake_if_due(state);
             if events > self.queue_len {
                 break Ok(false);
             }
@@ -479,7 +485,6 @@ impl Drainer {
             let _ = inotify::remove_watch(&self.inotify, watch);
         }
         self.shared.lock().settle.push_lost();
-        (self.shared.waker)();
         if rebuild.again {
             self.lost();
         }
@@ -495,29 +500,25 @@ impl Drainer {
             return;
         }
         let until = now() + GROW_TIME;
-        let mut reported = false;
         for _ in 0..GROW_DIRS {
             let Some(grow) = self.growth.pop_front() else { break };
             if self.nodes.is_known(grow.id) {
                 self.grew = true;
-                reported |= self.watch_then_list(grow);
+                self.watch_then_list(grow);
             }
             if now() >= until {
                 break;
             }
         }
-        if reported {
-            (self.shared.waker)();
-        }
     }
 
     /// Watches a directory, then lists it: what is made in it from the watch on is reported, and what was made
-    /// before is in the listing. Returns whether anything became due.
-    fn watch_then_list(&mut self, Grow { id, why }: Grow) -> bool {
+    /// before is in the listing.
+    fn watch_then_list(&mut self, Grow { id, why }: Grow) {
         let Some(path) = self.path(id) else {
             // Too deep for a path of ours; whoever lists its parent says so.
             self.remove(id);
-            return false;
+            return;
         };
         let dir = match self.root.walk(&path) {
             Ok(dir) => dir,
@@ -525,7 +526,7 @@ impl Drainer {
                 if id != ROOT {
                     self.remove(id);
                 }
-                return false;
+                return;
             }
             Err(_) => return self.cannot_watch(id, &path, why),
         };
@@ -549,7 +550,7 @@ impl Drainer {
         match self.nodes.by_watch(watch) {
             Some(other) if other == id => {
                 if why == Why::Probe {
-                    return false;
+                    return;
                 }
             }
             // Two paths lead to one directory, as with a bind mount, and a directory has one watch.
@@ -603,7 +604,7 @@ impl Drainer {
             self.grow(id, name, below);
         }
         if why == Why::Asked {
-            return false;
+            return;
         }
         let mut state = self.shared.lock();
         let now = now();
@@ -611,7 +612,6 @@ impl Drainer {
         for name in &files {
             state.push(&path, name, Seen::Found, now);
         }
-        true
     }
 
     fn add_watch(&self, dir: &Dir) -> Result<i32, Errno> {
@@ -624,22 +624,19 @@ impl Drainer {
         Ok(watch)
     }
 
-    /// Leaves a directory to be polled. Returns whether it became due, as it does if it is new.
-    fn cannot_watch(&mut self, id: NodeId, path: &RelPath, why: Why) -> bool {
+    /// Leaves a directory to be polled. It becomes due if it is new.
+    fn cannot_watch(&mut self, id: NodeId, path: &RelPath, why: Why) {
         self.remove_below(id);
         self.unwatched_changed |= self.unwatched.insert(id);
-        if why == Why::Asked {
-            return false;
+        if why != Why::Asked {
+            self.shared.lock().settle.push_all(path, All { recursive: true, content: false });
         }
-        self.shared.lock().settle.push_all(path, All { recursive: true, content: false });
-        true
     }
 
     fn tell_used_up(&mut self, dir: &RelPath) {
         if !std::mem::replace(&mut self.used_up_told, true) {
             let news = News::WatchesUsedUp { dir: dir.clone(), hint: watches_hint() };
             self.shared.lock().tell(news);
-            (self.shared.waker)();
         }
     }
 
@@ -680,7 +677,6 @@ impl Drainer {
         if self.root.stat_self().is_ok_and(|stat| stat.nlink == 0) {
             let shared = Arc::clone(&self.shared);
             self.root_is_gone(&mut shared.lock(), RootGone::Deleted);
-            (shared.waker)();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Real directories, the real kernel. A scene writes with plain file calls and asks what became due.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tries of the race of a new directory against its watch.
 const RACE_TRIES: usize = 100;
+
+/// How long a file is read while it changes.
+const READING: Duration = Duration::from_secs(2);
 
 /// What tests do to the watching thread.
 pub(super) struct Hooks {
@@ -486,6 +490,66 @@ fn an_open_file_is_held_and_says_so() {
     drop(file);
     scene.watcher.barrier();
     assert!(named(&scene.watcher.due(), "f") && !scene.watcher.is_unsettled(&path("f")));
+}
+
+/// Reads a file again and again that is rewritten in place all the time, and gives how often it was taken, and how often
+/// what was taken was no whole version, by a reader that asks `is_unsettled` before and after reading.
+fn read_while_rewritten(is_unsettled: fn(&Watcher, &RelPath) -> bool) -> (u32, u32) {
+    const BYTES: usize = 1024;
+    let scene = Scene::new(|root| fs::write(root.join("f"), [0; BYTES]).unwrap());
+    let stop = AtomicBool::new(false);
+    let (mut taken, mut torn) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in (0..=u8::MAX).cycle() {
+                let half = [version; BYTES / 2];
+                let mut file = fs::File::create(scene.root().join("f")).unwrap();
+                file.write_all(&half).unwrap();
+                file.write_all(&half).unwrap();
+                drop(file);
+                // Looked at after the close, so that there is something to be taken.
+                let until = Instant::now() + Duration::from_micros(u64::from(version));
+                while Instant::now() < until {
+                    std::thread::yield_now();
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let dir = Dir::open_root(&scene.root()).unwrap();
+        let until = Instant::now() + READING;
+        while Instant::now() < until {
+            let _due = scene.watcher.due();
+            if scene.watcher.is_unsettled(&path("f")) {
+                continue;
+            }
+            let (mut file, before) = dir.open_file(&name("f")).unwrap();
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).unwrap();
+            tree::at::let_changes_finish(&file);
+            let after = tree::at::stat_of(&file, &scene.root()).unwrap();
+            if before.is_unchanged(&after) && !is_unsettled(&scene.watcher, &path("f")) {
+                taken += 1;
+                torn += u32::from(content.len() != BYTES || content.iter().any(|byte| *byte != content[0]));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    (taken, torn)
+}
+
+#[test]
+fn what_was_read_and_is_not_unsettled_by_now_is_one_whole_version() {
+    let (taken, torn) = read_while_rewritten(Watcher::is_unsettled_by_now);
+    assert_eq!(torn, 0, "of {taken}");
+    assert!(taken > 20, "only {taken} were read between two changes");
+}
+
+#[test]
+fn canary_asking_only_what_the_thread_has_noted_takes_what_is_torn() {
+    let (taken, torn) = read_while_rewritten(Watcher::is_unsettled);
+    assert!(torn > 0, "none of {taken} was torn");
 }
 
 #[test]

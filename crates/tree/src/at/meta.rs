@@ -119,6 +119,15 @@ pub fn stat_of(fd: impl AsFd, path: &Path) -> Result<Stat, Error> {
     Stat::read(fd, b"").map_err(|e| Error::new("read the metadata of", path, e))
 }
 
+/// Returns once the kernel has ended what it was doing to the file when this was called: a truncation shows before it is
+/// reported to watches, and only what is reported can be asked for.
+///
+/// On file systems that do not lock a file for it (XFS) reading it has waited already.
+pub fn let_changes_finish(fd: impl AsFd) {
+    // Looking for data takes the file's lock. There is none so far out, so the position stays where it is.
+    let _ = rustix::fs::seek(fd, rustix::fs::SeekFrom::Data(i64::MAX.unsigned_abs()));
+}
+
 /// Sets the permission bits through a descriptor.
 ///
 /// # Errors
