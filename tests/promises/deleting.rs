@@ -190,6 +190,39 @@ fn m2_3_what_becomes_unreadable_is_not_taken_for_removed_and_status_says_so() {
     assert_eq!(names(&before), names(&after), "no entry went, not even to come back");
 }
 
+#[test]
+fn m2_3_what_a_hub_without_its_index_cannot_read_stays_at_every_agent_and_is_told() {
+    let mut cluster = Cluster::start(many, &[]).with_agents(2);
+    cluster.stop_hub();
+    let indexes = fs::read_dir(cluster.hub_data()).unwrap().map(|entry| entry.unwrap().path());
+    let lost = indexes.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("share-")));
+    assert!(lost.map(|path| fs::remove_file(path).unwrap()).count() > 0);
+    let (shut, unread) = (cluster.share().join("many/7"), cluster.share().join("run.sh"));
+    let modes = [&shut, &unread].map(|path| fs::metadata(path).unwrap().permissions());
+    for path in [&shut, &unread] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    // What is really gone goes, so the walk that finds it would find the others as well.
+    fs::remove_dir_all(cluster.share().join("many/8")).unwrap();
+    let before = [1, 2].map(|n| (print_of(&cluster.copy(n).join("many/7")), fs::read(cluster.copy(n).join("run.sh"))));
+    without_override(|| cluster.start_hub());
+    until(PATIENCE, "what is gone to go", || (1..=2).all(|n| !cluster.copy(n).join("many/8").exists()));
+    status_says(&cluster, "many/7");
+    rounds_pass(&cluster);
+    for n in 1..=2 {
+        let (prints, text) = &before[n - 1];
+        assert_eq!(prints, &print_of(&cluster.copy(n).join("many/7")), "copy {n}");
+        assert_eq!(text.as_ref().unwrap(), &fs::read(cluster.copy(n).join("run.sh")).unwrap(), "copy {n}");
+        let shown = cluster.run(&["clients", "show", &n.to_string()]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("many/7") && shown.contains("run.sh"), "{shown}");
+    }
+    let waited = cluster.run(&["wait", "--timeout", "1s"]);
+    assert_eq!(waited.status.code(), Some(1), "{}", String::from_utf8_lossy(&waited.stderr));
+    [&shut, &unread].into_iter().zip(modes).for_each(|(path, mode)| fs::set_permissions(path, mode).unwrap());
+    cluster.assert_identical();
+}
+
 /// Runs `start` in a thread whose children have no right to pass over modes, also as root.
 fn without_override(start: impl FnOnce() + Send) {
     thread::scope(|scope| {

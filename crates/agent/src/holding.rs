@@ -15,7 +15,7 @@ use crate::placed::Placed;
 use board::{Batch, Change, Replica, ReplicaError};
 use bytes::Bytes;
 use mirror::{Dirty, dirty};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use tree::at::is_temp_name;
@@ -62,6 +62,8 @@ pub(crate) struct Holding {
     places: HashMap<ContentId, Vec<board::Name>>,
     awaiting: Awaiting,
     problems: BTreeMap<board::Name, String>,
+    /// Of which the hub says that it does not know what stands there: nothing at or below them is touched.
+    unknown: BTreeSet<board::Name>,
     /// Sum over what is known of wanted names; of no use while `sum_lost`.
     sum: RootHash,
     sum_lost: bool,
@@ -93,6 +95,7 @@ impl Holding {
             places: HashMap::new(),
             awaiting: Awaiting::default(),
             problems: BTreeMap::new(),
+            unknown: BTreeSet::new(),
             sum: RootHash::default(),
             sum_lost: true,
             fresh: VecDeque::new(),
@@ -104,7 +107,11 @@ impl Holding {
         };
         let mut known = Vec::new();
         let mut refused = Vec::new();
+        let mut unknown = BTreeSet::new();
         for (name, held) in holding.replica.iter_from(b"") {
+            if is_unknown(&held.value) {
+                unknown.insert(name.clone());
+            }
             known.extend(Placed::decode(&held.aside).and_then(|p| p.content()).map(|content| (content, name.clone())));
             refused.extend(holding.refuses(name, &held.value).map(|why| (name.clone(), why)));
         }
@@ -112,6 +119,7 @@ impl Holding {
             holding.remember_place(content, name);
         }
         holding.problems.extend(refused);
+        holding.unknown = unknown;
         Ok(holding)
     }
 
@@ -180,6 +188,12 @@ impl Holding {
         let Change { name, old, new, dropped } = change;
         self.awaiting.stop_waiting(name);
         self.problems.remove(name);
+        let mut became_known = false;
+        if new.as_ref().is_some_and(is_unknown) {
+            self.unknown.insert(name.clone());
+        } else {
+            became_known = self.unknown.remove(name);
+        }
         match new {
             None => {
                 if *dropped {
@@ -202,6 +216,10 @@ impl Holding {
             }
         }
         let Ok(path) = RelPath::new(&name[..]) else { return };
+        if became_known && new.is_some() {
+            // Whatever happened below it meanwhile was left alone.
+            dirty.insert_all(&path, dirty::All { recursive: true, content: false });
+        }
         match path.split() {
             None => dirty.insert_root_entry(),
             Some((dir, name)) => {
@@ -322,7 +340,17 @@ impl Holding {
     pub(crate) fn fail(&mut self, path: &RelPath, why: String) {
         let name = board::Name::copy_from_slice(path.as_bytes());
         self.awaiting.stop_waiting(&name);
+        // All that is below what the hub does not know is one problem: it ends when that is known.
+        let name = self.unknown_above(path).map_or(name, |above| board::Name::copy_from_slice(above.as_bytes()));
         self.problems.insert(name, why);
+    }
+
+    /// What the hub does not know and `path` is or lies below.
+    fn unknown_above(&self, path: &RelPath) -> Option<RelPath> {
+        if self.unknown.is_empty() {
+            return None;
+        }
+        std::iter::successors(Some(path.clone()), RelPath::parent).find(|path| self.unknown.contains(path.as_bytes()))
     }
 
     /// Before everything that failed is tried again: what fails again is told again. What the hub said wrongly stays.
@@ -452,6 +480,10 @@ impl Holding {
             }
         }
     }
+}
+
+fn is_unknown(value: &Bytes) -> bool {
+    matches!(Entry::decode(value), Ok(Entry::Unknown))
 }
 
 /// Now, by the clock that stamps files.

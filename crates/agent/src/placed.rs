@@ -38,8 +38,9 @@ impl Placed {
             Entry::Dir { .. } => (Kind::Dir, stat.size_bytes),
             Entry::File { size_bytes, .. } => (Kind::File, *size_bytes),
             Entry::Link { target, .. } => (Kind::Link, target.len() as u64),
+            Entry::Unknown => return false,
         };
-        (kind, size_bytes, self.entry.mtime_ns()) == (stat.kind, stat.size_bytes, stat.mtime_ns)
+        (kind, size_bytes, self.entry.mtime_ns()) == (stat.kind, stat.size_bytes, Some(stat.mtime_ns))
             && self.entry.mode().is_none_or(|mode| mode == stat.kept_mode())
             && (self.dev, self.ino, self.ctime_ns) == (stat.dev, stat.ino, stat.ctime_ns)
     }

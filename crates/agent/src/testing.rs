@@ -330,6 +330,7 @@ fn told(entry: &Entry) -> String {
     match entry {
         Entry::Dir { mode, mtime_ns } => format!("dir {mode:o} {mtime_ns}"),
         Entry::File { mode, mtime_ns, content, .. } => format!("file {mode:o} {mtime_ns} {content}"),
+        Entry::Unknown => "unknown".to_owned(),
         Entry::Link { mtime_ns, target } => format!("link {mtime_ns} {}", String::from_utf8_lossy(target)),
     }
 }

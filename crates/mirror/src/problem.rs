@@ -43,6 +43,9 @@ pub enum Problem {
         /// What should.
         wanted: Kind,
     },
+    /// The source itself does not know what stands there.
+    #[error("the source could not read it and so does not know what it is; what stands here is left alone")]
+    SourceUnknown,
     /// What another kind of source has to say.
     #[error("{0}")]
     Source(String),

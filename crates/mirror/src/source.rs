@@ -188,6 +188,7 @@ impl From<&Entry> for Want {
                 found: None,
             }),
             Entry::Link { mtime_ns, target } => Want::Link { mtime_ns: *mtime_ns, target: target.clone() },
+            Entry::Unknown => Want::Unknown(Problem::SourceUnknown),
         }
     }
 }

@@ -45,6 +45,9 @@ pub enum Entry {
         /// Where it points, as found; 1 to [`TARGET_BYTES_MAX`] bytes without NUL.
         target: Box<[u8]>,
     },
+    /// Something stands there, and what it is, or what is in it, is not known (yet): it could not be read. Nothing is to
+    /// be made or deleted there, nor below.
+    Unknown,
 }
 
 /// The kind of an [`Entry`], or of what was found on a disk.
@@ -82,27 +85,31 @@ impl ContentId {
 }
 
 impl Entry {
-    /// The kind of this entry.
-    pub fn kind(&self) -> Kind {
+    /// The kind of this entry, if it is known.
+    pub fn kind(&self) -> Option<Kind> {
         match self {
-            Entry::Dir { .. } => Kind::Dir,
-            Entry::File { .. } => Kind::File,
-            Entry::Link { .. } => Kind::Link,
+            Entry::Dir { .. } => Some(Kind::Dir),
+            Entry::File { .. } => Some(Kind::File),
+            Entry::Link { .. } => Some(Kind::Link),
+            Entry::Unknown => None,
         }
     }
 
-    /// When it was last modified, in nanoseconds since the Unix epoch.
-    pub fn mtime_ns(&self) -> i64 {
+    /// When it was last modified, in nanoseconds since the Unix epoch, if that is known.
+    pub fn mtime_ns(&self) -> Option<i64> {
         match self {
-            Entry::Dir { mtime_ns, .. } | Entry::File { mtime_ns, .. } | Entry::Link { mtime_ns, .. } => *mtime_ns,
+            Entry::Dir { mtime_ns, .. } | Entry::File { mtime_ns, .. } | Entry::Link { mtime_ns, .. } => {
+                Some(*mtime_ns)
+            }
+            Entry::Unknown => None,
         }
     }
 
-    /// The permission bits; `None` for a link, which has none of its own.
+    /// The permission bits; `None` for a link, which has none of its own, and where they are not known.
     pub fn mode(&self) -> Option<u32> {
         match self {
             Entry::Dir { mode, .. } | Entry::File { mode, .. } => Some(*mode),
-            Entry::Link { .. } => None,
+            Entry::Link { .. } | Entry::Unknown => None,
         }
     }
 
@@ -135,6 +142,7 @@ impl Entry {
                 out.extend_from_slice(&mtime_ns.to_le_bytes());
                 out.extend_from_slice(target);
             }
+            Entry::Unknown => out.push(b'?'),
         }
     }
 
@@ -170,6 +178,7 @@ impl Entry {
                 }
                 Entry::Link { mtime_ns, target: target.into() }
             }
+            b'?' => Entry::Unknown,
             _ => return Err(EntryError::Unknown),
         };
         if rest.0.is_empty() { Ok(entry) } else { Err(EntryError::Length) }
@@ -228,6 +237,7 @@ mod tests {
             }),
             (any::<i64>(), prop::collection::vec(1..=255u8, 1..40))
                 .prop_map(|(mtime_ns, target)| Entry::Link { mtime_ns, target: target.into() }),
+            Just(Entry::Unknown),
         ]
     }
 
@@ -235,6 +245,7 @@ mod tests {
     fn the_bytes_of_a_directory_are_these() {
         let bytes = Entry::Dir { mode: 0o755, mtime_ns: 1 }.to_bytes();
         assert_eq!(bytes, [1, b'd', 0xed, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Entry::Unknown.to_bytes(), [1, b'?']);
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(crate) const TOO_EARLY: &str = "the hub has not said yet that its list is co
 
 impl Source for Holding {
     fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
+        if self.unknown_above(dir).is_some() {
+            return Err(Problem::SourceUnknown);
+        }
         let prefix = if dir.is_root() { Vec::new() } else { [dir.as_bytes(), b"/"].concat() };
         let mut children: Vec<(Name, Want)> = Vec::new();
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
@@ -45,6 +48,9 @@ impl Source for Holding {
     }
 
     fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
+        if self.unknown_above(path).is_some() {
+            return Err(Problem::SourceUnknown);
+        }
         Ok(self.wanted(path)?.as_ref().map(Want::from))
     }
 
@@ -177,7 +183,7 @@ impl Holding {
     fn wanted(&self, path: &RelPath) -> Result<Option<Entry>, Problem> {
         let held = self.replica.get(path.as_bytes());
         let entry = held.and_then(|held| Entry::decode(&held.value).ok());
-        if matches!(entry, Some(Entry::Dir { .. })) {
+        if matches!(entry, Some(Entry::Dir { .. } | Entry::Unknown)) {
             return Ok(entry);
         }
         if !path.is_root() && self.has_children(path) {

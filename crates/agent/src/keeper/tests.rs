@@ -140,6 +140,48 @@ fn nothing_is_deleted_before_the_first_current_and_what_is_gone_afterwards() {
     assert!(!scene.copy.join("a").exists());
 }
 
+/// The share anew, as a hub tells of it that lost its index and says `told` of `d`; then the copy's `d/b`, if it is there.
+fn after_a_new_epoch_with(told: Option<tree::Entry>) -> (Scene, Option<String>) {
+    let mut scene = two_files();
+    scene.lose();
+    scene.connect();
+    scene.epoch = 2;
+    scene.entries.retain(|name, _| !name.starts_with(b"d"));
+    told.into_iter().for_each(|entry| drop(scene.put("d", entry)));
+    scene.following(true);
+    scene.walk_all(true);
+    scene.current();
+    scene.wait_ack("the walk is applied", |ack| ack.complete && ack.applied.epoch == 2);
+    let there = std::fs::read_to_string(scene.copy.join("d/b")).ok();
+    (scene, there)
+}
+
+#[test]
+fn m2_3_what_the_hub_does_not_know_stays_as_it_is_with_all_below() {
+    // What a hub would say that knew no better: then it goes.
+    assert_eq!(after_a_new_epoch_with(None).1, None);
+    assert_eq!(after_a_new_epoch_with(Some(dir())).1, None);
+    let (mut scene, there) = after_a_new_epoch_with(Some(tree::Entry::Unknown));
+    assert_eq!(there.as_deref(), Some("two"));
+    let ack = scene
+        .wait_ack("it is a problem, and the root agrees", |ack| ack.problems == 1 && ack.root_agrees == Some(true));
+    assert_eq!(&ack.first_problems[0].0[..], b"d");
+    // Also after a restart, and whatever happens there.
+    scene.stop();
+    std::fs::write(scene.copy.join("d/mine"), "edited here").unwrap();
+    scene.start();
+    scene.connect();
+    scene.following(false);
+    scene.current();
+    scene.wait_ack("it is one problem still", |ack| ack.complete && ack.problems == 1);
+    assert_eq!((scene.read("d/b").as_str(), scene.read("d/mine").as_str()), ("two", "edited here"));
+    // Once it is known, it is the share's.
+    let known = vec![scene.put("d", dir()), scene.put_file("d/b", b"two")];
+    scene.live(known, &[]);
+    scene.wait_in_sync();
+    assert_eq!(scene.server.wants_of(b"two"), 1, "only for the first copy");
+}
+
 #[test]
 fn a_new_epoch_costs_no_transfer_and_its_durable_seq_begins_anew() {
     let mut scene = two_files();

@@ -1,8 +1,9 @@
 //! From the disk to the board: looks where it is told to and commits what differs from the index.
 //!
 //! It promises that nothing is put that was read while it changed, that nothing is removed because something could
-//! not be read, and that a removal that only a listing found passes the guard. It never watches and never waits: when
-//! to look is its caller's business.
+//! not be read, and that a removal that only a listing found passes the guard. What is there and cannot be read keeps
+//! what the index knows of it; where that is nothing, it is told as [`Entry::Unknown`], so that nobody takes it for
+//! removed. It never watches and never waits: when to look is its caller's business.
 
 use super::contents::Contents;
 use super::facts::Facts;
@@ -55,6 +56,8 @@ pub(crate) struct Scanner {
     problems: BTreeMap<RelPath, String>,
     /// Directories that could not be opened or listed: nothing is known of what changed in them.
     unlisted: BTreeSet<RelPath>,
+    /// Until the share is complete: what was seen and could not be put, as it is being written or changed under our eyes.
+    passed_over: BTreeSet<RelPath>,
     /// The round holds a directory that became something else; it goes out whole, since nobody can stand in between.
     uncut: bool,
     /// How often in a row a file changed while it was read, and since when.
@@ -146,6 +149,7 @@ impl Scanner {
             removals: Removals::default(),
             problems: BTreeMap::new(),
             unlisted: BTreeSet::new(),
+            passed_over: BTreeSet::new(),
             uncut: false,
             restless: BTreeMap::new(),
             again: Dirty::new(),
@@ -170,11 +174,17 @@ impl Scanner {
         self.is_unsettled = Box::new(is_unsettled);
         // What a look before could not finish is found again by this one.
         (self.round, self.removals, self.uncut) = (BTreeMap::new(), Removals::default(), false);
+        self.passed_over.clear();
         self.removals.accept_root(allow_deletes);
         self.ours.extend(self.our_paths.iter().filter_map(|path| identity(path)));
         for (dir, look) in dirty.iter() {
             let recursive = look.all.is_some_and(|all| all.recursive);
             if self.is_ours(dir) {
+                continue;
+            }
+            if let Some((parent, name)) = self.unknown_above(dir).and_then(|unknown| unknown.split()) {
+                // Nothing below is told of before it is known itself.
+                self.look_at_name(&parent, &name, dirty)?;
                 continue;
             }
             self.shield_mounts_above(dir);
@@ -195,20 +205,17 @@ impl Scanner {
                 // The directory itself is gone, or is none any more: that is for its parent to say.
                 Err(e) if is_no_directory(&e) => {
                     self.unlisted.remove(dir);
-                    if let Some((parent, name)) = dir.split()
-                        && let Ok(held) = self.root.walk(&parent)
-                    {
-                        let stat = held.look(&name);
-                        self.look_at(&held, &parent, &name, stat, Hint::LISTED, dirty)?;
+                    if let Some((parent, name)) = dir.split() {
+                        self.look_at_name(&parent, &name, dirty)?;
                     }
                 }
-                Err(e) => self.not_listed(dir, &e),
+                Err(e) => self.not_reached(dir, &e),
             }
         }
         if dirty.root_entry() {
             match self.root.walk(&RelPath::root()) {
                 Ok(root) => self.look_at_dir_itself(&root, &RelPath::root())?,
-                Err(e) => self.not_listed(&RelPath::root(), &e),
+                Err(e) => self.not_reached(&RelPath::root(), &e),
             }
         }
         let held = self.settle_removals(allow_deletes)?;
@@ -226,8 +233,13 @@ impl Scanner {
         &self.unlisted
     }
 
-    /// The index holds all there is: clients may be told so.
+    /// The index holds all there is: clients may be told so. What is there and is not known yet is told as that, or they
+    /// would take it for removed.
     pub(crate) fn set_complete(&mut self) -> Result<(), ScanError> {
+        for path in std::mem::take(&mut self.passed_over) {
+            self.put_unknown(&path)?;
+        }
+        self.commit()?;
         Ok(self.writer.set_complete(true)?)
     }
 
@@ -241,14 +253,30 @@ impl Scanner {
         self.writer.close()
     }
 
+    fn look_at_name(&mut self, dir: &RelPath, name: &Name, dirty: &Dirty) -> Result<(), ScanError> {
+        if let Ok(held) = self.root.walk(dir) {
+            let stat = held.look(name);
+            self.look_at(&held, dir, name, stat, Hint::LISTED, dirty)?;
+        }
+        Ok(())
+    }
+
     fn look_at_all(&mut self, held: &Dir, dir: &RelPath, dirty: &Dirty, recursive: bool) -> Result<(), ScanError> {
-        let listing = match Listing::read(held, &mut self.list) {
-            Ok(listing) => listing,
-            Err(e) => {
-                self.not_listed(dir, &e);
-                return Ok(());
-            }
-        };
+        match Listing::read(held, &mut self.list) {
+            Ok(listing) => self.compare(held, dir, listing, dirty, recursive),
+            Err(e) => self.not_listed(dir, &e),
+        }
+    }
+
+    /// Compares a listing with what the index has in that directory.
+    fn compare(
+        &mut self,
+        held: &Dir,
+        dir: &RelPath,
+        listing: Listing,
+        dirty: &Dirty,
+        recursive: bool,
+    ) -> Result<(), ScanError> {
         if self.unlisted.remove(dir) {
             self.problems.remove(dir);
         }
@@ -295,10 +323,30 @@ impl Scanner {
                 self.again.insert(dir, name, Hint::LISTED);
                 Ok(())
             }
-            Err(e) => {
-                self.not_listed(&path, &e);
+            Err(e) => self.not_listed(&path, &e),
+        }
+    }
+
+    /// Takes in a directory that is new to the index. It is not told of before what is in it is known.
+    fn take_in(
+        &mut self,
+        held: &Dir,
+        (dir, name): (&RelPath, &Name),
+        path: &RelPath,
+        (entry, facts, record): (Entry, Facts, Option<Record>),
+        dirty: &Dirty,
+    ) -> Result<(), ScanError> {
+        match held.open(name).and_then(|below| Ok((Listing::read(&below, &mut self.list)?, below))) {
+            Ok((listing, below)) => {
+                self.put(path.clone(), &entry, facts, record)?;
+                self.compare(&below, path, listing, dirty, true)
+            }
+            Err(e) if is_no_directory(&e) => {
+                self.again.insert(dir, name, Hint::LISTED);
+                self.pass_over(path);
                 Ok(())
             }
+            Err(e) => self.not_listed(path, &e),
         }
     }
 
@@ -328,6 +376,9 @@ impl Scanner {
             return Ok(Next::Known);
         }
         if (self.is_unsettled)(&path, Asked::Before) {
+            if !matches!(stat, Ok(None)) {
+                self.pass_over(&path);
+            }
             // What was handed out and is held back again still stands before whoever waits for what happened until now.
             if hint.by_event {
                 self.again.insert(dir, name, hint);
@@ -349,11 +400,12 @@ impl Scanner {
             }
             Err(e) => {
                 self.problem(&path, &e);
+                self.put_unknown(&path)?;
                 return Ok(Next::Known);
             }
         };
         let record = self.known(&path);
-        let was_dir = record.as_ref().and_then(entry_of).is_some_and(|e| e.kind() == Kind::Dir);
+        let was_dir = is_dir(record.as_ref());
         let entry = match stat.kind {
             Kind::Special => {
                 self.gone(&path, true);
@@ -400,18 +452,18 @@ impl Scanner {
         let held_facts = record.as_ref().and_then(|r| Facts::from_bytes(&r.aside));
         let same_dir = was_dir && held_facts.is_none_or(|f| f.same_place(&facts)) && !dirty.removed_by_event(&path);
         let has_new_rights = record.as_ref().and_then(entry_of).is_some_and(|e| e.mode() != entry.mode());
-        self.put(path.clone(), &entry, facts, record)?;
         if stat.kind == Kind::Dir && !same_dir {
             // New to the index: all of it is.
-            self.descend(held, dir, name, dirty)?;
+            self.take_in(held, (dir, name), &path, (entry, facts, record), dirty)?;
             return Ok(Next::Done);
         }
+        self.put(path.clone(), &entry, facts, record)?;
         if stat.kind == Kind::Dir && has_new_rights {
             // Perhaps it cannot be read any more, or can again; nothing else would tell.
             match held.open(name) {
                 Ok(below) => self.look_at_all(&below, &path, dirty, false)?,
                 Err(e) if is_no_directory(&e) => self.again.insert(dir, name, Hint::LISTED),
-                Err(e) => self.not_listed(&path, &e),
+                Err(e) => self.not_listed(&path, &e)?,
             }
         }
         Ok(Next::Known)
@@ -438,6 +490,7 @@ impl Scanner {
                 *reads += 1;
                 self.again.insert(dir, name, Hint { content: true, ..hint });
                 if *reads < READS_MAX || now.saturating_duration_since(*since) < RESTLESS_MIN {
+                    self.pass_over(path);
                     return Ok(Next::Known);
                 }
                 match self.contents.spool(&mut file, &before, &full) {
@@ -445,6 +498,7 @@ impl Scanner {
                     Ok(None) => {
                         let why = "changes all the time and is too large to be copied; tried again";
                         self.problems.insert(path.clone(), why.into());
+                        self.put_unknown(path)?;
                         return Ok(Next::Known);
                     }
                     Err(e) => return self.failed(dir, name, path, &e),
@@ -454,7 +508,7 @@ impl Scanner {
         };
         self.restless.remove(path);
         let record = self.known(path);
-        if record.as_ref().and_then(entry_of).is_some_and(|e| e.kind() == Kind::Dir) {
+        if is_dir(record.as_ref()) {
             self.became_something_else(path);
         }
         let entry = Entry::File {
@@ -482,7 +536,7 @@ impl Scanner {
             if self.root_differs(&facts) {
                 return Ok(());
             }
-        } else if record.is_none() || self.mount_differs(record.as_ref(), &facts) {
+        } else if !is_dir(record.as_ref()) || self.mount_differs(record.as_ref(), &facts) {
             // Not an entry yet: its parent's listing will say what it is.
             return Ok(());
         }
@@ -552,6 +606,7 @@ impl Scanner {
         let aside = Bytes::from(facts.map(Facts::to_bytes).unwrap_or_default());
         let value = Bytes::from(entry.to_bytes());
         self.removals.keep(&path);
+        self.passed_over.remove(&path);
         if !self.unlisted.contains(&path) {
             self.problems.remove(&path);
         }
@@ -566,6 +621,30 @@ impl Scanner {
             }
         }
         if self.round.len() >= COMMIT_ENTRIES && !self.uncut { self.commit() } else { Ok(()) }
+    }
+
+    /// Tells that something stands at `path` of which nothing is known, unless the index knows it from before.
+    fn put_unknown(&mut self, path: &RelPath) -> Result<(), ScanError> {
+        if path.is_root() || self.known(path).is_some() || self.unknown_above(path).is_some() {
+            return Ok(());
+        }
+        let name = Key::copy_from_slice(path.as_bytes());
+        let value = Bytes::from(Entry::Unknown.to_bytes());
+        self.round.insert(name.clone(), Write::Put { name, value, aside: Bytes::new() });
+        if self.round.len() >= COMMIT_ENTRIES && !self.uncut { self.commit() } else { Ok(()) }
+    }
+
+    /// Something is there that cannot be put now. Should the first scan end before it can be, that is told.
+    fn pass_over(&mut self, path: &RelPath) {
+        if !self.board.complete() {
+            self.passed_over.insert(path.clone());
+        }
+    }
+
+    /// What is told as unknown and `path` is or lies below.
+    fn unknown_above(&self, path: &RelPath) -> Option<RelPath> {
+        std::iter::successors(Some(path.clone()), RelPath::parent)
+            .find(|path| self.known(path).as_ref().and_then(entry_of) == Some(Entry::Unknown))
     }
 
     /// Marks an entry, and all below it, for removal.
@@ -595,6 +674,7 @@ impl Scanner {
         if !path.is_root() {
             prefix.push(b'/');
         }
+        self.passed_over.retain(|passed| passed == path || !passed.starts_with(path));
         // What could not be read there is no problem any more.
         let end: Vec<u8> = [path.as_bytes(), b"0"].concat();
         let bounds = (Bound::Included(&prefix[..]), Bound::Excluded(&end[..]));
@@ -731,8 +811,10 @@ impl Scanner {
         if is_no_directory(e) {
             // It changed its kind or went between two looks; nothing is known of it now.
             self.again.insert(dir, name, Hint::LISTED);
+            self.pass_over(path);
         } else {
             self.problem(path, e);
+            self.put_unknown(path)?;
         }
         Ok(Next::Known)
     }
@@ -747,7 +829,21 @@ impl Scanner {
     }
 
     /// A directory that could not be opened or listed: what is in it stays as it is known.
-    fn not_listed(&mut self, dir: &RelPath, e: &fsx::Error) {
+    fn not_listed(&mut self, dir: &RelPath, e: &fsx::Error) -> Result<(), ScanError> {
+        self.not_reached(dir, e);
+        if !dir.is_root() && !self.board.complete() && is_dir(self.known(dir).as_ref()) {
+            // What the index has of it may be a part, or older than what clients hold, so it is no longer told.
+            self.became_something_else(dir);
+            let name = Key::copy_from_slice(dir.as_bytes());
+            let value = Bytes::from(Entry::Unknown.to_bytes());
+            self.round.insert(name.clone(), Write::Put { name, value, aside: Bytes::new() });
+            return Ok(());
+        }
+        self.put_unknown(dir)
+    }
+
+    /// A directory that could not be got at, perhaps because of one above it.
+    fn not_reached(&mut self, dir: &RelPath, e: &fsx::Error) {
         self.problem(dir, e);
         self.unlisted.insert(dir.clone());
     }
@@ -783,6 +879,10 @@ fn dir_facts(dir: &Dir, stat: &Stat) -> Result<Facts, fsx::Error> {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn is_dir(record: Option<&Record>) -> bool {
+    record.and_then(entry_of).is_some_and(|entry| entry.kind() == Some(Kind::Dir))
 }
 
 fn entry_of(record: &Record) -> Option<Entry> {

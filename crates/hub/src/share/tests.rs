@@ -1,5 +1,7 @@
 //! The scanner against real directories, looked at by plain file calls.
 
+mod unknown;
+
 use super::contents::{Contents, Supply};
 use super::facts::Facts;
 use super::roots::Roots;
