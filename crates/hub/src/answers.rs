@@ -68,7 +68,9 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
 /// What a failed put is told.
 pub(crate) fn put_refusal(error: &PutError) -> Refusal {
     let (code, retry_ms) = match error {
-        PutError::Name(_) | PutError::Value(_) | PutError::ContentType | PutError::TooMany => (Code::Limit, None),
+        PutError::Name(_) | PutError::Value(_) | PutError::ContentType | PutError::TooMany | PutError::Full => {
+            (Code::Limit, None)
+        }
         PutError::Store(_) => (Code::HubFailed, Some(1000)),
         PutError::Stopping => (Code::Stopping, Some(1000)),
     };
@@ -128,7 +130,8 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
     }
 }
 
-fn find<'a>(hub: &'a Hub, share: &str) -> Result<&'a Arc<Share>, Refusal> {
+/// The share of that name; else what there is.
+pub(crate) fn find<'a>(hub: &'a Hub, share: &str) -> Result<&'a Arc<Share>, Refusal> {
     hub.shares.get(share).ok_or_else(|| {
         let known: Vec<&str> = hub.shares.keys().map(String::as_str).collect();
         refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {}", known.join(", ")))

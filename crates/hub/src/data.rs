@@ -3,9 +3,12 @@
 //! One thread owns the writer. While one commit waits for the disk the next puts gather, so many clients share one
 //! sync (group commit) and nobody waits for a timer.
 
+mod room;
+
 use crate::wake::Wakers;
 use board::{Board, BoardError, Write, Writer};
 use bytes::Bytes;
+use room::{NoRoom, Room, VALUES_BYTES_MAX, VALUES_MAX};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -20,8 +23,6 @@ const PUTS_WAITING_MAX: usize = 4096;
 const TOMBSTONES_MIN: usize = 10_000;
 /// After so many changes they are counted.
 const PURGE_EVERY: usize = 10_000;
-/// Names on the board at most.
-pub(crate) const VALUES_MAX: usize = 100_000;
 
 /// The door to the board's one writer.
 pub(crate) struct Data {
@@ -44,6 +45,11 @@ pub(crate) enum PutError {
     ContentType,
     #[error("this hub already holds {VALUES_MAX} values; remove some first")]
     TooMany,
+    #[error(
+        "this hub's values would take more than {} MiB with this one; remove some first, or share files instead",
+        VALUES_BYTES_MAX >> 20
+    )]
+    Full,
     #[error("the hub could not store it: {0}; nothing was changed, try again")]
     Store(String),
     #[error("the hub is stopping; nothing was changed, try again")]
@@ -58,21 +64,23 @@ enum Job {
 impl Data {
     /// Starts the writer's thread.
     pub(crate) fn start(writer: Writer) -> (Data, DataThread) {
+        let room = Room::of(&writer.board());
+        Data::start_with(writer, room)
+    }
+
+    fn start_with(writer: Writer, room: Room) -> (Data, DataThread) {
         let board = writer.board();
         let wakers = Arc::new(Wakers::default());
         let wake = Arc::clone(&wakers);
         board.on_commit(Arc::new(move |_| wake.wake()));
         let (puts, jobs) = sync_channel(PUTS_WAITING_MAX);
-        let thread = std::thread::spawn(move || write_all(writer, &jobs));
+        let thread = std::thread::spawn(move || write_all(writer, room, &jobs));
         (Data { board, wakers, puts }, DataThread(thread))
     }
 
     /// Puts a value, or removes it; returns once it is on disk.
     pub(crate) async fn put(&self, name: Bytes, content: Option<Content>, by: u64) -> Result<Version, PutError> {
         check(&name, content.as_ref())?;
-        if content.is_some() && self.board.len() >= VALUES_MAX && self.get(&name).is_none() {
-            return Err(PutError::TooMany);
-        }
         let stored = content.map(|content| Stored { content, by, at_ms: crate::clock::now_ms() });
         let value = stored.map(|s| encode_stored(&s)).transpose().map_err(|e| PutError::Store(e.to_string()))?;
         let (done, answer) = oneshot::channel();
@@ -145,22 +153,30 @@ fn purge(writer: &mut Writer) {
     }
 }
 
-fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError> {
+fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result<(), BoardError> {
+    let board = writer.board();
     let mut stopping = false;
     let mut changes = 0;
     while !stopping {
         let Ok(first) = jobs.recv() else { break };
-        let mut writes = Vec::new();
-        let mut waiting = Vec::new();
+        let (mut writes, mut waiting) = (Vec::new(), Vec::new());
+        let mut filling = room.filling(&board);
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
                 Job::Put { name, value, done } => {
-                    writes.push(match value {
+                    let write = match value {
                         Some(value) => Write::Put { name: name.clone(), value, aside: Bytes::new() },
                         None => Write::Remove { name: name.clone() },
-                    });
-                    waiting.push((name, done));
+                    };
+                    match filling.take(&write) {
+                        Ok(()) => {
+                            writes.push(write);
+                            waiting.push((name, done));
+                        }
+                        Err(NoRoom::Values) => tell(done, Err(PutError::TooMany)),
+                        Err(NoRoom::Bytes) => tell(done, Err(PutError::Full)),
+                    }
                 }
                 Job::Stop => {
                     stopping = true;
@@ -172,9 +188,12 @@ fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError>
         if writes.is_empty() {
             continue;
         }
+        let filled = filling.room();
         changes += writes.len();
         let committed = writer.commit(writes);
-        let board = writer.board();
+        if committed.is_ok() {
+            room = filled;
+        }
         let version = board.version();
         for (name, done) in waiting {
             let answer = match &committed {
@@ -185,9 +204,7 @@ fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError>
                 }
                 Err(error) => Err(PutError::Store(error.to_string())),
             };
-            if done.send(answer).is_err() {
-                tracing::debug!("who put a value did not wait for the answer");
-            }
+            tell(done, answer);
         }
         if let Err(error) = committed {
             tracing::error!(%error, "puts were not stored");
@@ -199,3 +216,12 @@ fn write_all(mut writer: Writer, jobs: &Receiver<Job>) -> Result<(), BoardError>
     }
     writer.close()
 }
+
+fn tell(done: oneshot::Sender<Result<Version, PutError>>, answer: Result<Version, PutError>) {
+    if done.send(answer).is_err() {
+        tracing::debug!("who put a value did not wait for the answer");
+    }
+}
+
+#[cfg(test)]
+mod tests;

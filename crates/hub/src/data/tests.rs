@@ -1,0 +1,80 @@
+use super::*;
+use board::{MemoryStore, OpenOptions};
+
+fn writer() -> Writer {
+    let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
+    Writer::open(Box::new(MemoryStore), options).unwrap()
+}
+
+fn text(bytes: usize) -> Option<Content> {
+    Some(Content { content_type: "text/plain".into(), bytes: vec![b'x'; bytes].into() })
+}
+
+async fn put(data: &Data, name: &'static str, content: Option<Content>) -> Result<Version, PutError> {
+    data.put(Bytes::from(name), content, 1).await
+}
+
+fn end(data: Data, thread: DataThread) -> Board {
+    data.stop();
+    thread.join().unwrap();
+    data.board
+}
+
+#[tokio::test]
+async fn values_take_so_many_bytes_in_all_and_room_is_found_by_removing() {
+    let (data, thread) = Data::start_with(writer(), Room { values: 1, bytes: VALUES_BYTES_MAX - 1000 });
+    put(&data, "a", text(400)).await.unwrap();
+    let refused = put(&data, "b", text(700)).await.unwrap_err();
+    assert!(matches!(refused, PutError::Full), "{refused}");
+    assert!(refused.to_string().contains("256 MiB") && refused.to_string().contains("remove some"), "{refused}");
+    assert!(data.get(b"b").is_none());
+    // An overwrite counts by what it adds, a removal gives back what it held.
+    put(&data, "a", text(800)).await.unwrap();
+    put(&data, "a", None).await.unwrap();
+    put(&data, "b", text(700)).await.unwrap();
+    put(&data, "b", text(100)).await.unwrap();
+    put(&data, "a", text(700)).await.unwrap();
+    end(data, thread);
+}
+
+#[tokio::test]
+async fn the_number_of_values_is_limited_also_where_many_are_put_at_once() {
+    let (data, thread) = Data::start_with(writer(), Room { values: VALUES_MAX - 1, bytes: 0 });
+    let (a, b) = tokio::join!(put(&data, "a", text(1)), put(&data, "b", text(1)));
+    assert!(a.is_ok());
+    assert!(matches!(b, Err(PutError::TooMany)), "{b:?}");
+    put(&data, "a", text(2)).await.unwrap();
+    end(data, thread);
+}
+
+/// Whatever is written, what was counted on the way is what the board holds, as a hub that starts on it counts it.
+#[test]
+fn what_is_counted_on_the_way_is_what_a_start_counts() {
+    let seed = getrandom::u64().unwrap();
+    let mut state = seed;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut writer = writer();
+    let board = writer.board();
+    let mut room = Room::default();
+    for round in 0..300 {
+        let mut filling = room.filling(&board);
+        let writes: Vec<Write> = (0..=random(8))
+            .map(|_| {
+                let name = Bytes::from(format!("n{}", random(6)));
+                match random(3) {
+                    0 => Write::Remove { name },
+                    _ => Write::Put { name, value: vec![1; random(50) as usize].into(), aside: Bytes::new() },
+                }
+            })
+            .collect();
+        for write in &writes {
+            filling.take(write).unwrap();
+        }
+        room = filling.room();
+        writer.commit(writes).unwrap();
+        assert_eq!(room, Room::of(&board), "seed {seed}, round {round}");
+    }
+}
