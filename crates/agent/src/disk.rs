@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -23,15 +23,6 @@ impl DiskError {
     pub fn new(op: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> DiskError {
         DiskError { op, path: path.into(), source: source.into() }
     }
-}
-
-/// Makes `path` a directory for its owner alone, parents included; one that is there stays as it is.
-pub(crate) fn make_private_dir(path: &Path) -> Result<(), DiskError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| DiskError::new("create the directory", path, e))
 }
 
 /// Replaces `directory/name` by what `content` gives for the new file's inode: mode 0600, never half, on disk when

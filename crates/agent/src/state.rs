@@ -19,6 +19,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+use tree::private::{self, PrivateError};
 use wire::link::Fingerprint;
 
 const LOCK: &str = "lock";
@@ -73,13 +74,14 @@ enum PathForm {
 }
 
 impl DataDir {
-    /// Opens `path`, made if it is missing, and locks it.
+    /// Opens `path`, made if it is missing and closed to other users, and locks it.
     ///
     /// # Errors
-    /// [`StateError::InUse`] when an agent runs on it; else when it cannot be made or locked.
+    /// [`StateError::InUse`] when an agent runs on it; else when it cannot be made or locked, or is not this user's alone.
     pub fn open(path: &Path) -> Result<DataDir, StateError> {
-        disk::make_private_dir(path)?;
-        disk::make_private_dir(&path.join(SHARES))?;
+        private::make(path, LOCK)?;
+        let shares = path.join(SHARES);
+        std::fs::create_dir_all(&shares).map_err(|e| DiskError::new("create the directory", shares, e))?;
         let lock_path = path.join(LOCK);
         let lock = std::fs::OpenOptions::new()
             .create(true)
@@ -243,6 +245,9 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// It is not this user's alone.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// A file call failed.
     #[error(transparent)]
     Disk(#[from] DiskError),

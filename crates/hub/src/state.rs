@@ -8,8 +8,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tree::private::PrivateError;
+
+/// Held while a hub runs on the directory.
+const LOCK_NAME: &str = "lock";
 
 /// The hub's data directory, locked for this process.
 #[derive(Debug)]
@@ -33,6 +37,9 @@ pub enum StateError {
         /// The directory.
         path: PathBuf,
     },
+    /// It is not this user's alone.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// It, or a file in it, cannot be read or written.
     #[error("cannot {verb} {path}")]
     Io {
@@ -56,15 +63,15 @@ pub enum StateError {
 }
 
 impl DataDir {
-    /// Makes the directory where it is missing and locks it.
+    /// Makes the directory where it is missing, closes it to others, and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
         let io = |verb: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source: std::io::Error| StateError::Io { verb, path, source }
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
+        tree::private::make(path, LOCK_NAME)?;
         let path = path.canonicalize().map_err(io("open", path))?;
-        let lock_path = path.join("lock");
+        let lock_path = path.join(LOCK_NAME);
         let lock = rustix::fs::open(
             &lock_path,
             OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,

@@ -13,6 +13,7 @@ pub mod fsx;
 pub mod hash;
 pub mod listing;
 pub mod path;
+pub mod private;
 pub mod root;
 
 pub use at::{Dir, Stat};
