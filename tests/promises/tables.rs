@@ -20,7 +20,9 @@ fn table(cluster: &Cluster, name: &str) -> String {
 }
 
 fn put(cluster: &Cluster, name: &str, value: &[u8]) {
-    let mut command = cluster.ask(&["put", name, "-"]);
+    let mut command = lockstep_at(cluster.hub_home());
+    // Behind the flags, as a name may look like one.
+    command.args(["put", "--data"]).arg(cluster.hub_data()).args(["--", name, "-"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), value).unwrap();
     assert!(child.wait().unwrap().success());
@@ -61,6 +63,15 @@ fn m3_6_pandas_reads_the_tables_and_computes_with_them() {
         put(&cluster, name, &value);
         expected.insert(name.to_owned(), value.iter().map(|byte| u64::from(*byte)).collect::<Vec<_>>().into());
     }
+    // What pandas takes for missing, as a name and as a value, by its own account.
+    let list = "from pandas._libs.parsers import STR_NA_VALUES; print('\\n'.join(filter(None, STR_NA_VALUES)))";
+    let missing = Command::new(&python).args(["-c", list]).output().unwrap();
+    let missing = String::from_utf8(missing.stdout).unwrap();
+    assert!(missing.lines().count() > 10, "{missing}");
+    for text in missing.lines() {
+        put(&cluster, text, text.as_bytes());
+        expected.insert(text.to_owned(), text.bytes().map(u64::from).collect::<Vec<_>>().into());
+    }
     put(&cluster, "removed", b"x");
     assert!(cluster.run(&["put", "removed", "--remove"]).status.success());
     let rows = || {
@@ -79,7 +90,7 @@ fn m3_6_pandas_reads_the_tables_and_computes_with_them() {
         serde_json::json!({ "values": expected, "clients": rows(), "port": cluster.address().rsplit(':').next() });
     let scene_path = cluster.path().join("scene.json");
     fs::write(&scene_path, scene.to_string()).unwrap();
-    let mut script = Command::new(python);
+    let mut script = Command::new(&python);
     script.arg(workspace().join("tests/python/tables.py")).arg(cluster.hub_data()).arg(&scene_path);
     let output = script.output().unwrap();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), table(&cluster, "clients.csv"));

@@ -9,6 +9,7 @@ was wrong. First the checks prove themselves on tables that are wrong.
 
 import base64
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +20,13 @@ CLIENTS = ["id", "name", "state", "address", "transport", "enrolled_at", "last_l
 SERVER = ["name", "started_at", "addresses", "shares", "clients_active", "version"]
 VALUES = ["name", "version", "changed_at", "changed_by", "size", "value"]
 SHOWN_BYTES_MAX = 64 * 1024
+
+
+def plain(name):
+    """A name as it was put: what could be misread stands escaped."""
+    escaped = re.sub(rb"\\\\|(?:\\x[0-9a-f]{2})", lambda m: b"\\" if m[0] == b"\\\\" else bytes([int(m[0][2:], 16)]),
+                     name.encode())
+    return escaped.decode()
 
 
 def check_clients(clients, rows):
@@ -60,11 +68,13 @@ def check_server(server, clients, port):
 def check_values(values, expected):
     assert list(values.columns) == VALUES, list(values.columns)
     assert values["version"].dtype == "int64" and values["size"].dtype == "int64", values.dtypes
-    assert sorted(values["name"]) == sorted(expected), sorted(values["name"])
+    assert values["name"].notna().all(), values
+    names = [plain(name) for name in values["name"]]
+    assert sorted(names) == sorted(expected), sorted(names)
     assert values["size"].sum() == sum(len(value) for value in expected.values())
     assert values["version"].is_unique and (values["changed_by"] == 0).all()
     pandas.to_datetime(values["changed_at"])
-    for name, size, shown in zip(values["name"], values["size"], values["value"]):
+    for name, size, shown in zip(names, values["size"], values["value"]):
         put = bytes(expected[name])
         assert size == len(put), (name, size)
         # What is missing is either empty or too long to be shown, which its size tells.
@@ -114,7 +124,10 @@ def prove_checks(tables, scene):
     def old_version_twice(changed):
         changed[2].loc[:, "version"] = 7
 
-    for change in [drop_client, id_as_text, wrong_state, wrong_count, one_byte_off, old_version_twice]:
+    def value_missing(changed):
+        changed[2].loc[changed[2]["name"] == "text", "value"] = None
+
+    for change in [value_missing, drop_client, id_as_text, wrong_state, wrong_count, one_byte_off, old_version_twice]:
         blind(change.__name__, change)
 
 

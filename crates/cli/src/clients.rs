@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::Value;
-use wire::answer::{Answer, ClientRow, ClientState, Question};
+use wire::answer::{Answer, ClientRow, Question};
 use wire::limits::CLIENT_ROWS_MAX;
 
 use crate::exit::{Exit, Failure};
@@ -72,6 +72,11 @@ enum ExportFormat {
     Json,
 }
 
+/// Of [`vitals`].
+pub(crate) const CPU: Column = Column { title: "CPU", key: "cpu_busy_pct", right: true };
+/// Of [`vitals`].
+pub(crate) const MEMORY: Column = Column { title: "MEMORY", key: "mem_used_bytes", right: true };
+
 const COLUMNS: [Column; 11] = [
     Column { title: "ID", key: "id", right: true },
     Column { title: "NAME", key: "name", right: false },
@@ -80,8 +85,8 @@ const COLUMNS: [Column; 11] = [
     Column { title: "TRANSPORT", key: "transport", right: false },
     Column { title: "SHARES", key: "shares", right: false },
     Column { title: "IN SYNC", key: "in_sync", right: false },
-    Column { title: "CPU", key: "cpu_busy_pct", right: true },
-    Column { title: "MEMORY", key: "mem_used_bytes", right: true },
+    CPU,
+    MEMORY,
     Column { title: "LAST SEEN", key: "last_seen_ms", right: false },
     Column { title: "VERSION", key: "version", right: false },
 ];
@@ -113,7 +118,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             })
         }
         What::Show { .. } => rows.iter().try_for_each(|row| show(&mut out, row)),
-        What::Export { format: ExportFormat::Csv } => export(&mut out, &rows),
+        What::Export { format: ExportFormat::Csv } => hub::write_clients(&mut out, rows).map_err(io::Error::from),
         _ => table::write(&mut out, &COLUMNS, &rows.iter().map(cells).collect::<Vec<_>>(), false),
     };
     written.and_then(|()| out.flush()).map_err(Failure::output)?;
@@ -142,20 +147,18 @@ fn rows(answer: Answer) -> Result<Vec<ClientRow>, Failure> {
 }
 
 fn cells(row: &ClientRow) -> Vec<Cell> {
-    let vitals = row.vitals.as_ref();
-    let cpu = vitals.and_then(|v| v.cpu_busy_pct);
-    let memory = vitals.and_then(|v| v.mem_used_bytes);
+    let [cpu, memory] = vitals(row);
     let shares: Vec<&str> = row.shares.iter().map(|s| s.name.as_str()).collect();
     vec![
         Cell::new(row.id),
         Cell::new(row.name.clone()),
-        Cell::new(state(row.state)),
+        Cell::new(row.state.as_str()),
         Cell::new(row.address.clone()),
         Cell::new(row.transport.clone()),
         Cell::new(shares.join(" ")),
         Cell::new(if row.in_sync { "yes" } else { "no" }),
-        cpu.map_or(Cell::new(Value::Null), |pct| Cell::shown_as(format!("{pct:.1} %"), pct)),
-        memory.map_or(Cell::new(Value::Null), |bytes| Cell::shown_as(mebibytes(bytes), bytes)),
+        cpu,
+        memory,
         Cell::shown_as(time(row.last_seen_ms), row.last_seen_ms),
         Cell::new(row.version.clone()),
     ]
@@ -183,56 +186,17 @@ fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
     Ok(())
 }
 
-/// The columns of the hub's clients.csv.
-fn export(out: &mut impl Write, rows: &[ClientRow]) -> io::Result<()> {
-    let mut table = csv::Writer::from_writer(out);
-    let header = [
-        "id",
-        "name",
-        "state",
-        "address",
-        "transport",
-        "enrolled_at",
-        "last_login",
-        "last_seen",
-        "shares",
-        "version",
-        "in_sync",
-    ];
-    table.write_record(header)?;
-    for row in rows {
-        let shares: Vec<&str> = row.shares.iter().map(|s| s.name.as_str()).collect();
-        table.write_record([
-            row.id.to_string(),
-            tree::path::escape(row.name.as_bytes()),
-            state(row.state).to_owned(),
-            row.address.clone(),
-            row.transport.clone(),
-            time(Some(row.enrolled_at_ms)),
-            time(row.last_login_ms),
-            time(row.last_seen_ms),
-            shares.join(" "),
-            tree::path::escape(row.version.as_bytes()),
-            row.in_sync.to_string(),
-        ])?;
-    }
-    table.flush()
-}
-
-pub(crate) fn state(state: ClientState) -> &'static str {
-    match state {
-        ClientState::Active => "active",
-        ClientState::Away => "away",
-        ClientState::Provisional => "provisional",
-        ClientState::Revoked => "revoked",
-    }
-}
-
 fn time(ms: Option<i64>) -> String {
     ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).map(|t| format!("{t:.3}")).unwrap_or_default()
 }
 
-/// Bytes as people read memory.
-pub(crate) fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
+/// CPU and memory; empty where they are not known.
+pub(crate) fn vitals(row: &ClientRow) -> [Cell; 2] {
+    let vitals = row.vitals.as_ref();
+    let cpu = vitals.and_then(|v| v.cpu_busy_pct);
+    let memory = vitals.and_then(|v| v.mem_used_bytes);
+    [
+        cpu.map_or(Cell::new(Value::Null), |pct| Cell::shown_as(format!("{pct:.1} %"), pct)),
+        memory.map_or(Cell::new(Value::Null), |bytes| Cell::shown_as(format!("{} MiB", bytes >> 20), bytes)),
+    ]
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use wire::answer::{Answer, ClientRow, Question};
 
-use crate::clients::{mebibytes, state};
+use crate::clients;
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
 use crate::signals::{self, Signal, Stop};
@@ -47,8 +47,8 @@ const COLUMNS: [Column; 7] = [
     Column { title: "STATE", key: "state", right: false },
     Column { title: "VERSION", key: "cursor", right: true },
     Column { title: "FILES", key: "entries", right: true },
-    Column { title: "CPU", key: "cpu_busy_pct", right: true },
-    Column { title: "MEMORY", key: "mem_used_bytes", right: true },
+    clients::CPU,
+    clients::MEMORY,
     Column { title: "LAST CHANGE ARRIVED IN", key: "arrived_ms", right: true },
 ];
 
@@ -181,15 +181,14 @@ fn show(out: &mut impl Write, rows: &[ClientRow], arrived: &[f64]) -> io::Result
         .zip(arrived)
         .map(|(row, ms)| {
             let share = row.shares.first();
-            let cpu = row.vitals.as_ref().and_then(|v| v.cpu_busy_pct);
-            let memory = row.vitals.as_ref().and_then(|v| v.mem_used_bytes);
+            let [cpu, memory] = clients::vitals(row);
             vec![
                 Cell::new(row.id),
-                Cell::new(state(row.state)),
+                Cell::new(row.state.as_str()),
                 Cell::new(share.map(|s| s.applied_seq)),
                 Cell::new(share.map(|s| s.entries)),
-                cpu.map_or(Cell::new(None::<f64>), |pct| Cell::shown_as(format!("{pct:.1} %"), pct)),
-                memory.map_or(Cell::new(None::<u64>), |bytes| Cell::shown_as(mebibytes(bytes), bytes)),
+                cpu,
+                memory,
                 Cell::shown_as(format!("{ms:.1} ms"), *ms),
             ]
         })

@@ -211,3 +211,15 @@ pub enum ClientState {
     /// Cut off.
     Revoked,
 }
+
+impl ClientState {
+    /// The one word for it, in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClientState::Active => "active",
+            ClientState::Away => "away",
+            ClientState::Provisional => "provisional",
+            ClientState::Revoked => "revoked",
+        }
+    }
+}
