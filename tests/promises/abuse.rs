@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lockstep_at, pick, until};
 use wire::link::JoinLink;
-use wire::message::{Code, ToHub};
+use wire::message::{Code, Purpose, ToHub};
 use wire::unique_id::UniqueId;
 
-use crate::speaker::{Asked, Heard, Speaker, unique_id_in};
+use crate::speaker::{Asked, Heard, Speaker, hello, unique_id_in};
 
 /// From the first byte to being logged in.
 const LOGIN_MAX: Duration = Duration::from_secs(10);
@@ -131,12 +131,18 @@ fn a_login_that_takes_too_long_is_told_and_cut() {
     // Half a frame, and a byte now and then: as good as nothing.
     let mut slow = Speaker::greeted(&cluster.address());
     slow.write(&[200, 0, 0, 0]).unwrap();
+    // The handshake's time is the login's as well.
+    let late = TcpStream::connect(cluster.address()).unwrap();
+    std::thread::sleep(LOGIN_MAX / 2);
+    let mut late = Speaker::over(late);
+    late.say(&hello(Purpose::Login));
     while start.elapsed() < LOGIN_MAX - Duration::from_secs(1) {
         slow.write(&[0]).unwrap();
         std::thread::sleep(Duration::from_millis(500));
     }
     assert_eq!(greeted.refused().code, Code::TimedOut);
     assert!(start.elapsed() > LOGIN_MAX - Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(late.is_cut(LOGIN_MAX / 4), "the handshake got a time of its own: {:?}", start.elapsed());
     assert!(greeted.is_cut(PATIENCE) && slow.is_cut(PATIENCE) && is_cut(&mut plain, PATIENCE));
     assert!(start.elapsed() < LOGIN_MAX + Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(log(&cluster).contains("no login in time"));

@@ -43,7 +43,11 @@ impl Speaker {
     /// TCP and TLS, nothing said yet.
     #[track_caller]
     pub(crate) fn connect(address: &str) -> Self {
-        let tcp = TcpStream::connect(address).expect("the hub listens");
+        Self::over(TcpStream::connect(address).expect("the hub listens"))
+    }
+
+    /// TLS over a connection that is there already.
+    pub(crate) fn over(tcp: TcpStream) -> Self {
         tcp.set_nodelay(true).unwrap();
         let name = ServerName::try_from("lockstep.invalid").unwrap();
         let session = ClientConnection::new(Arc::new(tls()), name).unwrap();

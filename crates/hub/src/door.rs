@@ -3,6 +3,7 @@
 //! Nobody who has not logged in costs more than a small buffer and a few seconds. When too many wait, the one that has
 //! waited longest, of the address that has most waiting, is cut: so whoever logs in at once always gets in.
 
+use crate::accept;
 use crate::bulk;
 use crate::core::Hub;
 use crate::io::{Incoming, ReadError};
@@ -16,45 +17,28 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use wire::codec::encode_frame;
+use wire::limiter::network;
 use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX, SILENCE_MAX, STRANGERS_MAX};
 use wire::login::{Admitted, Login, Then};
 use wire::message::{Code, Purpose, Refusal, ToClient};
 
 /// Bytes that the kernel may hold unsent for a client: what is in there can no longer be replaced by something newer.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
-/// After a failed accept (no descriptors left) the next is tried after this.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// A last word is given this long to get out, also when the time for the login is over.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 
 /// Lets in who comes, until the hub stops; returns when every connection has ended.
 pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, tls: TlsAcceptor) {
     let strangers = Arc::new(Strangers::default());
-    let mut connections = JoinSet::new();
-    let mut stopping = hub.stopping.subscribe();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => break,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, address)) => {
-                // One address a machine, also where the listener takes both kinds.
-                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                let (hub, tls) = (Arc::clone(&hub), tls.clone());
-                let place = Strangers::enter(&strangers, address.ip());
-                connections.spawn(async move { welcome(hub, stream, address, tls, place).await });
-            }
-            Err(error) => {
-                tracing::error!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
+    let serve = |(stream, address): (TcpStream, SocketAddr)| {
+        // One address a machine, also where the listener takes both kinds.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let place = Strangers::enter(&strangers, address.ip());
+        welcome(Arc::clone(&hub), stream, address, tls.clone(), place)
+    };
+    accept::all(&hub, move |cx| listener.poll_accept(cx), serve).await;
 }
 
 async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: TlsAcceptor, place: Place) {
@@ -62,16 +46,18 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
         tracing::debug!(%address, %error, "the connection could not be tuned");
     }
     let mut stopping = hub.stopping.subscribe();
+    // One deadline for the handshake and the dialogue.
+    let login = Login::new(&address.ip().to_string(), &hub.policy, hub.now());
     let came = async {
-        let stream =
-            tokio::time::timeout(LOGIN_MAX, tls.accept(stream)).await.map_err(|_| "no TLS handshake in time")?;
+        let until = hub.until(login.until());
+        let stream = tokio::time::timeout(until, tls.accept(stream)).await.map_err(|_| "no TLS handshake in time")?;
         let stream = stream.map_err(|error| {
             tracing::debug!(%address, %error, "no TLS handshake");
             "no TLS handshake"
         })?;
         let (from, mut to) = tokio::io::split(stream);
         let mut incoming = Incoming::new(from);
-        let who = log_in(&hub, address, &mut incoming, &mut to).await;
+        let who = log_in(&hub, login, address, &mut incoming, &mut to).await;
         Ok::<_, &str>((who, incoming, to))
     };
     let came = tokio::select! {
@@ -101,12 +87,17 @@ enum Who {
 }
 
 /// The login's dialogue; what is decided is decided by [`Login`].
-async fn log_in<R, W>(hub: &Hub, address: SocketAddr, incoming: &mut Incoming<R>, to: &mut W) -> Option<Who>
+async fn log_in<R, W>(
+    hub: &Hub,
+    mut login: Login,
+    address: SocketAddr,
+    incoming: &mut Incoming<R>,
+    to: &mut W,
+) -> Option<Who>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut login = Login::new(&address.ip().to_string(), &hub.policy, hub.now());
     loop {
         let until = hub.until(login.until());
         let step = match tokio::time::timeout(until, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)).await {
@@ -135,7 +126,8 @@ where
             to.write_all(&frames).await?;
             to.flush().await
         };
-        if !matches!(tokio::time::timeout(LOGIN_MAX, write).await, Ok(Ok(()))) {
+        let until = hub.until(login.until()).max(LAST_WORD_MAX);
+        if !matches!(tokio::time::timeout(until, write).await, Ok(Ok(()))) {
             tracing::info!(%address, "went away while logging in");
             return None;
         }
@@ -206,7 +198,7 @@ async fn send_last<W: AsyncWrite + Unpin>(to: &mut W, messages: &[ToClient]) {
         to.flush().await?;
         to.shutdown().await
     };
-    if !matches!(tokio::time::timeout(Duration::from_secs(1), write).await, Ok(Ok(()))) {
+    if !matches!(tokio::time::timeout(LAST_WORD_MAX, write).await, Ok(Ok(()))) {
         tracing::debug!("a last word did not get out");
     }
 }
@@ -225,7 +217,7 @@ struct Strangers(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    /// By order of arrival.
+    /// By order of arrival, each with the network it comes from.
     places: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
     by_address: HashMap<IpAddr, usize>,
     arrivals: u64,
@@ -240,6 +232,7 @@ struct Place {
 
 impl Strangers {
     fn enter(strangers: &Arc<Strangers>, address: IpAddr) -> Place {
+        let address = network(address);
         let mut waiting = strangers.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.places.len() >= STRANGERS_MAX {
             let most = waiting.by_address.iter().max_by_key(|(_, count)| **count).map(|(address, _)| *address);
@@ -303,5 +296,19 @@ mod tests {
         drop((quiet, newest));
         let waiting = strangers.0.lock().unwrap();
         assert!(waiting.places.is_empty() && waiting.by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_one_ipv6_network_are_one_crowd() {
+        let strangers = Arc::new(Strangers::default());
+        let from = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let quiet: Vec<Place> = (1..3).map(|host| Strangers::enter(&strangers, from(host, 1))).collect();
+        let crowd = u16::try_from(STRANGERS_MAX).unwrap() - 2;
+        let places: Vec<Place> = (0..crowd).map(|host| Strangers::enter(&strangers, from(9, host))).collect();
+        let newest = Strangers::enter(&strangers, from(3, 1));
+        tokio::time::timeout(Duration::from_secs(5), places[0].evicted()).await.unwrap();
+        for waiting in quiet.iter().chain([&newest]) {
+            assert!(tokio::time::timeout(Duration::from_millis(5), waiting.evicted()).await.is_err());
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
 //! comes in), `door` and `local` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
 
+mod accept;
 mod answers;
 mod bulk;
 mod clock;
@@ -37,6 +38,7 @@ pub use local::SOCKET_NAME;
 pub use roster::{About, Roster};
 pub use share::ShareError;
 pub use state::StateError;
+pub use tables::write_clients;
 pub use wire::login::Enrol;
 
 use crate::core::{Hub, Parts};
@@ -230,7 +232,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         }
     }
     // The tables once more, now that nobody is here; then the stores, so that the next start finds them closed.
-    tables::write_all(&hub, &mut BTreeMap::new()).await;
+    tables::write_all(&hub).await;
     let closed = tokio::task::spawn_blocking(move || {
         hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();

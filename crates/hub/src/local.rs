@@ -3,6 +3,7 @@
 //! Who may open it is decided by the file system (0600 in a 0700 directory) and looked at again on each connection:
 //! the hub's own user, or root.
 
+use crate::accept;
 use crate::core::Hub;
 use crate::io::Incoming;
 use crate::session::{self, Role};
@@ -11,10 +12,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use wire::codec::encode_frame;
 use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX};
 use wire::message::{ToClient, ToHub};
@@ -39,25 +38,8 @@ pub(crate) fn listen(data_dir: &Path) -> std::io::Result<UnixListener> {
 
 /// Serves commands until the hub stops.
 pub(crate) async fn serve(hub: Arc<Hub>, listener: UnixListener) {
-    let mut connections = JoinSet::new();
-    let mut stopping = hub.stopping.subscribe();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => break,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(command(Arc::clone(&hub), stream));
-            }
-            Err(error) => {
-                tracing::error!(%error, "a local connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    while connections.join_next().await.is_some() {}
+    let serve = |(stream, _)| command(Arc::clone(&hub), stream);
+    accept::all(&hub, move |cx| listener.poll_accept(cx), serve).await;
 }
 
 async fn command(hub: Arc<Hub>, stream: UnixStream) {

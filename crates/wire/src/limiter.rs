@@ -8,6 +8,7 @@
 
 use crate::id::ClientId;
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// The longest that an answer is held. Below [`crate::limits::LOGIN_MAX`], so that a held client is not a silent one.
@@ -25,7 +26,7 @@ const ENROL_PER_SECOND: f64 = 5.0;
 /// Addresses (and pairs of address and id) remembered; past it the oldest half is forgotten.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// What it remembers of addresses. One for the whole hub.
+/// What it remembers of addresses, those of one [`network`] taken together. One for the whole hub.
 #[derive(Clone, Debug, Default)]
 pub struct Limiter {
     pairs: HashMap<(String, ClientId), Failures>,
@@ -45,6 +46,14 @@ struct Enrolments {
     last: Duration,
 }
 
+/// Which addresses count as one: those of an IPv6 network of 64 bits, any of which a single machine can take by itself.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
 impl Limiter {
     /// One that remembers nothing.
     pub fn new() -> Limiter {
@@ -55,11 +64,12 @@ impl Limiter {
     /// any clock that never goes back.
     pub fn hold(&self, address: &str, id: ClientId, now: Duration) -> Duration {
         let recent = |failures: &&Failures| now.saturating_sub(failures.last) < FORGET_AFTER;
-        let of_address = self.addresses.get(address).filter(recent).map_or(0, |failures| failures.count);
+        let address = known_as(address);
+        let of_address = self.addresses.get(&address).filter(recent).map_or(0, |failures| failures.count);
         if of_address >= ADDRESS_FAILURES {
             return HOLD_MAX;
         }
-        match self.pairs.get(&(address.to_owned(), id)).filter(recent).map_or(0, |failures| failures.count) {
+        match self.pairs.get(&(address, id)).filter(recent).map_or(0, |failures| failures.count) {
             0 => Duration::ZERO,
             count => HOLD_FIRST.saturating_mul(1 << (count - 1).min(16)).min(HOLD_MAX),
         }
@@ -67,13 +77,13 @@ impl Limiter {
 
     /// An answer was wrong.
     pub fn failed(&mut self, address: &str, id: ClientId, now: Duration) {
-        note(&mut self.pairs, (address.to_owned(), id), now);
-        note(&mut self.addresses, address.to_owned(), now);
+        note(&mut self.pairs, (known_as(address), id), now);
+        note(&mut self.addresses, known_as(address), now);
     }
 
     /// An answer was right: what went wrong for this id from this address is forgotten.
     pub fn proved(&mut self, address: &str, id: ClientId) {
-        self.pairs.remove(&(address.to_owned(), id));
+        self.pairs.remove(&(known_as(address), id));
     }
 
     /// Counts one enrolment from `address`.
@@ -84,7 +94,7 @@ impl Limiter {
         if self.enrolments.len() >= REMEMBERED_MAX {
             forget_oldest(&mut self.enrolments, |enrolments| enrolments.last);
         }
-        let entry = self.enrolments.entry(address.to_owned()).or_insert(Enrolments { left: ENROL_BURST, last: now });
+        let entry = self.enrolments.entry(known_as(address)).or_insert(Enrolments { left: ENROL_BURST, last: now });
         let earned = now.saturating_sub(entry.last).as_secs_f64() * ENROL_PER_SECOND;
         *entry = Enrolments { left: (entry.left + earned).min(ENROL_BURST), last: entry.last.max(now) };
         if entry.left < 1.0 {
@@ -93,6 +103,11 @@ impl Limiter {
         entry.left -= 1.0;
         Ok(())
     }
+}
+
+/// What an address is remembered by.
+fn known_as(address: &str) -> String {
+    address.parse().map_or_else(|_| address.to_owned(), |ip| network(ip).to_string())
 }
 
 fn note<K: std::hash::Hash + Eq + Clone>(failures: &mut HashMap<K, Failures>, key: K, now: Duration) {
@@ -160,6 +175,20 @@ mod tests {
         let wait = limiter.enrol("a", s(0)).unwrap_err();
         assert!(wait <= s(1) && limiter.enrol("a", wait + Duration::from_millis(1)).is_ok());
         assert!(limiter.enrol("b", s(0)).is_ok());
+    }
+
+    #[test]
+    fn a_machine_does_not_become_another_by_another_address_of_its_network() {
+        let one = |address: &str| network(address.parse().unwrap()).to_string();
+        assert_eq!(one("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(one("2001:db8:1:2::9"), "2001:db8:1:2::");
+        assert_ne!(one("2001:db8:1:3::9"), "2001:db8:1:2::");
+        assert_eq!(one("192.0.2.7"), "192.0.2.7");
+        assert_eq!(one("::ffff:192.0.2.7"), "192.0.2.7");
+        let mut limiter = Limiter::new();
+        limiter.failed("2001:db8::1", id(7), s(0));
+        assert_eq!(limiter.hold("2001:db8::2", id(7), s(0)), HOLD_FIRST);
+        assert_eq!(limiter.hold("2001:db8:0:1::2", id(7), s(0)), s(0));
     }
 
     #[test]
