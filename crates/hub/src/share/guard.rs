@@ -93,7 +93,8 @@ impl Removals {
         let listed = open.iter().filter(|(_, by_event)| !by_event).count();
         // The root's own entry is not one of those that could go.
         let all = entries.saturating_sub(1);
-        let tally = Tally { source_empty: listed == all, dest_entries: all as u64, deletes: listed as u64 };
+        // Empty is what nothing would be left of, whoever saw the other entries go.
+        let tally = Tally { source_empty: count == all, dest_entries: all as u64, deletes: listed as u64 };
         if !allow && mirror::guard::hold(&tally).is_some() {
             let (go, stay): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, by_event)| *by_event);
             let why = format!("{listed} of {all} entries are gone from {} and nobody saw them go", path.display());
@@ -110,4 +111,27 @@ impl Removals {
 
 fn paths(found: Vec<(RelPath, bool)>) -> Vec<RelPath> {
     found.into_iter().map(|(path, _)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The removals of `unseen` entries that only a listing found and of `reported` ones, out of `all`.
+    fn decided(unseen: usize, reported: usize, all: usize) -> (usize, Option<usize>) {
+        let mut removals = Removals::default();
+        for n in 0..unseen + reported {
+            removals.add(RelPath::new(format!("f{n}").into_bytes()).unwrap(), n >= unseen);
+        }
+        let (go, held) = removals.decide(all + 1, true, false, Path::new("share"));
+        (go.len(), held.map(|held| held.count))
+    }
+
+    #[test]
+    fn one_reported_removal_does_not_let_an_emptied_share_go() {
+        assert_eq!(decided(3, 0, 3), (0, Some(3)));
+        assert_eq!(decided(2, 1, 3), (1, Some(2)), "the reported one goes, the others are held");
+        assert_eq!(decided(0, 3, 3), (3, None), "all were seen to go");
+        assert_eq!(decided(2, 0, 3), (2, None), "something is left");
+    }
 }
