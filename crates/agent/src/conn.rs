@@ -1,6 +1,7 @@
 //! Messages over a stream of bytes: what the codec does, on tokio.
 
 use bytes::{Bytes, BytesMut};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use wire::codec::{self, DecodeError, EncodeError, FrameError, FrameReader};
 use wire::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
-use wire::message::{Ack, Number, Refusal, ToClient, ToHub, Vitals};
+use wire::message::{Ack, BoardName, Number, Refusal, ToClient, ToHub, Vitals};
 
 /// Frames gathered into one write.
 const WRITE_BYTES: usize = 128 * 1024;
@@ -112,6 +113,8 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
 /// costs no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// So many boards are followed from the beginning; see [`Outbox::vitals`].
+    boards: usize,
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
@@ -120,18 +123,26 @@ pub(crate) struct Outbox {
 struct Waiting {
     messages: Vec<ToHub>,
     acks: Vec<Ack>,
+    /// The boards that the hub was asked for.
+    asked_for: BTreeSet<BoardName>,
     vitals: Option<Vitals>,
     ping: Option<u64>,
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Arc<Outbox> {
-        Arc::default()
+    /// Of a session that follows so many boards from its beginning.
+    pub(crate) fn new(boards: usize) -> Arc<Outbox> {
+        Arc::new(Outbox { boards, ..Outbox::default() })
     }
 
     /// For the few messages that are not acknowledgements.
     pub(crate) fn send(&self, message: ToHub) {
-        self.with(|waiting| waiting.messages.push(message));
+        self.with(|waiting| {
+            if let ToHub::Follow { board, .. } = &message {
+                waiting.asked_for.insert(board.clone());
+            }
+            waiting.messages.push(message);
+        });
     }
 
     pub(crate) fn ack(&self, ack: Ack) {
@@ -141,7 +152,8 @@ impl Outbox {
         });
     }
 
-    /// Of the vitals, too, only the newest are kept.
+    /// Of the vitals, too, only the newest are kept. They go out once the session has asked for all that it follows: the
+    /// first of them tell the hub so.
     pub(crate) fn vitals(&self, vitals: Vitals) {
         self.with(|waiting| waiting.vitals = Some(vitals));
     }
@@ -179,7 +191,9 @@ impl Outbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut messages = std::mem::take(&mut waiting.messages);
         messages.extend(std::mem::take(&mut waiting.acks).into_iter().map(ToHub::Ack));
-        messages.extend(waiting.vitals.take().map(ToHub::Vitals));
+        if waiting.asked_for.len() >= self.boards {
+            messages.extend(waiting.vitals.take().map(ToHub::Vitals));
+        }
         messages.extend(waiting.ping.take().map(|nonce| ToHub::Ping { nonce }));
         messages
     }
@@ -233,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_acknowledgements_only_the_newest_of_each_follow_is_sent() {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(0);
         for seq in 1..=10_000 {
             outbox.ack(ack(1, seq));
             outbox.ack(ack(2, 2 * seq));
@@ -251,6 +265,28 @@ mod tests {
             }
         }
         assert_eq!(seqs, [(1, 10_000), (2, 20_000)]);
+    }
+
+    #[test]
+    fn vitals_go_out_behind_the_last_of_the_first_follows() {
+        let outbox = Outbox::new(2);
+        let follow = |share: &str| ToHub::Follow {
+            fid: 1,
+            board: format!("share/{share}"),
+            pattern: Bytes::from_static(b"*"),
+            cursor: None,
+        };
+        outbox.vitals(Vitals::default());
+        // One that asks twice is still one.
+        for share in ["a", "a"] {
+            outbox.send(follow(share));
+            assert_eq!(outbox.take(), [follow(share)]);
+        }
+        outbox.ping(1);
+        outbox.send(follow("b"));
+        assert_eq!(outbox.take(), [follow("b"), ToHub::Vitals(Vitals::default()), ToHub::Ping { nonce: 1 }]);
+        outbox.vitals(Vitals::default());
+        assert_eq!(outbox.take(), [ToHub::Vitals(Vitals::default())]);
     }
 
     #[tokio::test]

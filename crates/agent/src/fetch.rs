@@ -221,7 +221,7 @@ impl Task {
         let (read, write) = tokio::io::split(stream);
         let mut incoming = Incoming::new(read);
         incoming.logged_in();
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(0);
         // Written by a task of its own: a hub that waits for us to read must not make us wait for it to read.
         let writing = Arc::clone(&outbox);
         let mut writer = tokio::task::JoinSet::new();

@@ -30,7 +30,7 @@ pub(crate) enum End {
 /// Serves a session until it ends. Dropping the future ends it, too; nothing is lost by that.
 pub(crate) async fn serve(halves: Halves, keepers: &[Keeper], procfs: PathBuf) -> End {
     let (mut incoming, outgoing) = halves;
-    let outbox = Outbox::new();
+    let outbox = Outbox::new(keepers.len());
     let mut tasks = tokio::task::JoinSet::new();
     let writing = Arc::clone(&outbox);
     tasks.spawn(async move { writing.drain(outgoing).await });

@@ -163,7 +163,7 @@ impl Scene {
 
     /// A new session. The cursor that the keeper shows.
     pub(crate) fn connect(&mut self) -> Option<Cursor> {
-        let outbox = Outbox::new();
+        let outbox = Outbox::new(0);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let draining = Arc::clone(&outbox);
         self.runtime.spawn(async move { draining.drain(Outgoing::new(ours)).await });

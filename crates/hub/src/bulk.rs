@@ -3,10 +3,11 @@
 //! Files are read by blocking threads a few frames ahead of the socket, so memory is bounded by the frames in between
 //! and a slow client slows only itself.
 
+use crate::answers::find;
 use crate::core::Hub;
-use crate::io::Incoming;
+use crate::io::{Incoming, ReadError};
 use crate::presence::Session;
-use crate::session::Ended;
+use crate::session::{Ended, GOODBYE_MAX, protocol_error};
 use crate::share::{Share, Supply};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -33,47 +34,58 @@ where
     let (ready, mut frames) = mpsc::channel::<Bytes>(AHEAD_MAX);
     let mut stopping = hub.stopping.subscribe();
     let read = async {
+        let ready = ready;
         loop {
-            match incoming.next(FRAME_BYTES_MAX).await {
-                Ok(message) => {
-                    if let Err(ended) = supply(&hub, message, &ready).await {
-                        return ended;
-                    }
-                }
+            let ended = match incoming.next(FRAME_BYTES_MAX).await {
+                Ok(message) => match supply(&hub, message, &ready).await {
+                    Ok(()) => continue,
+                    Err(ended) => ended,
+                },
+                Err(ReadError::Frame(error)) => Ended::Told(protocol_error(&error)),
+                Err(ReadError::Decode(error)) => Ended::Told(protocol_error(&error)),
                 Err(error) => return error.into(),
+            };
+            // Behind the whole frames that are on their way, so that it can be understood.
+            if let Ended::Told(refusal) = &ended
+                && let Ok(frame) = encode_frame(&ToClient::Bye(refusal.clone()))
+                && ready.send(frame).await.is_err()
+            {
+                tracing::debug!("a refusal did not get out");
             }
+            return ended;
         }
     };
     let write = async {
         while let Some(frame) = frames.recv().await {
-            if let Err(error) = outgoing.write_all(&frame).await {
-                return error;
-            }
-            if frames.is_empty()
-                && let Err(error) = outgoing.flush().await
-            {
-                return error;
+            outgoing.write_all(&frame).await?;
+            if frames.is_empty() {
+                outgoing.flush().await?;
             }
         }
-        std::io::ErrorKind::BrokenPipe.into()
+        outgoing.shutdown().await
     };
-    tokio::select! {
-        ended = read => ended,
-        error = write => Ended::Write(error),
-        why = session.ended() => Ended::Told(why),
-        _ = stopping.wait_for(|stop| *stop) => Ended::Silent,
+    tokio::pin!(read, write);
+    let ended = tokio::select! {
+        ended = &mut read => ended,
+        written = &mut write => {
+            return Ended::Write(written.err().unwrap_or_else(|| std::io::ErrorKind::BrokenPipe.into()));
+        }
+        why = session.ended() => return Ended::Told(why),
+        _ = stopping.wait_for(|stop| *stop) => return Ended::Silent,
+    };
+    if matches!(ended, Ended::Told(_)) && tokio::time::timeout(GOODBYE_MAX, write).await.is_err() {
+        tracing::debug!("a refusal did not get out in time");
     }
+    ended
 }
 
 async fn supply(hub: &Arc<Hub>, message: ToHub, ready: &mpsc::Sender<Bytes>) -> Result<(), Ended> {
     let (share, wanted) = match message {
         ToHub::Want { share, contents } => (share, Wanted::Contents(contents)),
         ToHub::WantChunks { share, content, chunks } => (share, Wanted::Chunks(content, chunks)),
-        _ => return Err(Ended::Write(std::io::Error::other("only wants belong on a bulk connection"))),
+        _ => return Err(Ended::Told(protocol_error(&"only wants belong on a bulk connection"))),
     };
-    let Some(share) = hub.shares.get(&share).map(Arc::clone) else {
-        return Err(Ended::Write(std::io::Error::other(format!("no share {share}"))));
-    };
+    let share = Arc::clone(find(hub, &share).map_err(Ended::Told)?);
     for portion in wanted.portions() {
         let share = Arc::clone(&share);
         let read = tokio::task::spawn_blocking(move || read(&share, portion)).await;

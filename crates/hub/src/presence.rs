@@ -9,13 +9,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use wire::message::{Ack, Code, Refusal, Vitals};
+use wire::message::{Ack, Code, Number, Refusal, Vitals};
 use wire::secret::Token;
 
 /// So many take-overs of one id within [`TAKEOVER_SPAN`] mean two machines use it.
 const TAKEOVERS_SUSPICIOUS: usize = 3;
 /// The span they are counted in.
 const TAKEOVER_SPAN: Duration = Duration::from_secs(60);
+/// Vitals that a session may report in one go, as those that a stopped machine has waiting when it goes on.
+const VITALS_BURST: u32 = 8;
+/// Beyond it, one in so much time; what comes faster is dropped. Agents report one a second.
+const VITALS_EVERY_MIN: Duration = Duration::from_millis(250);
 /// Further connections of one session, for contents and for commands.
 const ATTACHED_MAX: usize = 64;
 
@@ -36,9 +40,22 @@ pub(crate) struct Session {
 /// What a client said of itself.
 #[derive(Default, Clone)]
 pub(crate) struct Told {
-    /// By board, of what it follows whole.
-    pub(crate) follows: BTreeMap<String, Option<Ack>>,
+    /// By board and by the follow's number, of what it follows whole.
+    follows: BTreeMap<String, BTreeMap<Number, Option<Ack>>>,
     pub(crate) vitals: Option<Vitals>,
+    /// Where a steady stream of vitals would stand now; see [`VITALS_BURST`].
+    vitals_due: Option<Instant>,
+}
+
+/// What became of vitals that a session reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sampled {
+    /// The first of this session, which also say that all it follows from the beginning was said.
+    First,
+    /// Taken.
+    Taken,
+    /// Too many: dropped.
+    TooMany,
 }
 
 /// All sessions.
@@ -102,20 +119,52 @@ impl Session {
         lock(&self.told).clone()
     }
 
-    pub(crate) fn follows(&self, board: &str) {
-        lock(&self.told).follows.entry(board.to_owned()).or_insert(None);
+    pub(crate) fn follows(&self, board: &str, fid: Number) {
+        lock(&self.told).follows.entry(board.to_owned()).or_default().insert(fid, None);
     }
 
-    pub(crate) fn follows_no_more(&self, board: &str) {
-        lock(&self.told).follows.remove(board);
+    pub(crate) fn follows_no_more(&self, board: &str, fid: Number) {
+        let mut told = lock(&self.told);
+        if let Some(follows) = told.follows.get_mut(board) {
+            follows.remove(&fid);
+            if follows.is_empty() {
+                told.follows.remove(board);
+            }
+        }
     }
 
     pub(crate) fn acked(&self, board: &str, ack: Ack) {
-        lock(&self.told).follows.insert(board.to_owned(), Some(ack));
+        if let Some(follows) = lock(&self.told).follows.get_mut(board) {
+            follows.insert(ack.fid, Some(ack));
+        }
     }
 
-    pub(crate) fn sampled(&self, vitals: Vitals) {
-        lock(&self.told).vitals = Some(vitals);
+    pub(crate) fn sampled(&self, vitals: Vitals, now: Instant) -> Sampled {
+        let mut told = lock(&self.told);
+        let due = told.vitals_due.map_or(now, |due| due.max(now));
+        if due.duration_since(now) >= VITALS_EVERY_MIN * VITALS_BURST {
+            return Sampled::TooMany;
+        }
+        told.vitals_due = Some(due + VITALS_EVERY_MIN);
+        if told.vitals.replace(vitals).is_none() { Sampled::First } else { Sampled::Taken }
+    }
+}
+
+impl Told {
+    /// Whether all of a board is followed.
+    pub(crate) fn follows(&self, board: &str) -> bool {
+        self.follows.contains_key(board)
+    }
+
+    /// The shares that are followed whole.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = String> {
+        self.follows.keys().filter_map(|board| board.strip_prefix("share/").map(str::to_owned))
+    }
+
+    /// What was acknowledged of a board; where it is followed more than once, by the follow that is least far.
+    pub(crate) fn ack(&self, board: &str) -> Option<&Ack> {
+        let follows = self.follows.get(board)?.values().map(Option::as_ref);
+        follows.min_by_key(|ack| ack.map(|ack| ack.applied.seq))?
     }
 }
 
@@ -201,6 +250,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::message::Version;
 
     fn arrival(id: u64, address: &str) -> Arrival {
         Arrival { id, token: Token([7; 32]), name: "m".into(), address: address.into(), transport: "native" }
@@ -216,5 +266,52 @@ mod tests {
         assert_eq!(presence.count(), 1);
         assert!(presence.leave(&second));
         assert_eq!(presence.count(), 0);
+    }
+
+    fn ack(fid: Number, seq: u64) -> Ack {
+        Ack {
+            fid,
+            applied: Version { epoch: 1, run: 1, seq },
+            complete: true,
+            durable_seq: 0,
+            waiting: 0,
+            problems: 0,
+            first_problems: Vec::new(),
+            root_agrees: None,
+            entries: 0,
+            content_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn the_end_of_one_of_two_follows_of_a_board_leaves_the_other_its_standing() {
+        let session = Presence::default().enter(arrival(7, "a"));
+        let standing = || session.told().ack("share/s").map(|ack| ack.applied.seq);
+        session.follows("share/s", 1);
+        session.acked("share/s", ack(1, 9));
+        session.follows("share/s", 2);
+        assert_eq!(standing(), None, "the second has not told yet what it holds");
+        session.acked("share/s", ack(2, 5));
+        assert_eq!(standing(), Some(5), "a client has what the least of its follows has");
+        session.follows_no_more("share/s", 2);
+        assert!(session.told().follows("share/s"));
+        assert_eq!(standing(), Some(9));
+        session.follows_no_more("share/s", 1);
+        assert!(!session.told().follows("share/s"));
+        session.acked("share/s", ack(1, 10));
+        assert!(!session.told().follows("share/s"), "a late acknowledgement follows nothing");
+    }
+
+    #[test]
+    fn vitals_beyond_the_limit_are_dropped_and_those_of_an_agent_never() {
+        let session = Presence::default().enter(arrival(7, "a"));
+        let start = Instant::now();
+        let at = |ms: u64| session.sampled(Vitals::default(), start + Duration::from_millis(ms));
+        assert_eq!(at(0), Sampled::First);
+        let burst = (0..1000).filter(|_| at(0) != Sampled::TooMany).count();
+        assert_eq!(burst, VITALS_BURST as usize - 1);
+        let taken = (0..10_000).filter(|n| at(1 + n) != Sampled::TooMany).count();
+        assert_eq!(taken, 10_000 / 250, "of one each millisecond");
+        assert!((0..100).all(|n| at(20_000 + 1000 * n) == Sampled::Taken));
     }
 }

@@ -5,13 +5,14 @@
 //! read costs one frame and its cursor, and its own reader stops when the queue of answers is full.
 
 use crate::answers;
+use crate::clock;
 use crate::core::Hub;
 use crate::fanout::Group;
 use crate::io::{Incoming, ReadError};
-use crate::presence::Session;
+use crate::presence::{Sampled, Session};
 use board::{Cursor, Follower, Pattern, Version, WalkMark};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -28,7 +29,7 @@ const ANSWERS_MAX: usize = 16;
 /// Puts and questions of one client under way at once.
 const REQUESTS_MAX: usize = 64;
 /// A goodbye is given this long to get out.
-const GOODBYE_MAX: Duration = Duration::from_millis(500);
+pub(crate) const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
 /// Who speaks on a connection, and what it may.
 #[derive(Clone)]
@@ -104,7 +105,12 @@ where
     let mut stopping = hub.stopping.subscribe();
     let ended = async {
         match role.session() {
-            Some(session) => session.ended().await,
+            Some(session) => {
+                let why = session.ended().await;
+                // A command is not the one that was taken over from: it may come back through the session that is now.
+                let again = why.code == Code::TakenOver && matches!(role, Role::Relay(_));
+                Refusal { retry_ms: if again { Some(0) } else { why.retry_ms }, ..why }
+            }
             None => std::future::pending().await,
         }
     };
@@ -137,7 +143,7 @@ where
     Ended::Told(goodbye)
 }
 
-fn protocol_error(error: &dyn std::fmt::Display) -> Refusal {
+pub(crate) fn protocol_error(error: &dyn std::fmt::Display) -> Refusal {
     Refusal { code: Code::Protocol, text: format!("not understood: {error}"), retry_ms: None }
 }
 
@@ -195,7 +201,7 @@ impl Reader {
                 if let Some((board, true)) = self.follows.remove(&fid)
                     && let Role::Client(session) = &self.role
                 {
-                    session.follows_no_more(&board);
+                    session.follows_no_more(&board, fid);
                     self.hub.moved();
                 }
                 self.order(Order::Unfollow { fid }).await
@@ -204,10 +210,7 @@ impl Reader {
                 let (hub, id) = (Arc::clone(&self.hub), self.role.id());
                 self.request(async move {
                     match hub.data.put(name, value, id).await {
-                        Ok(version) => {
-                            hub.tables.notify_one();
-                            ToClient::PutDone { req, version }
-                        }
+                        Ok(version) => ToClient::PutDone { req, version },
                         Err(error) => ToClient::Failed { req, refusal: answers::put_refusal(&error) },
                     }
                 })
@@ -227,8 +230,13 @@ impl Reader {
             }
             ToHub::Vitals(vitals) => {
                 let Role::Client(session) = &self.role else { return Err(self.misplaced("vitals")) };
-                self.hub.fleet.sampled(session.id, &vitals);
-                session.sampled(vitals);
+                let sampled = session.sampled(vitals.clone(), clock::now());
+                if sampled != Sampled::TooMany {
+                    self.hub.fleet.sampled(session.id, &vitals);
+                }
+                if sampled == Sampled::First {
+                    self.note_shares(session, false);
+                }
                 Ok(())
             }
             ToHub::Ask { req, question } => self.ask(req, question).await,
@@ -271,17 +279,28 @@ impl Reader {
             ToClient::Following { fid, group: group.number, epoch: start.epoch, run: start.run, reset: start.reset };
         let first = encode_frame(&following).map_err(|e| Ended::Write(std::io::Error::other(e)))?;
         if whole && let Role::Client(session) = &self.role {
-            session.follows(&name);
-            let told = session.told();
-            let shares = told.follows.keys().filter_map(|board| board.strip_prefix("share/").map(str::to_owned));
-            if let Ok(id) = ClientId::new(session.id) {
-                self.hub.roster().set_shares(id, shares);
-            }
+            session.follows(&name, fid);
+            self.note_shares(session, true);
             self.hub.moved();
-            self.hub.tables.notify_one();
         }
         self.follows.insert(fid, (name, whole));
         self.order(Order::Follow { fid, follower: Box::new(follower), group, first }).await
+    }
+
+    /// Notes for good which shares the client keeps. Until it has said all, those that it kept before stay with it: it
+    /// is only about to follow them again, and who waits for everybody waits for that.
+    fn note_shares(&self, session: &Session, and_before: bool) {
+        let Ok(id) = ClientId::new(session.id) else { return };
+        let mut shares: BTreeSet<String> = session.told().shares().collect();
+        let mut roster = self.hub.roster();
+        let before = roster.client(id).map(|client| client.shares.clone()).unwrap_or_default();
+        if and_before {
+            shares.extend(before.iter().cloned());
+        }
+        if !shares.iter().eq(&before) {
+            roster.set_shares(id, shares);
+            self.hub.tables.notify_one();
+        }
     }
 
     async fn ask(&mut self, req: u32, question: Question) -> Result<(), Ended> {

@@ -53,7 +53,7 @@ impl Standing {
         }
         // One that has just logged in follows its shares again in a moment.
         let before = || board.strip_prefix("share/").is_some_and(|share| self.client.shares.iter().any(|s| s == share));
-        self.session.is_some() && self.told.follows.contains_key(board) || before()
+        self.session.is_some() && self.told.follows(board) || before()
     }
 
     /// Why this client does not have all of `goal`; `None` if it has.
@@ -70,7 +70,7 @@ impl Standing {
     }
 
     fn ack(&self, board: &str) -> Option<&Ack> {
-        self.told.follows.get(board)?.as_ref()
+        self.told.ack(board)
     }
 
     /// At the head of all it follows, without problems.

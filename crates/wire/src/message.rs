@@ -82,7 +82,8 @@ pub enum ToHub {
     },
     /// What was applied of a follow.
     Ack(Ack),
-    /// The machine's vitals, put to `fleet` as `vitals/ID`.
+    /// The machine's vitals, put to `fleet` as `vitals/ID`. The first of a session come after the follows of all that the
+    /// client keeps: what it kept before and did not follow by then, it keeps no more.
     Vitals(Vitals),
     /// Anything else a person or program asks.
     Ask {
