@@ -3,6 +3,10 @@
 //! On a machine with a running agent or hub it goes through their local socket; elsewhere it logs in with a key of its
 //! own. One request at a time.
 
+mod follow;
+
+pub use follow::{Follow, Update};
+
 use crate::conn::{ConnError, Incoming, Outgoing, Stream};
 use crate::control::short_path;
 use crate::dial::{self, DialError, Trust};
@@ -11,18 +15,18 @@ use crate::key::{Found, KeyError, KeyFile, Machine};
 use crate::login::{LoginError, boxed, first_words, hello, login};
 use crate::state::{DataDir, StateError, socket_path};
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 use wire::answer::{Answer, Question};
 use wire::client_login::Identity;
 use wire::id::ClientId;
 use wire::limits::{PING_EVERY, SILENCE_MAX};
 use wire::link::InviteCode;
-use wire::message::{Batch, Code, Content, Mark, Number, Purpose, Refusal, Stored, ToClient, ToHub, Version};
+use wire::message::{Code, Content, Number, Purpose, Refusal, Stored, ToClient, ToHub, Version};
 use wire::secret::Token;
 
 /// The number of the one follow or request under way.
@@ -58,6 +62,8 @@ pub enum Target {
 pub struct Client {
     incoming: Incoming<ReadHalf<Box<dyn Stream>>>,
     outgoing: Outgoing<WriteHalf<Box<dyn Stream>>>,
+    /// When it last gave a sign of life.
+    pinged: Instant,
     /// Held while this is logged in by itself, so that nobody on this machine takes over from it.
     _place: Option<DataDir>,
 }
@@ -68,33 +74,6 @@ enum Place {
     Free(DataDir),
     /// An agent runs on it; this goes through it.
     Served(Box<Client>),
-}
-
-/// A follow of a board, see [`Client::follow`].
-pub struct Follow {
-    client: Client,
-    epoch: u128,
-    run: u64,
-    ready: VecDeque<Update>,
-}
-
-/// What a follow tells.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Update {
-    /// A name has a new value, or none any more.
-    Changed {
-        /// The name.
-        name: Bytes,
-        /// The version of the board with it.
-        version: Version,
-        /// The value as it stands on the board; on `data`, for [`wire::codec::decode_stored`].
-        value: Option<Bytes>,
-    },
-    /// All there is was told; what comes from here on is new.
-    Current {
-        /// The version of the board.
-        version: Version,
-    },
 }
 
 impl Client {
@@ -120,7 +99,7 @@ impl Client {
                 let dialed = dial::dial(&address, &trust).await?;
                 let logged_in = login(boxed(dialed.stream), identity, dialed.fingerprint, &key_file).await?;
                 let (incoming, outgoing) = logged_in.halves;
-                Ok(Client { incoming, outgoing, _place: Some(data) })
+                Ok(Client { incoming, outgoing, pinged: Instant::now(), _place: Some(data) })
             }
         }
     }
@@ -133,13 +112,13 @@ impl Client {
         let (mut incoming, mut outgoing) = (Incoming::new(read), Outgoing::new(write));
         outgoing.send(&hello(software, Purpose::Relay { token: Token([0; 32]) })).await?;
         first_words(&mut incoming).await?;
-        Ok(Client { incoming, outgoing, _place: None })
+        Ok(Client { incoming, outgoing, pinged: Instant::now(), _place: None })
     }
 
     /// The data directory for this command alone, or the agent that runs on it: one machine, one login. Another command
     /// that is logged in from there is waited for.
     async fn place(key_dir: &Path, software: &str) -> Result<Place, ClientError> {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         loop {
             let in_use = match DataDir::open(key_dir) {
                 Ok(data) => return Ok(Place::Free(data)),
@@ -195,69 +174,31 @@ impl Client {
     ///
     /// # Errors
     /// When the hub refuses or the connection breaks.
-    pub async fn follow(mut self, board: &str, pattern: impl Into<Bytes>) -> Result<Follow, ClientError> {
-        let follow = ToHub::Follow { fid: NUMBER, board: board.to_owned(), pattern: pattern.into(), cursor: None };
-        self.outgoing.send(&follow).await?;
-        match self.receive().await? {
-            ToClient::Following { fid: NUMBER, epoch, run, .. } => {
-                Ok(Follow { client: self, epoch, run, ready: VecDeque::new() })
-            }
-            other => Err(unexpected(other)),
-        }
+    pub async fn follow(self, board: &str, pattern: impl Into<Bytes>) -> Result<Follow, ClientError> {
+        Follow::begin(self, board, pattern.into()).await
     }
 
-    /// The next message that is not a sign of life. Gives signs of life meanwhile.
+    /// The next message that is not a sign of life. Gives signs of life meanwhile, however much is heard.
     async fn receive(&mut self) -> Result<ToClient, ClientError> {
-        let mut silent_for = Duration::ZERO;
+        let mut heard = Instant::now();
         loop {
-            match tokio::time::timeout(PING_EVERY, self.incoming.next()).await {
-                Ok(Ok(Some(ToClient::Pong { .. }))) => silent_for = Duration::ZERO,
+            if self.pinged.elapsed() >= PING_EVERY {
+                self.pinged = Instant::now();
+                self.outgoing.send(&ToHub::Ping { nonce: 0 }).await?;
+            }
+            match tokio::time::timeout_at(self.pinged + PING_EVERY, self.incoming.next()).await {
+                Ok(Ok(Some(ToClient::Pong { .. }))) => heard = Instant::now(),
                 Ok(Ok(Some(ToClient::Failed { refusal, .. } | ToClient::Bye(refusal)))) => {
                     return Err(ClientError::Refused(refusal));
                 }
                 Ok(Ok(Some(message))) => return Ok(message),
                 Ok(Ok(None)) => return Err(ConnError::Cut.into()),
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) if silent_for >= SILENCE_MAX => {
-                    return Err(ConnError::Silent { for_s: silent_for.as_secs() }.into());
+                Err(_) if heard.elapsed() >= SILENCE_MAX => {
+                    return Err(ConnError::Silent { for_s: heard.elapsed().as_secs() }.into());
                 }
-                Err(_) => {
-                    silent_for += PING_EVERY;
-                    self.outgoing.send(&ToHub::Ping { nonce: 0 }).await?;
-                }
+                Err(_) => {}
             }
-        }
-    }
-}
-
-impl Follow {
-    /// The next thing that happened. Nothing is lost if this is dropped half-way.
-    ///
-    /// # Errors
-    /// When the connection breaks; following anew begins with all there is.
-    pub async fn next(&mut self) -> Result<Update, ClientError> {
-        loop {
-            if let Some(update) = self.ready.pop_front() {
-                return Ok(update);
-            }
-            match self.client.receive().await? {
-                ToClient::Batch(batch) => self.take(batch),
-                other => return Err(unexpected(other)),
-            }
-        }
-    }
-
-    fn take(&mut self, batch: Batch) {
-        let version = |seq| Version { epoch: self.epoch, run: self.run, seq };
-        for record in batch.records {
-            self.ready.push_back(Update::Changed {
-                name: record.name,
-                version: version(record.seq),
-                value: record.value,
-            });
-        }
-        if let Mark::Live { to, current: Some(_), .. } = batch.mark {
-            self.ready.push_back(Update::Current { version: version(to) });
         }
     }
 }
@@ -352,6 +293,21 @@ impl ClientError {
         match self {
             ClientError::Refused(refusal) => Some(refusal.code),
             _ => None,
+        }
+    }
+
+    /// Whether another try may help: the hub or the agent was cut off, stopped, or is just being started.
+    pub fn is_passing(&self) -> bool {
+        use std::io::ErrorKind::{ConnectionRefused, NotFound};
+        match self {
+            ClientError::Refused(refusal) => refusal.retry_ms.is_some(),
+            ClientError::Dial(error) => error.is_passing(),
+            ClientError::Disk(error) => matches!(error.source.kind(), NotFound | ConnectionRefused),
+            ClientError::Connection(_) | ClientError::State(StateError::InUse { .. }) => true,
+            ClientError::State(_)
+            | ClientError::Key(_)
+            | ClientError::OtherKey { .. }
+            | ClientError::CopiedKey { .. } => false,
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use agent::client::Update;
+use agent::client::{Follow, Update};
 use wire::codec::decode_stored;
 
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
+use crate::logging::say;
+use crate::reach::{Patience, ReachArgs};
 use crate::signals::{self, Signal};
 use crate::{get, runtime};
 
@@ -25,10 +26,10 @@ pub(crate) struct Args {
     reach: ReachArgs,
 }
 
-/// Follows until a signal, or until the hub goes away for good.
+/// Follows until a signal. A hub that goes away is waited for.
 ///
 /// # Errors
-/// When the hub is not reached, or ends the connection.
+/// When the hub is not reached at first, or refuses.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
     let stopped = signals::asked(stop);
@@ -36,9 +37,17 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         let client = args.reach.connect().await?;
         let pattern = args.pattern.clone().into_bytes();
         let mut follow = client.follow("data", pattern).await.map_err(Failure::could_not_run)?;
+        let mut patience = Patience::new();
         loop {
-            let Update::Changed { name, version, value } = follow.next().await.map_err(Failure::could_not_run)? else {
-                continue;
+            let (name, version, value) = match follow.next().await {
+                Ok(Update::Changed { name, version, value }) => (name, version, value),
+                Ok(Update::Current { .. }) => continue,
+                Err(error) if error.is_passing() => {
+                    say(format_args!("lockstep: {error}; connecting again, to go on with what is newest then"));
+                    go_on(&mut follow, &args.reach, &mut patience).await?;
+                    continue;
+                }
+                Err(error) => return Err(Failure::could_not_run(error)),
             };
             let stored = value.as_deref().map(decode_stored).transpose().map_err(Failure::could_not_run)?;
             let mut out = std::io::stdout().lock();
@@ -64,4 +73,15 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             }),
         }
     })
+}
+
+/// Connects until the follow goes on, or is refused.
+async fn go_on(follow: &mut Follow, reach: &ReachArgs, patience: &mut Patience) -> Result<(), Failure> {
+    loop {
+        let client = reach.connect_again(patience).await?;
+        match follow.resume(client).await {
+            Err(error) if error.is_passing() => {}
+            done => return done.map_err(Failure::could_not_run),
+        }
+    }
 }

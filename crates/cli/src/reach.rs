@@ -4,12 +4,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use agent::Decision;
 use agent::client::{Client, ClientError, Target};
 
 use crate::exit::Failure;
 use crate::{join, paths};
+
+/// The first wait before a reconnect; each further one is twice as long.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+/// The longest.
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// A connection that held for this long was one: a reconnect after it is a first try.
+const HELD: Duration = Duration::from_secs(10);
 
 /// Which hub
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -27,27 +35,58 @@ pub(crate) struct ReachArgs {
     id: Option<String>,
 }
 
+/// Why there is no connection.
+enum Unreached {
+    /// None of these places is served.
+    Nobody(Vec<PathBuf>),
+    /// Somebody is there, but.
+    Client(ClientError),
+    /// The command line does not say how.
+    Failure(Failure),
+}
+
 impl ReachArgs {
     /// Connects.
     ///
     /// # Errors
     /// When nothing on this machine answers, or the hub is not reached or refuses: exit code 3.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        self.try_once().await.map_err(Failure::from)
+    }
+
+    /// Connects again, as often as it takes until the hub or the agent is back.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub(crate) async fn connect_again(&self, patience: &mut Patience) -> Result<Client, Failure> {
+        loop {
+            patience.wait().await;
+            match self.try_once().await {
+                Err(Unreached::Nobody(_)) => {}
+                Err(Unreached::Client(error)) if error.is_passing() => {}
+                other => return other.map_err(Failure::from),
+            }
+        }
+    }
+
+    async fn try_once(&self) -> Result<Client, Unreached> {
         if let (Some(hub), Some(id)) = (&self.hub, &self.id) {
-            let (mut addresses, trust, invite) = join::hub(Some(hub))?;
+            let (mut addresses, trust, invite) = join::hub(Some(hub)).map_err(Unreached::Failure)?;
+            let key_dir = self.data.clone().map_or_else(|| paths::default_data("agent"), Ok);
             let target = Target::Hub {
                 address: addresses.pop().unwrap_or_default(),
                 trust,
-                id: Some(join::id(id)?),
+                id: Some(join::id(id).map_err(Unreached::Failure)?),
                 invite,
                 name: join::machine_name(),
-                key_dir: self.data.clone().map_or_else(|| paths::default_data("agent"), Ok)?,
+                key_dir: key_dir.map_err(Unreached::Failure)?,
             };
-            return Client::connect(target, &join::software()).await.map_err(Failure::could_not_run);
+            return Client::connect(target, &join::software()).await.map_err(Unreached::Client);
         }
+        let default = |of| paths::default_data(of).map_err(Unreached::Failure);
         let places = match &self.data {
             Some(data) => vec![data.clone()],
-            None => vec![paths::default_data("hub")?, paths::default_data("agent")?],
+            None => vec![default("hub")?, default("agent")?],
         };
         for place in &places {
             let socket = agent::state::socket_path(place);
@@ -55,21 +94,53 @@ impl ReachArgs {
             match Client::connect(Target::Socket(socket), &join::software()).await {
                 Ok(client) => return Ok(client),
                 Err(error) if is_nobody(&error) => {}
-                Err(error) => return Err(Failure::could_not_run(error)),
+                Err(error) => return Err(Unreached::Client(error)),
             }
         }
-        let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-        Err(Failure::could_not_run(anyhow::anyhow!(
-            "no hub and no agent runs on {}; start one, name its --data DIR, or ask a hub with --hub ADDR --id N",
-            tried.join(" or ")
-        )))
+        Err(Unreached::Nobody(places))
+    }
+}
+
+impl From<Unreached> for Failure {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Failure(failure) => failure,
+            Unreached::Client(error) => Failure::could_not_run(error),
+            Unreached::Nobody(places) => {
+                let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+                Failure::could_not_run(anyhow::anyhow!(
+                    "no hub and no agent runs on {}; start one, name its --data DIR, or ask a hub with --hub ADDR --id N",
+                    tried.join(" or ")
+                ))
+            }
+        }
+    }
+}
+
+/// How long to wait before the next try: ever longer, until a connection has held for a while.
+pub(crate) struct Patience {
+    next: Duration,
+    since: Instant,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self { next: AGAIN_FIRST, since: Instant::now() }
+    }
+
+    async fn wait(&mut self) {
+        if self.since.elapsed() > HELD {
+            self.next = AGAIN_FIRST;
+        }
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(AGAIN_MAX);
+        self.since = Instant::now();
     }
 }
 
 /// Whether there is no socket, or one that nobody serves.
 fn is_nobody(error: &ClientError) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound};
-    matches!(error, ClientError::Disk(e) if matches!(e.source.kind(), NotFound | ConnectionRefused))
+    matches!(error, ClientError::Disk(_)) && error.is_passing()
 }
 
 /// Asks a person whether a hub that was never met is the right one; without a terminal the answer is no.
