@@ -66,7 +66,11 @@ fn what_is_counted_on_the_way_is_what_a_start_counts() {
                 let name = Bytes::from(format!("n{}", random(6)));
                 match random(3) {
                     0 => Write::Remove { name },
-                    _ => Write::Put { name, value: vec![1; random(50) as usize].into(), aside: Bytes::new() },
+                    _ => Write::Put {
+                        name,
+                        value: vec![1; usize::try_from(random(50)).unwrap()].into(),
+                        aside: Bytes::new(),
+                    },
                 }
             })
             .collect();
