@@ -4,32 +4,71 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Cluster, pick, scratch};
+use support::{Cluster, Proc, lockstep, pick, scratch};
 
-/// Versions of a file that a reader must have seen, or it proves nothing.
-const VERSIONS_SEEN_MIN: usize = 50;
 /// Bytes of a file: more than one page and one read of a naive copier.
 const FILE_BYTES: usize = 20_000;
 /// A number at the beginning of each line.
 const LINE: usize = 20;
+/// How long a file that is rewritten in place is empty, and then half.
+const HALF_WRITTEN: Duration = Duration::from_micros(500);
 
-fn files() -> usize {
-    pick(60, 100)
+/// How the files are changed, and what a reader must have seen of it, or it proves nothing.
+#[derive(Clone, Copy)]
+struct Story {
+    files: usize,
+    updates: usize,
+    /// From the begin of an update to that of the next.
+    pause: Duration,
+    save: fn(&Path, &[u8], &mut dyn FnMut()),
+    /// Versions of each file that each reader saw.
+    versions_min: usize,
+    /// Reads of all readers.
+    reads_min: usize,
 }
 
-fn updates() -> usize {
-    pick(6_000, 10_000)
+/// Saved as most programs do, at most 500 times in a second: a reader that shares two cores with all others must get to
+/// look at each version.
+fn saved_beside() -> Story {
+    Story {
+        files: pick(60, 100),
+        updates: pick(6_000, 10_000),
+        pause: Duration::from_millis(2),
+        save: |path, content, _| {
+            let beside = path.with_extension("new");
+            fs::write(&beside, content).unwrap();
+            fs::rename(&beside, path).unwrap();
+        },
+        versions_min: 50,
+        reads_min: pick(50_000, 100_000),
+    }
 }
 
-fn reads_min() -> usize {
-    pick(50_000, 100_000)
+/// Truncated and written in two parts, each file some 70 times in a second, so that each tenth look at one finds it empty
+/// or half. What changes so often is thinned to two versions a second.
+fn rewritten_in_place() -> Story {
+    Story {
+        files: 7,
+        updates: pick(7_000, 40_000),
+        pause: Duration::from_millis(2),
+        save: |path, content, half| {
+            let mut file = fs::File::create(path).unwrap();
+            thread::sleep(HALF_WRITTEN);
+            file.write_all(&content[..content.len() / 2]).unwrap();
+            half();
+            thread::sleep(HALF_WRITTEN);
+            file.write_all(&content[content.len() / 2..]).unwrap();
+        },
+        versions_min: 10,
+        reads_min: pick(20_000, 100_000),
+    }
 }
 
 /// Version `version` of a file: the same line again and again; some are shorter.
@@ -64,10 +103,10 @@ struct Seen {
 }
 
 /// Reads all files of `copy` again and again until `stop`.
-fn read_until(stop: &AtomicBool, copy: &Path) -> Seen {
-    let mut seen = Seen { versions: vec![BTreeSet::new(); files()], ..Seen::default() };
+fn read_until(stop: &AtomicBool, files: usize, copy: &Path) -> Seen {
+    let mut seen = Seen { versions: vec![BTreeSet::new(); files], ..Seen::default() };
     while !stop.load(Ordering::Relaxed) && seen.wrong.len() < 10 {
-        for file in 0..files() {
+        for file in 0..files {
             seen.reads += 1;
             let version = match fs::read(copy.join(name(file))) {
                 Ok(content) => version_of(&content),
@@ -89,38 +128,40 @@ fn read_until(stop: &AtomicBool, copy: &Path) -> Seen {
     seen
 }
 
-/// Makes all updates in `share`, calls `copy` after each, and has each of `copies` read meanwhile.
+/// When a copier is called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Now {
+    /// The file is half written.
+    Half,
+    /// The file is whole.
+    Whole,
+}
+
+/// Makes all updates of `story` in `share`, calls `copy` in and after each, and has each of `copies` read meanwhile.
 ///
 /// # Panics
 /// When a reader saw a name missing, a mixture or an older version again; or too little to say.
-fn readers_see_whole_files(share: &Path, copies: &[PathBuf], mut copy: impl FnMut(usize)) {
+fn readers_see_whole_files(story: Story, share: &Path, copies: &[PathBuf], mut copy: impl FnMut(usize, Now)) {
+    let Story { files, updates, pause, save, versions_min, reads_min } = story;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let stop = &stop;
-        let readers: Vec<_> = copies.iter().map(|copy| scope.spawn(|| read_until(stop, copy))).collect();
-        let mut made = 0;
+        let readers: Vec<_> = copies.iter().map(|copy| scope.spawn(move || read_until(stop, files, copy))).collect();
         let start = Instant::now();
-        for update in 0..updates() {
-            let (file, version) = (update % files(), update / files() + 1);
-            let path = share.join(name(file));
-            // Saved as most programs do. What is rewritten in place again and again is torn where it stands, too: it is
-            // published with whatever it holds once it was not closed for as long as the hub waits.
-            let beside = path.with_extension("new");
-            fs::write(&beside, content(version)).unwrap();
-            fs::rename(&beside, &path).unwrap();
-            copy(file);
-            made += 1;
+        for update in 0..updates {
+            let (file, version) = (update % files, update / files + 1);
+            save(&share.join(name(file)), &content(version), &mut || copy(file, Now::Half));
+            copy(file, Now::Whole);
             if readers.iter().all(thread::ScopedJoinHandle::is_finished) {
                 break;
             }
-            // At most 500 in a second: a reader that shares two cores with all others must get to look at each version.
-            let due = Duration::from_millis(2 * made);
+            let due = pause * u32::try_from(update).unwrap();
             thread::sleep(due.saturating_sub(start.elapsed()));
         }
         let start = Instant::now();
-        let last = updates() / files();
+        let last = updates / files;
         let arrived = |copy: &PathBuf| {
-            (0..files()).all(|f| fs::read(copy.join(name(f))).is_ok_and(|c| version_of(&c) == Ok(last)))
+            (0..files).all(|f| fs::read(copy.join(name(f))).is_ok_and(|c| version_of(&c).is_ok_and(|v| v >= last)))
         };
         let reading = || readers.iter().any(|reader| !reader.is_finished());
         while reading() && !copies.iter().all(arrived) && start.elapsed() < Duration::from_secs(20) {
@@ -134,38 +175,70 @@ fn readers_see_whole_files(share: &Path, copies: &[PathBuf], mut copy: impl FnMu
             assert!(seen.wrong.is_empty(), "a reader saw: {:#?}", seen.wrong);
             let fewest = seen.versions.iter().map(BTreeSet::len).min().unwrap();
             println!("{} reads, at least {fewest} versions of each file", seen.reads);
-            assert!(fewest >= VERSIONS_SEEN_MIN, "only {fewest} versions of a file were seen");
+            assert!(fewest >= versions_min, "only {fewest} versions of a file were seen");
         }
         let reads: usize = seen.iter().map(|seen| seen.reads).sum();
-        assert!(reads >= reads_min(), "only {reads} reads");
+        assert!(reads >= reads_min, "only {reads} reads");
         assert!(copies.iter().all(arrived), "not all has arrived");
     });
 }
 
-fn fill(share: &Path) {
-    for file in 0..files() {
+fn fill(story: Story, share: &Path) {
+    for file in 0..story.files {
         let path = share.join(name(file));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content(0)).unwrap();
     }
 }
 
-#[test]
-fn m2_7_m3_7_readers_of_a_copy_never_miss_a_name_nor_see_two_versions_in_one_file() {
-    let cluster = Cluster::start(fill, &[]).with_agents(2);
-    readers_see_whole_files(&cluster.share(), &[cluster.copy(1), cluster.copy(2)], |_| {});
+fn readers_of_agents_see_whole_files(story: Story) {
+    let cluster = Cluster::start(|share| fill(story, share), &[]).with_agents(2);
+    readers_see_whole_files(story, &cluster.share(), &[cluster.copy(1), cluster.copy(2)], |_, _| {});
     cluster.assert_identical();
 }
 
-/// The same readers fail on a copier of the kind that must not be.
-fn readers_find_out(copy_file: fn(&Path, &Path) -> io::Result<()>) {
+#[test]
+fn m2_7_m3_7_readers_of_a_copy_never_miss_a_name_nor_see_two_versions_in_one_file() {
+    readers_of_agents_see_whole_files(saved_beside());
+}
+
+#[test]
+fn m2_7_m3_7_readers_of_a_copy_never_see_what_a_writer_in_place_leaves_half() {
+    readers_of_agents_see_whole_files(rewritten_in_place());
+}
+
+fn readers_of_a_mirror_see_whole_files(story: Story) {
+    let dir = scratch();
+    let (source, copy) = (dir.join("source"), dir.join("copy"));
+    fill(story, &source);
+    let mirror = Proc::start(lockstep().arg("mirror").arg(&source).arg(&copy).args(["--watch", "--log", "none"]));
+    mirror.wait_for_line("watching", Duration::from_secs(20));
+    readers_see_whole_files(story, &source, std::slice::from_ref(&copy), |_, _| {});
+}
+
+#[test]
+fn m2_7_readers_of_a_mirror_never_miss_a_name_nor_see_two_versions_in_one_file() {
+    readers_of_a_mirror_see_whole_files(Story { versions_min: 30, ..saved_beside() });
+}
+
+#[test]
+fn m2_7_readers_of_a_mirror_never_see_what_a_writer_in_place_leaves_half() {
+    readers_of_a_mirror_see_whole_files(rewritten_in_place());
+}
+
+/// The same readers fail on a copier of the kind that must not be, called when `now` is.
+fn readers_find_out(story: Story, now: Now, copy_file: fn(&Path, &Path) -> io::Result<()>) {
     let dir = scratch();
     let (share, copy) = (dir.join("share"), dir.join("copy"));
-    fill(&share);
-    fill(&copy);
-    let copier = |file: usize| copy_file(&share.join(name(file)), &copy.join(name(file))).unwrap();
+    fill(story, &share);
+    fill(story, &copy);
+    let copier = |file: usize, when: Now| {
+        if when == now {
+            copy_file(&share.join(name(file)), &copy.join(name(file))).unwrap();
+        }
+    };
     let seen = panic::catch_unwind(AssertUnwindSafe(|| {
-        readers_see_whole_files(&share, std::slice::from_ref(&copy), copier);
+        readers_see_whole_files(story, &share, std::slice::from_ref(&copy), copier);
     }));
     let why = seen.expect_err("the readers saw nothing wrong");
     let why = why.downcast_ref::<String>().expect("it says why");
@@ -174,7 +247,7 @@ fn readers_find_out(copy_file: fn(&Path, &Path) -> io::Result<()>) {
 
 #[test]
 fn the_readers_find_out_a_copier_that_unlinks_first() {
-    readers_find_out(|from, to| {
+    readers_find_out(saved_beside(), Now::Whole, |from, to| {
         let content = fs::read(from)?;
         fs::remove_file(to)?;
         fs::write(to, content)
@@ -183,5 +256,14 @@ fn the_readers_find_out_a_copier_that_unlinks_first() {
 
 #[test]
 fn the_readers_find_out_a_copier_that_writes_in_place() {
-    readers_find_out(|from, to| fs::copy(from, to).map(drop));
+    readers_find_out(saved_beside(), Now::Whole, |from, to| fs::copy(from, to).map(drop));
+}
+
+#[test]
+fn the_readers_find_out_a_copier_that_does_not_wait_for_the_close() {
+    readers_find_out(rewritten_in_place(), Now::Half, |from, to| {
+        let beside = to.with_extension("new");
+        fs::copy(from, &beside)?;
+        fs::rename(beside, to)
+    });
 }

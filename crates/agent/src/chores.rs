@@ -1,8 +1,9 @@
-//! What a keeper has done for it by another thread, because it waits for the disk: saving the replica, and making what
-//! was applied survive a power cut.
+//! What a keeper has done for it by another thread, because it waits for the disk: saving the replica, making what was
+//! applied survive a power cut, and freeing what was replaced.
 
 use crate::mailbox::{Letter, Mailbox};
 use board::{SqliteStore, Unsaved};
+use rustix::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tree::Dir;
@@ -10,6 +11,7 @@ use tree::Dir;
 enum Chore {
     Save(Unsaved),
     Sync,
+    Free(Vec<OwnedFd>),
 }
 
 /// The thread, and the way to it. Dropping it waits until all is done.
@@ -28,6 +30,10 @@ impl Chores {
         let work = move || {
             for chore in receive {
                 mailbox.push(match chore {
+                    Chore::Free(replaced) => {
+                        drop(replaced);
+                        continue;
+                    }
                     Chore::Save(unsaved) => match unsaved.write(&mut store) {
                         Ok(()) => Letter::Saved(None),
                         Err(error) => Letter::Saved(Some((unsaved, error.to_string()))),
@@ -48,6 +54,11 @@ impl Chores {
     /// Answered by [`Letter::Synced`].
     pub(crate) fn sync(&self) {
         self.give(Chore::Sync);
+    }
+
+    /// Frees contents that were replaced. No answer.
+    pub(crate) fn free(&self, replaced: Vec<OwnedFd>) {
+        self.give(Chore::Free(replaced));
     }
 
     fn give(&self, chore: Chore) {

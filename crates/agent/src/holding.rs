@@ -14,10 +14,12 @@ use crate::awaiting::Awaiting;
 use crate::placed::Placed;
 use board::{Batch, Change, Replica, ReplicaError};
 use bytes::Bytes;
+use mirror::settle::LAST_RESORT;
 use mirror::{Dirty, dirty};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 use tree::at::is_temp_name;
 use tree::{ContentId, Dir, Entry, Name, RelPath, RootHash, Stat};
 
@@ -25,7 +27,10 @@ use tree::{ContentId, Dir, Entry, Name, RelPath, RootHash, Stat};
 /// nothing.
 const PLACES_MAX: usize = 4;
 /// By when a watch has told of every change: the longest that a change is held back while it settles, and as much again.
-const CONFIRM_NS: i64 = 2_000_000_000;
+const CONFIRM_NS: i64 = 10_000_000_000;
+const _: () = assert!(CONFIRM_NS.unsigned_abs() as u128 == 2 * LAST_RESORT.as_nanos());
+/// What was read back within so long is confirmed at once.
+const CONFIRM_GATHER_NS: i64 = 200_000_000;
 
 /// A content that came from the hub, verified.
 #[derive(Debug)]
@@ -403,9 +408,12 @@ impl Holding {
         }
     }
 
-    /// Whether something read back lately is not confirmed yet.
-    pub(crate) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
+    /// How long until [`Holding::confirm_fresh`] has something to confirm; `None` where nothing is to be.
+    pub(crate) fn fresh_for(&self, now_ns: i64) -> Option<Duration> {
+        let (_, at_ns) = self.fresh.front()?;
+        let wait_ns = CONFIRM_NS + CONFIRM_GATHER_NS;
+        let left_ns = at_ns.saturating_add(wait_ns).saturating_sub(now_ns);
+        Some(Duration::from_nanos(left_ns.clamp(0, wait_ns).unsigned_abs()))
     }
 
     fn known(&self, name: &[u8]) -> Option<Placed> {

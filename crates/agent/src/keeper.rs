@@ -29,6 +29,7 @@ use gate::Gate;
 use mirror::guard::Held;
 use mirror::watch::Watcher;
 use mirror::{Action, Dirty, Engine, Options};
+use rustix::fd::OwnedFd;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A content that the hub no longer had is asked for again after this.
 const GONE_RETRY: Duration = Duration::from_millis(250);
+/// Replaced contents held until the next save.
+const REPLACED_MAX: usize = 256;
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
@@ -163,6 +166,8 @@ struct Work {
     synced_at: Instant,
     bytes_since_sync: u64,
     poll_at: Instant,
+    /// What was replaced since the last save, held: freeing it takes the disk longer than putting the new in place did.
+    replaced: Vec<OwnedFd>,
 
     /// Bytes of contents received, by all ways.
     content_bytes: Arc<AtomicU64>,
@@ -245,6 +250,7 @@ impl Work {
             synced_at: now,
             bytes_since_sync: 0,
             poll_at: now + clock::POLL_EVERY,
+            replaced: Vec::new(),
             content_bytes,
             concerns: Concerns::default(),
             follow_at: None,
@@ -498,6 +504,10 @@ impl Work {
         // Deletions put off come back with the walk that follows the first `current`.
         if !(put_off && outcome.problems.len() == 1) {
             self.again.merge(outcome.again);
+        }
+        self.replaced.extend(outcome.replaced);
+        if self.replaced.len() >= REPLACED_MAX {
+            self.free_replaced();
         }
         let (asks, unwanted) = self.holding.after_round(&mut self.dirty);
         self.fetch.want(asks);

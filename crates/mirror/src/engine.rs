@@ -10,6 +10,7 @@ use crate::pass::Pass;
 use crate::problem::Problem;
 use crate::source::Source;
 use crate::stage::Scratch;
+use rustix::fd::OwnedFd;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,6 +110,9 @@ pub struct Outcome {
     pub again: Dirty,
     /// Deletions a guard held back; all else was done.
     pub held: Option<Held>,
+    /// Some of what was replaced, held. Freeing a content may take the disk longer than all the rest: whoever has somebody
+    /// waiting drops this afterwards.
+    pub replaced: Vec<OwnedFd>,
     /// The pass was told to stop and did not reach everything.
     pub stopped: bool,
 }

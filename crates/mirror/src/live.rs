@@ -121,20 +121,17 @@ impl Mirror {
 impl Live<'_> {
     /// Watch first, then list: what changes in between is seen by both.
     fn start(&mut self) -> Result<(), MirrorError> {
-        let source = Arc::new(self.watcher_of(|mirror| mirror.source.root().walk(&RelPath::root()))?);
+        let bell = Arc::clone(&self.stopper.bell);
+        let waker: Waker = Arc::new(move || bell.ring());
+        let root = self.mirror.source.root().walk(&RelPath::root())?;
+        let source = Arc::new(Watcher::start(root, Arc::clone(&waker), None)?);
         self.mirror.source.set_watcher(Arc::clone(&source));
-        let dest = self.watcher_of(|mirror| mirror.engine.dest().walk(&RelPath::root()))?;
+        let dest = Watcher::start_unhurried(self.mirror.engine.dest().walk(&RelPath::root())?, waker, None)?;
         source.add_tree(&RelPath::root());
         dest.add_tree(&RelPath::root());
         self.source = Some(source);
         self.dest = Some(dest);
         Ok(())
-    }
-
-    fn watcher_of(&self, root: impl Fn(&Mirror) -> Result<Dir, tree::fsx::Error>) -> Result<Watcher, MirrorError> {
-        let bell = Arc::clone(&self.stopper.bell);
-        let waker: Waker = Arc::new(move || bell.ring());
-        Ok(Watcher::start(root(self.mirror)?, waker, None)?)
     }
 
     fn run(&mut self) -> Outcome {
@@ -264,6 +261,7 @@ impl Live<'_> {
             self.times.retry = self.times.retry.min(crate::watch::now() + self.retry_gap);
             self.retry_gap = (self.retry_gap * 2).min(RETRY[1]);
         }
+        outcome.replaced.clear();
         outcome
     }
 

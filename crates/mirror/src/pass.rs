@@ -23,6 +23,9 @@ use tree::{Dir, Kind, Name, RelPath, Stat};
 /// How often a file that changes while it is read is read again in one pass.
 const READS_MAX: usize = 3;
 
+/// Replaced contents that are held for their freeing later.
+const REPLACED_MAX: usize = 64;
+
 /// A directory of the destination, held, and its path.
 #[derive(Clone, Debug)]
 struct At {
@@ -396,7 +399,10 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         let done: Vec<_> = steps.iter().map(|step| step.run(&self.engine.temps)).collect();
         for (step, done) in steps.into_iter().zip(done) {
             match done {
-                Ok(stat) => self.switched(&step, &stat),
+                Ok((stat, replaced)) => {
+                    self.out.replaced.extend(replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
+                    self.switched(&step, &stat);
+                }
                 Err(problem) => {
                     if let Want::Dir { .. } = step.want {
                         self.source.removed(&step.path);

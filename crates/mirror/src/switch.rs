@@ -3,11 +3,15 @@
 use crate::delete::remove_tree;
 use crate::problem::Problem;
 use crate::source::Want;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::fs::File;
 use std::sync::Arc;
 use tree::at::TempNames;
 use tree::{Dir, Kind, Name, RelPath, Stat};
+
+/// What is replaced and not larger is held for its freeing later; more would keep the disk full for a while.
+const HELD_BYTES_MAX: u64 = 1 << 20;
 
 /// One name's switch.
 #[derive(Debug)]
@@ -47,9 +51,9 @@ impl Step {
         !matches!(self.how, How::Link(_) | How::Rename(_))
     }
 
-    /// Switches, and reads back what stands there now. After an error nothing of the new is left, and the old
-    /// stands as it did.
-    pub(crate) fn run(&self, temps: &TempNames) -> Result<Stat, Problem> {
+    /// Switches, and reads back what stands there now; with it what was replaced, if it is held. After an error nothing
+    /// of the new is left, and the old stands as it did.
+    pub(crate) fn run(&self, temps: &TempNames) -> Result<(Stat, Option<OwnedFd>), Problem> {
         let done = self.switch(temps);
         if done.is_err() {
             self.discard();
@@ -64,8 +68,9 @@ impl Step {
         }
     }
 
-    fn switch(&self, temps: &TempNames) -> Result<Stat, Problem> {
+    fn switch(&self, temps: &TempNames) -> Result<(Stat, Option<OwnedFd>), Problem> {
         let Step { dir, name, .. } = self;
+        let mut replaced = None;
         match &self.how {
             How::Link(file) => match dir.link_in(file, name) {
                 Err(e) if e.errno == Errno::EXIST => return Err(Problem::Moved(self.path.clone())),
@@ -76,10 +81,12 @@ impl Step {
                 done => done?,
             },
             How::Over(temp, found) => {
-                self.look_again(found)?;
+                let held = self.hold_again(found)?;
                 // RACE: between this look and the rename somebody may put another file there; it is lost, as it
                 // would be a moment later, when the repair of the destination removes it.
                 dir.rename(temp, name)?;
+                // Freeing a content may wait for the disk: what is small can be freed later.
+                replaced = (found.size_bytes <= HELD_BYTES_MAX).then_some(held);
             }
             How::Exchange(temp, found) => {
                 self.look_again(found)?;
@@ -88,7 +95,7 @@ impl Step {
             }
             How::Meta(found) => self.set_meta(found)?,
         }
-        Ok(dir.stat(name)?)
+        Ok((dir.stat(name)?, replaced))
     }
 
     fn exchange(&self, temp: &Name, found: &Stat, temps: &TempNames) -> Result<(), Problem> {
@@ -133,6 +140,15 @@ impl Step {
             dir.set_times_of(name, mtime_ns)?;
         }
         Ok(())
+    }
+
+    /// [`Step::look_again`], and holds it.
+    fn hold_again(&self, found: &Stat) -> Result<OwnedFd, Problem> {
+        match self.dir.hold(&self.name) {
+            Ok((held, now)) if found.is_unchanged(&now) => Ok(held),
+            Err(e) if !e.is_missing() => Err(e.into()),
+            _ => Err(Problem::Moved(self.path.clone())),
+        }
     }
 
     /// Whether what stands there is still what was looked at.

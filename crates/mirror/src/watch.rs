@@ -37,6 +37,9 @@ use drain::Drainer;
 
 /// Most created names whose kind is asked for before their close; for the others their grace has to do.
 const CREATED_ASKED_MAX: usize = 4_096;
+/// What one watches without hurry is drained so long after the first event: its own writer's next calls come in one
+/// batch, instead of waking the thread one by one while they are made.
+const UNHURRIED: Duration = Duration::from_millis(2);
 /// Most pieces of news kept for a consumer that does not come; they repeat themselves.
 const NEWS_MAX: usize = 1_024;
 
@@ -169,6 +172,18 @@ impl Watcher {
     /// # Errors
     /// When the kernel gives no queue or no watch for the root; each says what to do.
     pub fn start(root: Dir, waker: Waker, ignore: Option<Ignore>) -> Result<Self, WatchError> {
+        Self::start_with(root, waker, ignore, Duration::ZERO)
+    }
+
+    /// [`Watcher::start`] for a directory that mostly the caller itself changes: nobody waits for what is reported.
+    ///
+    /// # Errors
+    /// As [`Watcher::start`].
+    pub fn start_unhurried(root: Dir, waker: Waker, ignore: Option<Ignore>) -> Result<Self, WatchError> {
+        Self::start_with(root, waker, ignore, UNHURRIED)
+    }
+
+    fn start_with(root: Dir, waker: Waker, ignore: Option<Ignore>, patience: Duration) -> Result<Self, WatchError> {
         let inotify =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(|e| match e {
                 Errno::MFILE => {
@@ -189,7 +204,7 @@ impl Watcher {
         });
         let held = root.walk(&RelPath::root())?;
         let inotify = Arc::new(inotify);
-        let drainer = Drainer::new(held, Arc::clone(&inotify), Arc::clone(&shared))?;
+        let drainer = Drainer::new(held, Arc::clone(&inotify), Arc::clone(&shared), patience)?;
         let thread =
             std::thread::Builder::new().name("watch".into()).spawn(move || drainer.run()).map_err(|source| {
                 WatchError::Thread { path: tree::path::escape(root.path().as_os_str().as_encoded_bytes()), source }

@@ -25,7 +25,7 @@ impl Work {
         }
         let mailbox = Arc::clone(&self.mailbox);
         let started = self.engine.dest().walk(&RelPath::root()).map_err(|e| e.to_string()).and_then(|root| {
-            Watcher::start(root, Arc::new(move || mailbox.push_watch()), None).map_err(|e| e.to_string())
+            Watcher::start_unhurried(root, Arc::new(move || mailbox.push_watch()), None).map_err(|e| e.to_string())
         });
         match started {
             Ok(watcher) => {
@@ -79,6 +79,10 @@ impl Work {
             self.poll();
             self.settle_all();
         }
+        if self.watcher.is_some() && self.holding.fresh_for(now_ns()) == Some(Duration::ZERO) {
+            self.holding.confirm_fresh(now_ns());
+            self.unsaved_since.get_or_insert(now);
+        }
         if !self.saving && self.unsaved_since.is_some_and(|since| now.duration_since(since) >= SAVE_AFTER) {
             self.save();
         }
@@ -116,14 +120,19 @@ impl Work {
     }
 
     pub(super) fn save(&mut self) {
-        if self.watcher.is_some() {
-            self.holding.confirm_fresh(now_ns());
-        }
-        self.unsaved_since = self.holding.has_fresh().then(Instant::now);
+        self.unsaved_since = None;
         self.saving = true;
         let unsaved = self.holding.replica_mut().take_unsaved();
         if let Some(chores) = &self.chores {
             chores.save(unsaved);
+        }
+        self.free_replaced();
+    }
+
+    pub(super) fn free_replaced(&mut self) {
+        let replaced = std::mem::take(&mut self.replaced);
+        if let Some(chores) = self.chores.as_ref().filter(|_| !replaced.is_empty()) {
+            chores.free(replaced);
         }
     }
 
@@ -136,8 +145,9 @@ impl Work {
             (!self.durable.is_syncing() && self.holding.applied_seq() > self.durable.seq() && self.gate.is_open())
                 .then(|| until(self.synced_at + SYNC_AFTER));
         let watch = self.watcher.as_ref().and_then(Watcher::next_deadline);
+        let fresh = self.watcher.as_ref().and_then(|_| self.holding.fresh_for(now_ns()));
         let at = [self.retry, Some(self.poll_at), self.root.retry_at(), self.follow_at];
-        [save, sync, watch].into_iter().chain(at.map(|at| at.map(until))).flatten().min()
+        [save, sync, watch, fresh].into_iter().chain(at.map(|at| at.map(until))).flatten().min()
     }
 }
 

@@ -1,14 +1,17 @@
 //! The thread of a watcher: reads the kernel's queue, keeps the paths of the watches right, and puts what it read
 //! into the settle.
 //!
-//! Between two looks at the queue it watches and lists a few directories that are new, never more than
-//! [`GROW_DIRS`] or [`GROW_TIME`] at a time, so the queue stays short however large a tree is moved in.
+//! Between two looks at the queue it watches and lists a few directories that are new ([`growth`]), so the queue stays
+//! short however large a tree is moved in.
 //!
-//! **Paths.** A watch follows its directory through renames, so the path of each watch is kept by applying the
+//! **Paths** ([`moves`]). A watch follows its directory through renames, so the path of each watch is kept by applying the
 //! reported renames. Two things make a report ambiguous: a directory opened by its path while older reports were
 //! still unread, and an exchange of two directories. Against the first, a rename read while directories were added
 //! since the queue was last seen empty drops the subtree and makes it again. Against the second, both places of a
 //! renamed directory are opened again, and a watch that is not the expected one drops what was believed of it.
+
+mod growth;
+mod moves;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::MaybeUninit;
@@ -16,50 +19,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::inotify::{self, ReadFlags};
 use rustix::io::Errno;
 use tree::at::{ListBuffer, is_temp_name};
-use tree::{Dir, Kind, Name, RelPath, fsx};
+use tree::{Dir, Name, RelPath, fsx};
 
 use super::nodes::{NodeId, Nodes, ROOT};
 use super::{News, Request, RootGone, Shared, State, WatchError, limit, now, watches_hint};
 use crate::dirty::All;
 use crate::settle::Seen;
+use growth::{Grow, Why, add_watch};
+use moves::{MOVE_WAIT, Move};
 
 /// Bytes asked for in one read: some 8,000 events.
 const READ_BYTES: usize = 256 * 1024;
-/// Most directories watched and listed between two looks at the queue.
-const GROW_DIRS: usize = 64;
-/// Longest time spent on them.
-const GROW_TIME: Duration = Duration::from_millis(1);
-/// A directory renamed away whose new name was not reported by then has left the tree.
-const MOVE_WAIT: Duration = Duration::from_millis(2);
 /// How often the root is asked whether it still has a name: whoever holds it open keeps the kernel from reporting
 /// its removal.
 const ROOT_CHECK: Duration = Duration::from_secs(1);
 /// The same, right after something directly in the root was removed.
 const ROOT_CHECK_SOON: Duration = Duration::from_millis(10);
 
-/// What is asked of the kernel. Without opens, accesses and closes after reading, which say nothing new.
-const MASK: WatchFlags = WatchFlags::CLOSE_WRITE
-    .union(WatchFlags::MODIFY)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::CREATE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::MOVED_FROM)
-    .union(WatchFlags::MOVED_TO)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::DONT_FOLLOW)
-    .union(WatchFlags::EXCL_UNLINK);
-
 /// See the module.
 pub(super) struct Drainer {
     root: Dir,
     inotify: Arc<OwnedFd>,
     shared: Arc<Shared>,
+    /// From the first event until the queue is read.
+    patience: Duration,
     nodes: Nodes,
     growth: VecDeque<Grow>,
     /// Directories were added since the queue was last seen empty.
@@ -77,35 +64,6 @@ pub(super) struct Drainer {
     queue_len: usize,
     buffer: Vec<MaybeUninit<u8>>,
     list_buffer: ListBuffer,
-}
-
-/// A directory to watch and list.
-#[derive(Clone, Copy, Debug)]
-struct Grow {
-    id: NodeId,
-    why: Why,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// Asked for by the owner, who looks at all of it afterwards.
-    Asked,
-    /// New to the watch: all that stands there becomes due.
-    New,
-    /// Is it still the directory behind its watch? If not it is new.
-    Probe,
-    /// Another path turned out to lead to its watch.
-    Contested,
-}
-
-/// A directory or file renamed away, whose new name may still be reported.
-struct Move {
-    parent: NodeId,
-    dir: RelPath,
-    name: Name,
-    is_dir: bool,
-    /// Its directory, if it is one and watched.
-    node: Option<NodeId>,
 }
 
 /// All watches are being verified after lost events.
@@ -129,7 +87,12 @@ impl Drainer {
     ///
     /// # Errors
     /// When it cannot be watched.
-    pub(super) fn new(root: Dir, inotify: Arc<OwnedFd>, shared: Arc<Shared>) -> Result<Self, WatchError> {
+    pub(super) fn new(
+        root: Dir,
+        inotify: Arc<OwnedFd>,
+        shared: Arc<Shared>,
+        patience: Duration,
+    ) -> Result<Self, WatchError> {
         let mut nodes = Nodes::new();
         let watch = add_watch(&inotify, &root).map_err(|e| match e {
             Errno::NOSPC => WatchError::WatchesUsedUp { hint: watches_hint() },
@@ -141,6 +104,7 @@ impl Drainer {
             root,
             inotify,
             shared,
+            patience,
             nodes,
             growth: VecDeque::new(),
             grew: false,
@@ -241,15 +205,12 @@ impl Drainer {
         if let Some((at, _)) = self.moves_in_order.front() {
             until = until.min(*at);
         }
-        let left = until.saturating_sub(now());
-        let timeout =
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: i64::from(left.subsec_nanos()) };
-        let mut fds = [PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.shared.bell, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(e),
+        let mut fds = [PollFd::new(&self.shared.bell, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
+        poll(&mut fds, until.saturating_sub(now()))?;
+        if fds[0].revents().is_empty() && !fds[1].revents().is_empty() && !self.patience.is_zero() {
+            poll(&mut fds[..1], self.patience)?;
         }
-        if !fds[1].revents().is_empty() {
+        if !fds[0].revents().is_empty() {
             let mut count = [0; 8];
             // It is not blocking; an empty one says the same as a full one, as requests are looked for anyway.
             let _ = rustix::io::read(&self.shared.bell, &mut count);
@@ -369,92 +330,6 @@ impl Drainer {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all parts of one event, used once")]
-    fn moved_in(
-        &mut self,
-        state: &mut State,
-        id: NodeId,
-        dir: &RelPath,
-        name: &Name,
-        cookie: u32,
-        is_dir: bool,
-        now: Duration,
-    ) {
-        let from = self.moves.remove(&cookie);
-        if let Some(from) = &from {
-            state.push(&from.dir, &from.name, Seen::MovedAway, now);
-        }
-        state.push(dir, name, Seen::MovedIn, now);
-        if !is_dir {
-            return;
-        }
-        self.forget_moving(id, name);
-        let moved = from.as_ref().and_then(|from| from.node).filter(|node| self.nodes.is_known(*node));
-        // An empty directory that the rename replaced.
-        if let Some(replaced) = self.nodes.child(id, name)
-            && Some(replaced) != moved
-        {
-            self.remove(replaced);
-        }
-        let old = from.as_ref().and_then(|from| from.dir.join(&from.name).ok());
-        let new = dir.join(name).ok();
-        let kept = match (moved, &old, &new) {
-            (Some(moved), Some(old), Some(new)) if !self.grew && self.nodes.rename(moved, id, name) => {
-                self.last_path = None;
-                self.unwatched_changed |= !self.unwatched.is_empty();
-                state.settle.rename(old, new);
-                true
-            }
-            (moved, ..) => {
-                if let Some(moved) = moved {
-                    self.remove(moved);
-                }
-                false
-            }
-        };
-        if let Some(new) = new {
-            state.settle.push_all(&new, All { recursive: true, content: true });
-        }
-        // The directory may have been removed with the moved one, if an older report was misread.
-        if self.nodes.is_known(id) {
-            self.grow(id, name, if kept { Why::Probe } else { Why::New });
-        }
-        // After an exchange another directory stands at the old place.
-        if let Some(from) = from
-            && self.nodes.is_known(from.parent)
-        {
-            self.grow(from.parent, &from.name, Why::Probe);
-        }
-    }
-
-    /// Takes renames away whose new names did not come for what they are: the directories left the tree.
-    fn expire_moves(&mut self) {
-        let now = now();
-        while let Some(&(until, cookie)) = self.moves_in_order.front() {
-            if until > now {
-                break;
-            }
-            self.moves_in_order.pop_front();
-            let Some(Move { parent, name, is_dir, node, .. }) = self.moves.remove(&cookie) else { continue };
-            if let Some(node) = node.filter(|node| self.nodes.is_known(*node)) {
-                self.remove(node);
-            }
-            if is_dir && self.nodes.is_known(parent) {
-                self.grow(parent, &name, Why::Probe);
-            }
-        }
-    }
-
-    /// Something new stands where a directory was renamed away: that directory cannot be known by this path.
-    fn forget_moving(&mut self, parent: NodeId, name: &Name) {
-        let Some(child) = self.nodes.child(parent, name) else { return };
-        let moving = self.moves.values_mut().find(|m| m.node == Some(child));
-        if let Some(moving) = moving {
-            moving.node = None;
-            self.remove(child);
-        }
-    }
-
     /// Events were lost: nothing that is believed of the tree is certain, so all of it is found again.
     fn lost(&mut self) {
         self.moves.clear();
@@ -487,156 +362,6 @@ impl Drainer {
         self.shared.lock().settle.push_lost();
         if rebuild.again {
             self.lost();
-        }
-    }
-
-    fn grow(&mut self, parent: NodeId, name: &Name, why: Why) {
-        let id = self.nodes.add(parent, name);
-        self.growth.push_back(Grow { id, why });
-    }
-
-    fn grow_some(&mut self) {
-        if self.growth.is_empty() {
-            return;
-        }
-        let until = now() + GROW_TIME;
-        for _ in 0..GROW_DIRS {
-            let Some(grow) = self.growth.pop_front() else { break };
-            if self.nodes.is_known(grow.id) {
-                self.grew = true;
-                self.watch_then_list(grow);
-            }
-            if now() >= until {
-                break;
-            }
-        }
-    }
-
-    /// Watches a directory, then lists it: what is made in it from the watch on is reported, and what was made
-    /// before is in the listing.
-    fn watch_then_list(&mut self, Grow { id, why }: Grow) {
-        let Some(path) = self.path(id) else {
-            // Too deep for a path of ours; whoever lists its parent says so.
-            self.remove(id);
-            return;
-        };
-        let dir = match self.root.walk(&path) {
-            Ok(dir) => dir,
-            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => {
-                if id != ROOT {
-                    self.remove(id);
-                }
-                return;
-            }
-            Err(_) => return self.cannot_watch(id, &path, why),
-        };
-        #[cfg(test)]
-        let early = self.shared.hooks.lists_first().then(|| {
-            let listed = dir.list(&mut self.list_buffer);
-            self.shared.hooks.between_watch_and_list();
-            listed
-        });
-        let watch = match self.add_watch(&dir) {
-            Ok(watch) => watch,
-            Err(Errno::NOSPC) => {
-                self.tell_used_up(&path);
-                return self.cannot_watch(id, &path, why);
-            }
-            Err(_) => return self.cannot_watch(id, &path, why),
-        };
-        if let Some(rebuild) = &mut self.rebuild {
-            rebuild.strays.remove(&watch);
-        }
-        match self.nodes.by_watch(watch) {
-            Some(other) if other == id => {
-                if why == Why::Probe {
-                    return;
-                }
-            }
-            // Two paths lead to one directory, as with a bind mount, and a directory has one watch.
-            Some(other) if why == Why::Contested || self.nodes.is_below(id, other) => {
-                return self.cannot_watch(id, &path, why);
-            }
-            other => {
-                if let Some(old) = self.nodes.watch(id) {
-                    self.nodes.set_watch(id, None);
-                    let _ = inotify::remove_watch(&self.inotify, old);
-                    self.remove_below(id);
-                }
-                if let Some(other) = other {
-                    self.remove_below(other);
-                    self.growth.push_back(Grow { id: other, why: Why::Contested });
-                }
-                self.nodes.set_watch(id, Some(watch));
-            }
-        }
-        self.unwatched_changed |= self.unwatched.remove(&id);
-        #[cfg(test)]
-        self.shared.hooks.between_watch_and_list();
-        let listed = dir.list(&mut self.list_buffer);
-        #[cfg(test)]
-        let listed = early.unwrap_or(listed);
-        let Ok(entries) = listed else { return self.cannot_watch(id, &path, why) };
-        let mut files = Vec::new();
-        let mut dirs = Vec::new();
-        for entry in entries {
-            if is_temp_name(&entry.name) || self.shared.ignore.as_ref().is_some_and(|ignore| ignore(&path, &entry.name))
-            {
-                continue;
-            }
-            match entry.kind.or_else(|| dir.stat(&entry.name).ok().map(|stat| stat.kind)) {
-                Some(Kind::Dir) => dirs.push(entry.name),
-                Some(Kind::File) => files.push(entry.name),
-                _ => {}
-            }
-        }
-        let gone: Vec<NodeId> = self
-            .nodes
-            .children(id)
-            .filter(|(_, name)| dirs.binary_search(name).is_err())
-            .map(|(child, _)| child)
-            .collect();
-        for child in gone {
-            self.remove(child);
-        }
-        let below = if why == Why::Asked { Why::Asked } else { Why::New };
-        for name in &dirs {
-            self.grow(id, name, below);
-        }
-        if why == Why::Asked {
-            return;
-        }
-        let mut state = self.shared.lock();
-        let now = now();
-        state.settle.push_all(&path, All::default());
-        for name in &files {
-            state.push(&path, name, Seen::Found, now);
-        }
-    }
-
-    fn add_watch(&self, dir: &Dir) -> Result<i32, Errno> {
-        let watch = add_watch(&self.inotify, dir)?;
-        #[cfg(test)]
-        if self.nodes.by_watch(watch).is_none() && self.nodes.watched() >= self.shared.hooks.watches_max() {
-            let _ = inotify::remove_watch(&self.inotify, watch);
-            return Err(Errno::NOSPC);
-        }
-        Ok(watch)
-    }
-
-    /// Leaves a directory to be polled. It becomes due if it is new.
-    fn cannot_watch(&mut self, id: NodeId, path: &RelPath, why: Why) {
-        self.remove_below(id);
-        self.unwatched_changed |= self.unwatched.insert(id);
-        if why != Why::Asked {
-            self.shared.lock().settle.push_all(path, All { recursive: true, content: false });
-        }
-    }
-
-    fn tell_used_up(&mut self, dir: &RelPath) {
-        if !std::mem::replace(&mut self.used_up_told, true) {
-            let news = News::WatchesUsedUp { dir: dir.clone(), hint: watches_hint() };
-            self.shared.lock().tell(news);
         }
     }
 
@@ -707,12 +432,17 @@ impl Raw {
     }
 }
 
-/// Watches a held directory: by its descriptor, so that no path is looked up again. The dot behind it is what
-/// lets `DONT_FOLLOW` stay: the last component is no link.
-fn add_watch(inotify: &OwnedFd, dir: &Dir) -> Result<i32, Errno> {
-    inotify::add_watch(inotify, format!("/proc/self/fd/{}/.", dir.as_fd().as_raw_fd()), MASK)
+/// Waits for one of `fds`, and at most so long.
+fn poll(fds: &mut [PollFd<'_>], most: Duration) -> Result<(), Errno> {
+    let timeout =
+        Timespec { tv_sec: i64::try_from(most.as_secs()).unwrap_or(1), tv_nsec: i64::from(most.subsec_nanos()) };
+    match rustix::event::poll(fds, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
+/// Takes a directory that is no longer watched out of what is known, and its watch away.
 fn forget(
     inotify: &OwnedFd,
     unwatched: &mut HashSet<NodeId>,

@@ -274,6 +274,19 @@ impl Dir {
             .map_err(|e| self.error("open", name, e))
     }
 
+    /// Holds what stands at `name`, whatever it is, and what it is. It can be neither read nor written through this; while
+    /// it is held its content is not freed when its last name goes.
+    ///
+    /// # Errors
+    /// When it is missing or the directory may not be searched.
+    pub fn hold(&self, name: &Name) -> Result<(OwnedFd, Stat), Error> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())
+            .map_err(|e| self.error("open", name, e))?;
+        let stat = Stat::read(&fd, b"").map_err(|e| self.error("read the metadata of", name, e))?;
+        Ok((fd, stat))
+    }
+
     /// A new file here without any name, mode 0600: gone by itself unless [`Dir::link_in`] names it.
     ///
     /// # Errors
