@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lockstep_at, pick, until};
+use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, pick, until};
 use wire::link::JoinLink;
 use wire::message::{Code, Purpose, ToHub};
 use wire::unique_id::UniqueId;
@@ -133,12 +133,12 @@ fn a_login_that_takes_too_long_is_told_and_cut() {
     slow.write(&[200, 0, 0, 0]).unwrap();
     // The handshake's time is the login's as well.
     let late = TcpStream::connect(cluster.address()).unwrap();
-    std::thread::sleep(LOGIN_MAX / 2);
+    lapse(LOGIN_MAX / 2, "a slow handshake");
     let mut late = Speaker::over(late);
     late.say(&hello(Purpose::Login));
     while start.elapsed() < LOGIN_MAX - Duration::from_secs(1) {
         slow.write(&[0]).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
+        lapse(Duration::from_millis(500), "a byte now and then");
     }
     assert_eq!(greeted.refused().code, Code::TimedOut);
     assert!(start.elapsed() > LOGIN_MAX - Duration::from_secs(2), "{:?}", start.elapsed());

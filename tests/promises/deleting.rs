@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
-use support::{Cluster, PATIENCE, Proc, Tree, pick, same_trees, until};
+use support::{Cluster, PATIENCE, Proc, Tree, lapse, pick, same_trees, until};
 
 /// More than the guard lets go without a question, in one go.
 const MANY: usize = 1_200;
@@ -59,7 +59,7 @@ fn status_says(cluster: &Cluster, what: &str) {
 /// Gives everybody time to do something wrong: several of the hub's and the agents' own rounds.
 fn rounds_pass(cluster: &Cluster) {
     for _ in 0..3 {
-        thread::sleep(Duration::from_millis(400));
+        lapse(Duration::from_millis(400), "for a round in which something could go wrong");
         assert!(cluster.run(&["status"]).status.success());
     }
 }

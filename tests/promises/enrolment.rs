@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Proc, lockstep_at, scratch};
+use support::{PATIENCE, Proc, lapse, lockstep_at, scratch};
 use wire::link::{Fingerprint, InviteCode, JoinLink};
 use wire::message::{Code, ToHub};
 
@@ -61,7 +61,7 @@ fn an_invite_lets_in_as_many_as_it_says_for_as_long_as_it_says() {
     assert_eq!(code, Some(3), "{said}");
     // For a second, and no longer.
     let short = link_in(&stdout(cluster.run(&["invite", "--expires", "1s"])));
-    std::thread::sleep(Duration::from_millis(1100));
+    lapse(Duration::from_millis(1100), "the invite is good for a second");
     let (code, said) = ended(&mut join_at(cluster.agent_home(4), &short, cluster.copy(4), "4"));
     assert_eq!(code, Some(3), "{said}");
     // Spent is spent, also after the hub was killed; what is not is not.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Cluster, PATIENCE, Proc, lockstep_at, pick, until};
+use support::{Cluster, PATIENCE, Proc, lapse, lockstep_at, pick, until};
 
 use crate::speaker::Speaker;
 
@@ -129,8 +128,7 @@ fn m3_5_a_follow_that_hears_something_all_the_time_is_not_cut() {
     // Longer than the silence after which a client is cut.
     while start.elapsed() < Duration::from_secs(pick(18, 60)) {
         speaker.put("x", &format!("{:?}", start.elapsed())).unwrap();
-        // The pace of the load: what comes more often than signs of life are given.
-        thread::sleep(Duration::from_millis(100));
+        lapse(Duration::from_millis(100), "the load's pace: more often than signs of life are given");
     }
     speaker.put("x", "last").unwrap();
     for follow in &follows {

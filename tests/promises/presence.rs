@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Cluster, PATIENCE, Proc, pick, until};
+use support::{Cluster, PATIENCE, Proc, lapse, pick, until};
 use wire::message::{Code, ToClient, ToHub};
 
 use crate::speaker::{Heard, Speaker};
@@ -110,7 +110,7 @@ fn enrolled(address: &str, id: u64) -> Speaker {
                 return speaker;
             }
             crate::speaker::Asked::Refused(refusal) if refusal.code == Code::RateLimited => {
-                thread::sleep(Duration::from_millis(refusal.retry_ms.unwrap()));
+                lapse(Duration::from_millis(refusal.retry_ms.unwrap()), "as long as the hub asks for");
             }
             other => panic!("{other:?}"),
         }

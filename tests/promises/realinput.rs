@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::{Cluster, Edit, Edits, PATIENCE, Size, for_each_seed, pick, scratch, size, until, vendor_tree};
+use support::{Cluster, Edit, Edits, PATIENCE, Size, for_each_seed, lapse, pick, scratch, size, until, vendor_tree};
 
 use crate::shares::{content_bytes, tree_bytes};
 
@@ -88,8 +88,7 @@ fn m2_1_m3_7_a_real_tree_reaches_three_agents_and_stays_identical_through_edits_
         let wait = cluster.run(&["wait", "share", "--timeout", "100ms"]);
         assert!(!wait.status.success(), "the stopped one does not count as in sync");
         if size() == Size::Soak {
-            // Long enough to be cut and to come back.
-            thread::sleep(Duration::from_secs(20));
+            lapse(Duration::from_secs(20), "long enough to be cut and to come back");
         }
         cluster.agent(2).resume();
         cluster.assert_identical();
@@ -152,7 +151,7 @@ fn m2_3_m3_7_the_hub_killed_in_an_edit_storm_comes_back_and_nothing_is_missing_f
                 while !stop.load(Ordering::Relaxed) {
                     edits.run(5);
                     made += 5;
-                    thread::sleep(Duration::from_millis(5));
+                    lapse(Duration::from_millis(5), "the pace of the edits");
                 }
                 made
             });
@@ -171,12 +170,12 @@ fn m2_3_m3_7_the_hub_killed_in_an_edit_storm_comes_back_and_nothing_is_missing_f
                 looks
             });
             for _ in 0..pick(3, 20) {
-                thread::sleep(Duration::from_millis(700));
+                lapse(Duration::from_millis(700), "edits while the hub runs");
                 cluster.kill_hub();
-                thread::sleep(Duration::from_millis(300));
+                lapse(Duration::from_millis(300), "edits while it does not");
                 cluster.start_hub();
             }
-            thread::sleep(Duration::from_millis(700));
+            lapse(Duration::from_millis(700), "edits after it came back");
             stop.store(true, Ordering::Relaxed);
             let (made, looks) = (storm.join().unwrap(), watch.join().unwrap());
             println!("{made} edits, {looks} looks");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Cluster, PATIENCE, lockstep_at, pick, python, until, workspace};
+use support::{Cluster, PATIENCE, lapse, lockstep_at, pick, python, until, workspace};
 
 use crate::speaker::{Asked, Speaker, unique_id_in};
 
@@ -85,7 +85,7 @@ fn m3_6_pandas_reads_the_tables_and_computes_with_them() {
     // A second for the tables, as promised; then nothing moves any more.
     until(PATIENCE, "the killed one to leave", || rows()[2]["state"].as_str().unwrap().eq_ignore_ascii_case("away"));
     cluster.settle();
-    thread::sleep(Duration::from_secs(1));
+    lapse(Duration::from_secs(1), "the second that the tables are promised within");
     let scene =
         serde_json::json!({ "values": expected, "clients": rows(), "port": cluster.address().rsplit(':').next() });
     let scene_path = cluster.path().join("scene.json");
@@ -117,7 +117,7 @@ fn m3_6_a_change_is_in_the_tables_within_a_second() {
     assert!(cluster.run(&["put", "x", "--remove"]).status.success());
     soon(&cluster, "a removed value", "values.csv", &|table| table.lines().count() == 1);
     // Nothing moves, so nothing else brings this one along.
-    thread::sleep(second);
+    lapse(second, "for all that could still be on its way to the tables");
     let mut cut = Speaker::greeted(&cluster.address());
     assert!(matches!(cut.claim("8", None), Asked::Issued(_)));
     soon(&cluster, "an issued unique ID", "clients.csv", &|table| in_row(table, 8, "provisional"));
@@ -215,9 +215,11 @@ fn m3_6_many_changes_are_one_write_and_no_change_is_none() {
     let cluster = Cluster::start(|_| {}, &[]).with_agents(2);
     let inode =
         |name: &str| fs::metadata(cluster.hub_data().join(name)).map(|m| (m.ino(), m.mtime(), m.mtime_nsec())).unwrap();
-    thread::sleep(Duration::from_secs(1));
+    let in_sync = || table(&cluster, "clients.csv").lines().filter(|line| line.ends_with(",true")).count();
+    until(PATIENCE, "both to be in sync", || in_sync() == 2);
+    lapse(Duration::from_secs(1), "for the last write that was due");
     let before = TABLES.map(inode);
-    thread::sleep(Duration::from_secs(3));
+    lapse(Duration::from_secs(3), "for some vitals, which are to change nothing");
     assert_eq!(TABLES.map(inode), before, "nothing changed but vitals");
     let (mut speaker, _) = Speaker::logged_in(&cluster.address(), 9, None);
     let (start, mut writes, mut puts, mut last) = (Instant::now(), 0, 0, inode("values.csv"));

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lockstep_at, pick, until};
+use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, pick, until};
 use wire::message::{Ack, ToClient, ToHub, Version};
 use wire::unique_id::UniqueId;
 
@@ -274,7 +274,7 @@ fn m3_7_an_acknowledged_put_and_a_confirmed_login_survive_a_killed_hub() {
                 });
                 ready.wait();
                 known.push(Speaker::logged_in(&address, 2 + round, None).1);
-                thread::sleep(delay);
+                lapse(delay, "the hub is killed at any moment");
                 cluster.kill_hub();
                 putting.join().unwrap();
             });

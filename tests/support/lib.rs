@@ -43,4 +43,4 @@ pub use size::{Size, pick, size};
 pub use tool::{python, rsync};
 pub use tree::Tree;
 pub use vendor::vendor_tree;
-pub use wait::until;
+pub use wait::{lapse, until};

@@ -18,3 +18,10 @@ pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) 
         thread::sleep(PAUSE);
     }
 }
+
+/// Lets time pass. Never in the hope that something has happened by then, which is [`until`]'s: `why` names the pace of a load,
+/// the span that a promise speaks of, or the time that others are given to do what they must not.
+pub fn lapse(span: Duration, why: &str) {
+    assert!(!why.is_empty(), "time passes for a reason");
+    thread::sleep(span);
+}

@@ -72,9 +72,9 @@ enum ExportFormat {
     Json,
 }
 
-/// Of [`vitals`].
+/// Of [`vitals()`].
 pub(crate) const CPU: Column = Column { title: "CPU", key: "cpu_busy_pct", right: true };
-/// Of [`vitals`].
+/// Of [`vitals()`].
 pub(crate) const MEMORY: Column = Column { title: "MEMORY", key: "mem_used_bytes", right: true };
 
 const COLUMNS: [Column; 11] = [
