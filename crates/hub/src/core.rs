@@ -7,6 +7,7 @@ use crate::fleet::Fleet;
 use crate::presence::Presence;
 use crate::roster::Roster;
 use crate::share::Share;
+use crate::strangers::Strangers;
 use crate::wake::Wakers;
 use board::{Board, Pattern};
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,7 @@ pub(crate) struct Hub {
     pub(crate) addresses: RwLock<Vec<String>>,
     pub(crate) advertise: RwLock<Option<(String, u16)>>,
     pub(crate) presence: Presence,
+    pub(crate) strangers: Strangers,
     pub(crate) data: Data,
     pub(crate) fleet: Fleet,
     pub(crate) shares: BTreeMap<String, Arc<Share>>,
@@ -79,6 +81,7 @@ impl Hub {
             addresses: RwLock::default(),
             advertise: RwLock::default(),
             presence: Presence::default(),
+            strangers: Strangers::default(),
             data: parts.data,
             fleet: parts.fleet,
             shares: parts.shares,

@@ -1,7 +1,5 @@
-//! The native transport's door: TLS, the login, and who may wait how long.
-//!
-//! Nobody who has not logged in costs more than a small buffer and a few seconds. When too many wait, the one that has
-//! waited longest, of the address that has most waiting, is cut: so whoever logs in at once always gets in.
+//! The native transport's door: TLS and the login. Nobody who has not logged in costs more than a small buffer and a few
+//! seconds.
 
 use crate::accept;
 use crate::bulk;
@@ -10,17 +8,16 @@ use crate::io::{Incoming, ReadError};
 use crate::presence::Session;
 use crate::reception::{Stay, at_the_desk};
 use crate::session::{self, Ended, Role};
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::strangers::Place;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use wire::codec::encode_frame;
-use wire::limiter::network;
-use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX, SILENCE_MAX, STRANGERS_MAX};
+use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX, SILENCE_MAX};
 use wire::login::{Admitted, Login, Then};
 use wire::message::{Code, Purpose, Refusal, ToClient};
 
@@ -31,11 +28,10 @@ const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 
 /// Lets in who comes, until the hub stops; returns when every connection has ended.
 pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, tls: TlsAcceptor) {
-    let strangers = Arc::new(Strangers::default());
     let serve = |(stream, address): (TcpStream, SocketAddr)| {
         // One address a machine, also where the listener takes both kinds.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let place = Strangers::enter(&strangers, address.ip());
+        let place = hub.strangers.enter(address.ip());
         welcome(Arc::clone(&hub), stream, address, tls.clone(), place)
     };
     accept::all(&hub, move |cx| listener.poll_accept(cx), serve).await;
@@ -209,106 +205,4 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.set_tcp_user_timeout(Some(SILENCE_MAX))
-}
-
-/// Connections that have not logged in.
-#[derive(Default)]
-struct Strangers(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    /// By order of arrival, each with the network it comes from.
-    places: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
-    by_address: HashMap<IpAddr, usize>,
-    arrivals: u64,
-}
-
-/// One connection's place among the strangers; given up when dropped.
-struct Place {
-    strangers: Arc<Strangers>,
-    number: u64,
-    evict: Arc<Notify>,
-}
-
-impl Strangers {
-    fn enter(strangers: &Arc<Strangers>, address: IpAddr) -> Place {
-        let address = network(address);
-        let mut waiting = strangers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.places.len() >= STRANGERS_MAX {
-            let most = waiting.by_address.iter().max_by_key(|(_, count)| **count).map(|(address, _)| *address);
-            let oldest = waiting.places.iter().find(|(_, (from, _))| Some(*from) == most).map(|(number, _)| *number);
-            if let Some(number) = oldest {
-                waiting.leave(number, true);
-            }
-        }
-        waiting.arrivals += 1;
-        let (number, evict) = (waiting.arrivals, Arc::new(Notify::new()));
-        waiting.places.insert(number, (address, Arc::clone(&evict)));
-        *waiting.by_address.entry(address).or_default() += 1;
-        drop(waiting);
-        Place { strangers: Arc::clone(strangers), number, evict }
-    }
-}
-
-impl Waiting {
-    fn leave(&mut self, number: u64, evict: bool) {
-        let Some((address, notify)) = self.places.remove(&number) else { return };
-        if evict {
-            notify.notify_one();
-        }
-        if let Some(count) = self.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
-    }
-}
-
-impl Place {
-    async fn evicted(&self) {
-        self.evict.notified().await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.strangers.0.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number, false);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn who_waits_longest_at_the_busiest_address_makes_room() {
-        let strangers = Arc::new(Strangers::default());
-        let (crowd, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let quiet = Strangers::enter(&strangers, other);
-        let mut places: Vec<Place> = (1..STRANGERS_MAX).map(|_| Strangers::enter(&strangers, crowd)).collect();
-        let newest = Strangers::enter(&strangers, other);
-        tokio::time::timeout(Duration::from_secs(5), places[0].evicted()).await.unwrap();
-        for waiting in [&quiet, &newest, &places[1]] {
-            assert!(tokio::time::timeout(Duration::from_millis(5), waiting.evicted()).await.is_err());
-        }
-        places.clear();
-        drop((quiet, newest));
-        let waiting = strangers.0.lock().unwrap();
-        assert!(waiting.places.is_empty() && waiting.by_address.is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_addresses_of_one_ipv6_network_are_one_crowd() {
-        let strangers = Arc::new(Strangers::default());
-        let from = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
-        let quiet: Vec<Place> = (1..3).map(|host| Strangers::enter(&strangers, from(host, 1))).collect();
-        let crowd = u16::try_from(STRANGERS_MAX).unwrap() - 2;
-        let places: Vec<Place> = (0..crowd).map(|host| Strangers::enter(&strangers, from(9, host))).collect();
-        let newest = Strangers::enter(&strangers, from(3, 1));
-        tokio::time::timeout(Duration::from_secs(5), places[0].evicted()).await.unwrap();
-        for waiting in quiet.iter().chain([&newest]) {
-            assert!(tokio::time::timeout(Duration::from_millis(5), waiting.evicted()).await.is_err());
-        }
-    }
 }

@@ -30,6 +30,7 @@ mod session;
 mod share;
 mod standing;
 mod state;
+mod strangers;
 mod tables;
 mod wait;
 mod wake;

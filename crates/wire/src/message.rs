@@ -446,6 +446,29 @@ pub enum Code {
     HubFailed,
 }
 
+impl Code {
+    /// What programs of others see, the same over every transport but the native one.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::BadId => "bad_id",
+            Code::NotProven => "not_proven",
+            Code::NotInvited => "not_invited",
+            Code::RateLimited => "rate_limited",
+            Code::Version => "version",
+            Code::Protocol => "protocol",
+            Code::TakenOver => "taken_over",
+            Code::Revoked => "revoked",
+            Code::TimedOut => "timed_out",
+            Code::Stopping => "stopping",
+            Code::Full => "full",
+            Code::NotFound => "not_found",
+            Code::NotAllowed => "not_allowed",
+            Code::Limit => "limit",
+            Code::HubFailed => "hub_failed",
+        }
+    }
+}
+
 /// What a client learns on logging in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {

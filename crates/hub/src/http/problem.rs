@@ -34,23 +34,19 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let (status, code) = match refusal.code {
-            Code::BadId => (StatusCode::BAD_REQUEST, "bad_id"),
-            Code::NotProven => (StatusCode::UNAUTHORIZED, "not_proven"),
-            Code::NotInvited => (StatusCode::FORBIDDEN, "not_invited"),
-            Code::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
-            Code::Version | Code::Protocol => (StatusCode::BAD_REQUEST, "protocol"),
-            Code::TakenOver => (StatusCode::CONFLICT, "taken_over"),
-            Code::Revoked => (StatusCode::FORBIDDEN, "revoked"),
-            Code::TimedOut => (StatusCode::REQUEST_TIMEOUT, "timed_out"),
-            Code::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-            Code::Full => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-            Code::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Code::NotAllowed => (StatusCode::FORBIDDEN, "not_allowed"),
-            Code::Limit => (StatusCode::PAYLOAD_TOO_LARGE, "limit"),
-            Code::HubFailed => (StatusCode::INTERNAL_SERVER_ERROR, "hub_failed"),
+        let status = match refusal.code {
+            Code::BadId | Code::Version | Code::Protocol => StatusCode::BAD_REQUEST,
+            Code::NotProven => StatusCode::UNAUTHORIZED,
+            Code::NotInvited | Code::Revoked | Code::NotAllowed => StatusCode::FORBIDDEN,
+            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Code::TakenOver => StatusCode::CONFLICT,
+            Code::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Code::Stopping | Code::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Limit => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::HubFailed => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { retry_ms: refusal.retry_ms, ..Self::new(status, code, refusal.text) }
+        Self { retry_ms: refusal.retry_ms, ..Self::new(status, refusal.code.as_str(), refusal.text) }
     }
 }
 

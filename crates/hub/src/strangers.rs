@@ -1,0 +1,117 @@
+//! Connections that have not logged in, whatever they speak: one bound for all of a hub's doors.
+//!
+//! When too many wait, the one that has waited longest, of the address that has most waiting, is cut: so whoever logs in
+//! at once always gets in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+use wire::limiter::network;
+use wire::limits::STRANGERS_MAX;
+
+/// Connections that have not logged in.
+#[derive(Default)]
+pub(crate) struct Strangers(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    /// By order of arrival, each with the network it comes from.
+    places: BTreeMap<u64, (IpAddr, Arc<Notify>)>,
+    by_address: HashMap<IpAddr, usize>,
+    arrivals: u64,
+}
+
+/// One connection's place among the strangers; given up when dropped.
+pub(crate) struct Place {
+    strangers: Arc<Mutex<Waiting>>,
+    number: u64,
+    evict: Arc<Notify>,
+}
+
+impl Strangers {
+    /// A place for a connection from `address`, if need be in the place of another.
+    pub(crate) fn enter(&self, address: IpAddr) -> Place {
+        let address = network(address);
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.places.len() >= STRANGERS_MAX {
+            let most = waiting.by_address.iter().max_by_key(|(_, count)| **count).map(|(address, _)| *address);
+            let oldest = waiting.places.iter().find(|(_, (from, _))| Some(*from) == most).map(|(number, _)| *number);
+            if let Some(number) = oldest {
+                waiting.leave(number, true);
+            }
+        }
+        waiting.arrivals += 1;
+        let (number, evict) = (waiting.arrivals, Arc::new(Notify::new()));
+        waiting.places.insert(number, (address, Arc::clone(&evict)));
+        *waiting.by_address.entry(address).or_default() += 1;
+        drop(waiting);
+        Place { strangers: Arc::clone(&self.0), number, evict }
+    }
+}
+
+impl Waiting {
+    fn leave(&mut self, number: u64, evict: bool) {
+        let Some((address, notify)) = self.places.remove(&number) else { return };
+        if evict {
+            notify.notify_one();
+        }
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Resolves when another took this place: the connection is to be cut.
+    pub(crate) fn evicted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let evict = Arc::clone(&self.evict);
+        async move { evict.notified().await }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).leave(self.number, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn who_waits_longest_at_the_busiest_address_makes_room() {
+        let strangers = Strangers::default();
+        let (crowd, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let quiet = strangers.enter(other);
+        let mut places: Vec<Place> = (1..STRANGERS_MAX).map(|_| strangers.enter(crowd)).collect();
+        let newest = strangers.enter(other);
+        tokio::time::timeout(Duration::from_secs(5), places[0].evicted()).await.unwrap();
+        for waiting in [&quiet, &newest, &places[1]] {
+            assert!(tokio::time::timeout(Duration::from_millis(5), waiting.evicted()).await.is_err());
+        }
+        places.clear();
+        drop((quiet, newest));
+        let waiting = strangers.0.lock().unwrap();
+        assert!(waiting.places.is_empty() && waiting.by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_one_ipv6_network_are_one_crowd() {
+        let strangers = Strangers::default();
+        let from = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let quiet: Vec<Place> = (1..3).map(|host| strangers.enter(from(host, 1))).collect();
+        let crowd = u16::try_from(STRANGERS_MAX).unwrap() - 2;
+        let places: Vec<Place> = (0..crowd).map(|host| strangers.enter(from(9, host))).collect();
+        let newest = strangers.enter(from(3, 1));
+        tokio::time::timeout(Duration::from_secs(5), places[0].evicted()).await.unwrap();
+        for waiting in quiet.iter().chain([&newest]) {
+            assert!(tokio::time::timeout(Duration::from_millis(5), waiting.evicted()).await.is_err());
+        }
+    }
+}
