@@ -27,6 +27,7 @@ step() {
 
 missing_packages() {
     command -v rsync >/dev/null || echo rsync
+    command -v nc >/dev/null || echo netcat-openbsd
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }

@@ -21,4 +21,5 @@ mod sessions;
 mod shares;
 mod speaker;
 mod tables;
+mod text;
 mod values;

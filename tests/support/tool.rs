@@ -21,6 +21,18 @@ pub fn rsync() -> Command {
     Command::new("rsync")
 }
 
+/// The netcat that people type at.
+///
+/// # Panics
+/// When it is not installed: the test could not run.
+#[track_caller]
+pub fn netcat() -> Command {
+    if Command::new("nc").arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        could_not_run("nc");
+    }
+    Command::new("nc")
+}
+
 /// The Python with psutil and pandas: `LOCKSTEP_PYTHON`, else the one `make test` sets up in `target/venv`.
 ///
 /// # Panics

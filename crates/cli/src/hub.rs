@@ -30,6 +30,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7118")]
     http: String,
 
+    /// Where lines of plain text are spoken, for nc and small scripts; by default nowhere
+    #[arg(long, value_name = "ADDR")]
+    text: Option<String>,
+
+    /// Lets --text listen where other machines can connect and everybody on the way can read along
+    #[arg(long)]
+    text_insecure: bool,
+
     /// What the join line calls this machine, where its own name will not do
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
@@ -64,6 +72,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         "none" => None,
         text => Some(address(text, "--http", 7118)?),
     };
+    let text = args.text.as_deref().map(|text| plain(text, args.text_insecure)).transpose()?;
     let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
     let log_path = args.log.place("hub")?;
     logging::start("hub", &args.log)?;
@@ -71,6 +80,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         data,
         listen,
         http,
+        text,
         advertise: args.advertise,
         shares,
         enrol: args.enrol.map(Enrol::into),
@@ -108,6 +118,9 @@ fn print(up: &hub::Up) -> io::Result<()> {
     if let Some(http) = &up.http {
         writeln!(out, "http     http://{http}/")?;
     }
+    if let Some(text) = &up.text {
+        writeln!(out, "text     {text} (plain text: nc {} {})", text.ip(), text.port())?;
+    }
     writeln!(out, "hub key  {}", up.fingerprint)?;
     if let Some(link) = &up.link {
         writeln!(out, "join     lockstep join {link}")?;
@@ -125,6 +138,19 @@ fn address(text: &str, flag: &str, port: u16) -> Result<SocketAddr, Failure> {
     let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{port}") };
     let mut found = with_port.to_socket_addrs().map_err(|e| Failure::usage(format!("{flag} {text}: {e}")))?;
     found.next().ok_or_else(|| Failure::usage(format!("{flag} {text}: no such address")))
+}
+
+/// The address for lines of text, which nothing protects on their way.
+fn plain(text: &str, insecure: bool) -> Result<SocketAddr, Failure> {
+    let address = address(text, "--text", 7119)?;
+    if address.ip().to_canonical().is_loopback() || insecure {
+        return Ok(address);
+    }
+    Err(Failure::usage(format!(
+        "--text {text}: unique IDs and values would cross the network for everybody to read; listen on this machine only \
+         (--text 127.0.0.1:{}) and reach it by ssh -L, or add --text-insecure",
+        address.port()
+    )))
 }
 
 /// `NAME=DIR`, or a directory that is shared under its own name.
@@ -172,6 +198,19 @@ mod tests {
         let odd = dir.join("a=b");
         std::fs::create_dir(&odd).unwrap();
         assert_eq!(named(&odd).unwrap().0, "a=b");
+    }
+
+    #[test]
+    fn plain_text_stays_on_this_machine_unless_forced() {
+        for here in ["127.0.0.1", "127.1.2.3:5", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            assert!(plain(here, false).is_ok(), "{here}");
+        }
+        for elsewhere in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7119", "[::ffff:192.0.2.1]:1"] {
+            let refused = plain(elsewhere, false).unwrap_err();
+            assert_eq!(refused.exit, Exit::Usage);
+            assert!(plain(elsewhere, true).is_ok());
+        }
+        assert_eq!(plain("127.0.0.1", false).unwrap().port(), 7119);
     }
 
     #[test]

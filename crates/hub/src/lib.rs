@@ -32,6 +32,7 @@ mod standing;
 mod state;
 mod strangers;
 mod tables;
+mod text;
 mod wait;
 mod wake;
 
@@ -72,6 +73,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where HTTP is served; port 0 takes a free one. `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// Where lines of plain text are spoken; port 0 takes a free one. `None`: nowhere.
+    pub text: Option<SocketAddr>,
     /// What links name instead of the address listened on.
     pub advertise: Option<String>,
     /// Name and directory of each share.
@@ -95,6 +98,8 @@ pub struct Up {
     pub address: SocketAddr,
     /// Where it serves HTTP.
     pub http: Option<SocketAddr>,
+    /// Where it speaks lines of text.
+    pub text: Option<SocketAddr>,
     /// Who may enrol.
     pub enrol: Enrol,
     /// Its key's fingerprint.
@@ -176,6 +181,10 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         Some(address) => Some(listen(address, "--http").await?),
         None => None,
     };
+    let text = match config.text {
+        Some(address) => Some(listen(address, "--text").await?),
+        None => None,
+    };
     let enrol = config.enrol.unwrap_or(if address.ip().is_loopback() { Enrol::Open } else { Enrol::Invite });
     let identity = data_dir.identity(&name)?;
     let (tls, fingerprint) = tls(identity)?;
@@ -198,8 +207,10 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
-    *hub.addresses.write().unwrap_or_else(PoisonError::into_inner) =
-        std::iter::once(address.to_string()).chain(http.as_ref().map(|(_, at)| format!("http://{at}/"))).collect();
+    *hub.addresses.write().unwrap_or_else(PoisonError::into_inner) = std::iter::once(address.to_string())
+        .chain(http.as_ref().map(|(_, at)| format!("http://{at}/")))
+        .chain(text.as_ref().map(|(_, at)| format!("text://{at}")))
+        .collect();
     let commands = local::listen(data_dir.path()).map_err(|source| Error::Listen {
         address: data_dir.file(SOCKET_NAME).display().to_string(),
         source,
@@ -211,6 +222,10 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     if let Some((listener, _)) = http {
         tasks.spawn(http::open(Arc::clone(&hub), listener));
     }
+    let text_address = text.as_ref().map(|(_, address)| *address);
+    if let Some((listener, _)) = text {
+        tasks.spawn(text::open(Arc::clone(&hub), listener));
+    }
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
@@ -219,6 +234,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         data: data_dir.path().to_owned(),
         address,
         http: http_address,
+        text: text_address,
         enrol,
         fingerprint,
         shares: reception::shares(&hub),
