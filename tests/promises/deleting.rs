@@ -56,6 +56,17 @@ fn status_says(cluster: &Cluster, what: &str) {
     });
 }
 
+/// `wait` ends with `code` and says `what` of the share; nobody is told to be in sync with what the hub does not see.
+#[track_caller]
+fn wait_says(cluster: &Cluster, code: i32, what: &str) {
+    let output = cluster.run(&["wait", "--timeout", "300ms", "--json"]);
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{told}{said}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["done"], &json["shares"][0]["name"]), (&false.into(), &"share".into()), "{json}");
+    assert!(json["shares"][0]["why"].as_str().unwrap().contains(what) && said.contains(what), "{json}\n{said}");
+}
+
 /// Gives everybody time to do something wrong: several of the hub's and the agents' own rounds.
 fn rounds_pass(cluster: &Cluster) {
     for _ in 0..3 {
@@ -71,6 +82,7 @@ fn m2_3_a_share_renamed_away_deletes_nothing_and_status_says_so() {
     let before = [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))];
     fs::rename(&share, &away).unwrap();
     status_says(&cluster, "was renamed");
+    wait_says(&cluster, 1, "was renamed");
     rounds_pass(&cluster);
     assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
     // Also not when the hub is started again and there is nothing at its place: it refuses.
@@ -93,12 +105,14 @@ fn m2_3_a_share_replaced_by_an_empty_directory_deletes_nothing_and_status_says_s
     fs::rename(&share, &away).unwrap();
     fs::create_dir(&share).unwrap();
     status_says(&cluster, "was renamed");
+    wait_says(&cluster, 1, "was renamed");
     rounds_pass(&cluster);
     assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
     // A restart finds it so, as when a disk was not mounted at boot.
     cluster.stop_hub();
     cluster.start_hub();
     status_says(&cluster, "not the one that was shared before");
+    wait_says(&cluster, 4, "not the one that was shared before");
     let held = status(&cluster).1["shares"][0]["held_deletes"].as_u64().unwrap();
     assert!(held > u64::try_from(MANY).unwrap(), "{held} deletions are told as held");
     rounds_pass(&cluster);
@@ -139,6 +153,7 @@ fn m2_3_what_goes_in_masses_while_nobody_looked_is_held_and_the_rest_is_done() {
         fs::read(cluster.copy(1).join("text")).is_ok_and(|text| text == b"changed meanwhile")
     });
     assert_eq!(fs::read_dir(cluster.copy(1).join("many")).unwrap().count(), 30);
+    wait_says(&cluster, 4, "lockstep allow-deletes");
     let allowed = cluster.run(&["allow-deletes", "share"]);
     assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
     cluster.assert_identical();
@@ -180,6 +195,7 @@ fn m2_3_what_becomes_unreadable_is_not_taken_for_removed_and_status_says_so() {
     let mode = fs::metadata(cluster.share()).unwrap().permissions();
     close(&cluster.share());
     status_says(&cluster, "cannot open");
+    wait_says(&cluster, 1, "cannot open");
     rounds_pass(&cluster);
     fs::set_permissions(cluster.share(), mode).unwrap();
     cluster.assert_identical();

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use wire::answer::{Answer, Question};
+use wire::answer::{Answer, Question, WaitAnswer};
 
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
@@ -34,7 +34,8 @@ pub(crate) struct Args {
     reach: ReachArgs,
 }
 
-/// Waits. Exit code 0 when all are there; 1 when some are not, each named with the reason.
+/// Waits. Exit code 0 when all are there; 1 when some are not, or a share itself is not what its directory holds, each named
+/// with the reason; 4 when all that is missing are deletions that a guard holds.
 ///
 /// # Errors
 /// When the hub is not reached, or there is no such share, value or client.
@@ -59,5 +60,16 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         let (what, why) = (tree::path::escape(behind.what.as_bytes()), tree::path::escape(behind.why.as_bytes()));
         say(format_args!("client {} ({}), {what}: {why}", behind.id, tree::path::escape(behind.name.as_bytes())));
     }
-    Ok(if wait.done { Exit::Done } else { Exit::SomeFailed })
+    for share in &wait.shares {
+        say(format_args!(
+            "share {}: {}",
+            tree::path::escape(share.name.as_bytes()),
+            tree::path::escape(share.why.as_bytes())
+        ));
+    }
+    Ok(match wait {
+        WaitAnswer { done: true, .. } => Exit::Done,
+        WaitAnswer { behind, shares, .. } if behind.is_empty() && shares.iter().all(|share| share.held) => Exit::Guard,
+        _ => Exit::SomeFailed,
+    })
 }

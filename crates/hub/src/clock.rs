@@ -8,6 +8,12 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The clock that stamps files, in nanoseconds since the Unix epoch; to be compared with their times and nothing else.
+pub(crate) fn file_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 /// Monotonic clock, for deciding.
 pub(crate) fn now() -> Instant {
     Instant::now()

@@ -253,7 +253,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let closed = tokio::task::spawn_blocking(move || {
         hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();
-        share_threads.into_iter().for_each(share::ShareThread::join);
+        drop(share_threads);
         data_thread.join()
     });
     match closed.await {

@@ -2,12 +2,13 @@
 
 use crate::answers::{client, refusal};
 use crate::core::Hub;
+use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use wire::answer::{Behind, WaitAnswer};
+use wire::answer::{Behind, ShareBehind, WaitAnswer};
 use wire::limits::BEHIND_MAX;
 use wire::message::{Code, Refusal};
 
@@ -29,20 +30,23 @@ pub(crate) async fn wait(
     for id in only {
         client(hub, *id)?;
     }
-    let goals = goals(hub, target.as_deref(), deadline).await?;
+    let (goals, shares) = goals(hub, target.as_deref(), deadline).await?;
     let mut moved = hub.standing.subscribe();
     loop {
         moved.mark_unchanged();
         let clients = standing::everybody(hub);
         let (asked, mut behind) = judge(&clients, &goals, only);
-        if behind.is_empty() || Instant::now() >= deadline {
+        let shares: Vec<ShareBehind> = shares.iter().filter_map(share_behind).collect();
+        let done = behind.is_empty() && shares.is_empty();
+        if done || Instant::now() >= deadline {
             let lagging = behind.iter().map(|b| b.id).collect::<BTreeSet<_>>().len();
             behind.truncate(BEHIND_MAX);
             return Ok(WaitAnswer {
-                done: behind.is_empty(),
+                done,
                 in_sync: (asked - lagging) as u64,
                 not_in_sync: lagging as u64,
                 behind,
+                shares,
             });
         }
         let pause = LOOK_COST_PER_CLIENT * u32::try_from(clients.len()).unwrap_or(u32::MAX);
@@ -56,32 +60,50 @@ pub(crate) async fn wait(
     }
 }
 
+/// A share that is waited for.
+struct Awaited {
+    share: Arc<Share>,
+    /// What had happened in its directory before the call was not all looked at in time.
+    late: bool,
+}
+
+/// Why a share itself is not at its goal; `None` if it is.
+fn share_behind(awaited: &Awaited) -> Option<ShareBehind> {
+    let Awaited { share, late } = awaited;
+    let why = share.behind();
+    let held = !late && share.only_held();
+    let why = why.or_else(|| late.then(|| "what happened in its directory is still being looked at".to_owned()))?;
+    Some(ShareBehind { name: share.name.clone(), why, held })
+}
+
 /// What is to be had: of a share, everything that happened in its directory until now; of a value, its newest version.
-async fn goals(hub: &Arc<Hub>, target: Option<&str>, deadline: Instant) -> Result<Vec<Goal>, Refusal> {
+async fn goals(hub: &Arc<Hub>, target: Option<&str>, deadline: Instant) -> Result<(Vec<Goal>, Vec<Awaited>), Refusal> {
     let shares: Vec<_> = match target {
         None => hub.shares.values().cloned().collect(),
         Some(name) => match (hub.shares.get(name), hub.data.board.get(name.as_bytes())) {
             (Some(share), _) => vec![Arc::clone(share)],
             (None, Some(record)) => {
                 let (what, board) = (name.to_owned(), hub.data.board.clone());
-                return Ok(vec![Goal { key: "data".to_owned(), what, board, seq: record.seq }]);
+                return Ok((vec![Goal { key: "data".to_owned(), what, board, seq: record.seq }], Vec::new()));
             }
             (None, None) => {
                 return Err(refusal(Code::NotFound, format!("no share and no value is called {name}")));
             }
         },
     };
-    let mut goals = Vec::with_capacity(shares.len());
-    for share in &shares {
+    let (mut goals, mut awaited) = (Vec::with_capacity(shares.len()), Vec::with_capacity(shares.len()));
+    for share in shares {
         let stopped = || format!("share {} has stopped; the log says why; restart the hub", share.name);
-        let seq = match tokio::time::timeout_at(deadline, share.barrier()).await {
-            Ok(seq) => seq.ok_or_else(|| refusal(Code::HubFailed, stopped()))?,
-            // While it is scanned there is no telling what it will hold; nobody is in sync with it.
-            Err(_) => u64::MAX,
+        let goal = Goal::head_of(&share);
+        let (seq, late) = match tokio::time::timeout_at(deadline, share.barrier()).await {
+            Ok(seq) => (seq.ok_or_else(|| refusal(Code::HubFailed, stopped()))?, false),
+            // While it is scanned there is no telling what it will hold: that is said of the share, not of the clients.
+            Err(_) => (goal.seq, true),
         };
-        goals.push(Goal { seq, ..Goal::head_of(share) });
+        goals.push(Goal { seq, ..goal });
+        awaited.push(Awaited { share, late });
     }
-    Ok(goals)
+    Ok((goals, awaited))
 }
 
 /// How many clients count, and what those lack that lack anything.

@@ -133,7 +133,7 @@ pub struct Behind {
 /// Whether everybody has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WaitAnswer {
-    /// Everybody asked for is there.
+    /// Everybody asked for is there, and every share asked for is what its directory holds.
     pub done: bool,
     /// How many are.
     pub in_sync: u64,
@@ -141,6 +141,19 @@ pub struct WaitAnswer {
     pub not_in_sync: u64,
     /// The first of those, at most [`crate::limits::BEHIND_MAX`].
     pub behind: Vec<Behind>,
+    /// The shares that may not be what their directories hold: then nobody is known to have the newest.
+    pub shares: Vec<ShareBehind>,
+}
+
+/// A share that may not be what its directory holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShareBehind {
+    /// Its name.
+    pub name: String,
+    /// One sentence.
+    pub why: String,
+    /// All else is done: only a guard holds deletions.
+    pub held: bool,
 }
 
 /// A client of the roster.

@@ -42,7 +42,17 @@ impl Facts {
 
     /// Whether both are of the same thing, whatever became of it since.
     pub(crate) fn same_place(&self, other: &Facts) -> bool {
-        (self.dev, self.ino) == (other.dev, other.ino)
+        self.place() == other.place()
+    }
+
+    /// Device and inode.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+
+    /// When it last changed in any way, in nanoseconds since the Unix epoch.
+    pub(crate) fn ctime_ns(&self) -> i64 {
+        self.ctime_ns
     }
 
     pub(crate) fn to_bytes(self) -> Vec<u8> {

@@ -5,33 +5,32 @@
 //! what the index knows of it; where that is nothing, it is told as [`Entry::Unknown`], so that nobody takes it for
 //! removed. It never watches and never waits: when to look is its caller's business.
 
+mod moved;
+mod pins;
+mod round;
+mod unread;
+
+pub(crate) use unread::Concern;
+
 use super::contents::Contents;
 use super::facts::Facts;
 use super::guard::{Held, Removals};
 use super::roots::Roots;
-use crate::clock;
 use board::{Board, BoardError, Name as Key, Record, Write, Writer};
-use bytes::Bytes;
 use mirror::dirty::{Dirty, Hint};
+use moved::Dirs;
+use pins::{dir_facts, identity};
+use round::{content_of, entry_of, is_dir};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tree::at::{Dir, ListBuffer, Stat, is_temp_name};
 use tree::fsx;
-use tree::hash::{Hashed, hash_file};
 use tree::listing::{Found, Listing};
 use tree::{ContentId, Entry, Kind, Name, RelPath, RootHash};
-use wire::limits::INLINE_BYTES_MAX;
-
-/// Entries of one commit: small enough that the first clients get something early, large enough to cost nothing.
-const COMMIT_ENTRIES: usize = 512;
-/// A file that changed under this many readings in a row, and for so long, is copied once, and the copy is published. One
-/// that is rewritten in place many times a second has been read between two writes by then.
-const READS_MAX: u32 = 8;
-const RESTLESS_MIN: Duration = Duration::from_secs(5);
+use unread::is_no_directory;
 
 /// The one who writes a share's board.
 pub(crate) struct Scanner {
@@ -53,7 +52,7 @@ pub(crate) struct Scanner {
     list: ListBuffer,
     round: BTreeMap<Key, Write>,
     removals: Removals,
-    problems: BTreeMap<RelPath, String>,
+    problems: BTreeMap<RelPath, Concern>,
     /// Directories that could not be opened or listed: nothing is known of what changed in them.
     unlisted: BTreeSet<RelPath>,
     /// Until the share is complete: what was seen and could not be put, as it is being written or changed under our eyes.
@@ -62,6 +61,11 @@ pub(crate) struct Scanner {
     uncut: bool,
     /// How often in a row a file changed while it was read, and since when.
     restless: BTreeMap<RelPath, (u32, Instant)>,
+    dirs: Dirs,
+    /// Directories that a look found under a new name, and the one that the index has.
+    moved: BTreeMap<RelPath, RelPath>,
+    /// Of the places to look at, those that a look has taken in already with all that is below.
+    taken_in: BTreeSet<RelPath>,
     again: Dirty,
     ended: Arc<AtomicBool>,
     is_unsettled: IsUnsettled,
@@ -72,6 +76,8 @@ pub(crate) struct Scanner {
 pub(crate) struct Counts {
     pub(crate) bytes: AtomicU64,
     pub(crate) looked_at: AtomicU64,
+    /// Files that were read to be hashed.
+    pub(crate) read: AtomicU64,
 }
 
 /// When it is asked whether a name is unsettled.
@@ -116,13 +122,14 @@ impl Scanner {
         our_paths: Vec<PathBuf>,
     ) -> Self {
         let board = writer.board();
-        let mut root_hash = RootHash::default();
+        let (mut root_hash, mut dirs) = (RootHash::default(), Dirs::default());
         let mut bytes = 0;
         board.read(|index| {
             for record in index.iter_from(b"") {
                 let Some(value) = &record.value else { continue };
                 let Ok(path) = RelPath::new(record.name.to_vec()) else { continue };
                 root_hash.add(&path, value);
+                dirs.note(record);
                 if let Some((content, size)) = content_of(value) {
                     contents.add(&record.name, &content);
                     bytes += size;
@@ -152,6 +159,9 @@ impl Scanner {
             passed_over: BTreeSet::new(),
             uncut: false,
             restless: BTreeMap::new(),
+            dirs,
+            moved: BTreeMap::new(),
+            taken_in: BTreeSet::new(),
             again: Dirty::new(),
             ended: Arc::default(),
             is_unsettled: Box::new(|_, _| false),
@@ -175,11 +185,13 @@ impl Scanner {
         // What a look before could not finish is found again by this one.
         (self.round, self.removals, self.uncut) = (BTreeMap::new(), Removals::default(), false);
         self.passed_over.clear();
+        self.moved.clear();
+        self.taken_in.clear();
         self.removals.accept_root(allow_deletes);
         self.ours.extend(self.our_paths.iter().filter_map(|path| identity(path)));
         for (dir, look) in dirty.iter() {
             let recursive = look.all.is_some_and(|all| all.recursive);
-            if self.is_ours(dir) {
+            if self.is_ours(dir) || self.taken_in.contains(dir) {
                 continue;
             }
             if let Some((parent, name)) = self.unknown_above(dir).and_then(|unknown| unknown.split()) {
@@ -224,7 +236,7 @@ impl Scanner {
     }
 
     /// Names that could not be read or shared, and why.
-    pub(crate) fn problems(&self) -> &BTreeMap<RelPath, String> {
+    pub(crate) fn problems(&self) -> &BTreeMap<RelPath, Concern> {
         &self.problems
     }
 
@@ -338,6 +350,10 @@ impl Scanner {
     ) -> Result<(), ScanError> {
         match held.open(name).and_then(|below| Ok((Listing::read(&below, &mut self.list)?, below))) {
             Ok((listing, below)) => {
+                if dirty.get(path).is_some() {
+                    self.taken_in.insert(path.clone());
+                }
+                self.note_move(path, &facts);
                 self.put(path.clone(), &entry, facts, record)?;
                 self.compare(&below, path, listing, dirty, true)
             }
@@ -367,12 +383,14 @@ impl Scanner {
         let path = match dir.join(name) {
             Ok(path) => path,
             Err(why) => {
-                self.problems.insert(dir.clone(), format!("{name}: {why}; it is not shared"));
+                let why = format!("{name}: {why}; it is not shared");
+                self.problems.insert(dir.clone(), Concern::LeftOut(why));
                 return Ok(Next::Known);
             }
         };
         if is_temp_name(name) {
-            self.problems.insert(path, "a name of lockstep's own temporary files; it is not shared, rename it".into());
+            let why = "a name of lockstep's own temporary files; it is not shared, rename it";
+            self.problems.insert(path, Concern::LeftOut(why.into()));
             return Ok(Next::Known);
         }
         if (self.is_unsettled)(&path, Asked::Before) {
@@ -390,7 +408,7 @@ impl Scanner {
             Ok(Some(stat)) if self.ours.contains(&stat.id()) => {
                 self.gone(&path, true);
                 self.ours_at.insert(path.clone());
-                self.problems.insert(path, "the hub's own data; it is not shared".into());
+                self.problems.insert(path, Concern::LeftOut("the hub's own data; it is not shared".into()));
                 return Ok(Next::Ours);
             }
             Ok(Some(stat)) => stat,
@@ -409,8 +427,8 @@ impl Scanner {
         let entry = match stat.kind {
             Kind::Special => {
                 self.gone(&path, true);
-                self.problems
-                    .insert(path, "a fifo, socket or device; only files, directories and links are shared".into());
+                let why = "a fifo, socket or device; only files, directories and links are shared";
+                self.problems.insert(path, Concern::LeftOut(why.into()));
                 return Ok(Next::Known);
             }
             Kind::Dir => Entry::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
@@ -421,7 +439,8 @@ impl Scanner {
             Kind::File => {
                 let facts = Facts::of(&stat);
                 let unread = record.as_ref().filter(|r| !hint.content && Facts::from_bytes(&r.aside) == Some(facts));
-                match unread.and_then(|r| content_of(r.value.as_ref()?)) {
+                let known = unread.and_then(|r| content_of(r.value.as_ref()?));
+                match known.or_else(|| self.content_before_move((dir, name), &facts, dirty)) {
                     Some((content, size_bytes)) => Entry::File {
                         mode: stat.kept_mode(),
                         mtime_ns: stat.mtime_ns,
@@ -468,385 +487,6 @@ impl Scanner {
         }
         Ok(Next::Known)
     }
-
-    /// Reads and hashes a file: stat, read, stat.
-    fn read(&mut self, held: &Dir, dir: &RelPath, name: &Name, path: &RelPath, hint: Hint) -> Result<Next, ScanError> {
-        let (mut file, before) = match held.open_file(name) {
-            Ok(opened) => opened,
-            Err(e) => return self.failed(dir, name, path, &e),
-        };
-        let full = held.path_of(name);
-        let hashed = hash_file(&mut file, &before, INLINE_BYTES_MAX as u64, &mut self.buffer, &full);
-        // Being written again: what was read is what a writer left for a moment, such as nothing after a truncation.
-        let hashed = match hashed {
-            Ok(Hashed::Stable(_)) if (self.is_unsettled)(path, Asked::AfterReading) => Ok(Hashed::Changed),
-            other => other,
-        };
-        let (stable, restless) = match hashed {
-            Ok(Hashed::Stable(stable)) => (stable, false),
-            Ok(Hashed::Changed) => {
-                let now = clock::now();
-                let (reads, since) = self.restless.entry(path.clone()).or_insert((0, now));
-                *reads += 1;
-                self.again.insert(dir, name, Hint { content: true, ..hint });
-                if *reads < READS_MAX || now.saturating_duration_since(*since) < RESTLESS_MIN {
-                    self.pass_over(path);
-                    return Ok(Next::Known);
-                }
-                match self.contents.spool(&mut file, &before, &full) {
-                    Ok(Some(copy)) => (copy, true),
-                    Ok(None) => {
-                        let why = "changes all the time and is too large to be copied; tried again";
-                        self.problems.insert(path.clone(), why.into());
-                        self.put_unknown(path)?;
-                        return Ok(Next::Known);
-                    }
-                    Err(e) => return self.failed(dir, name, path, &e),
-                }
-            }
-            Err(e) => return self.failed(dir, name, path, &e),
-        };
-        self.restless.remove(path);
-        let record = self.known(path);
-        if is_dir(record.as_ref()) {
-            self.became_something_else(path);
-        }
-        let entry = Entry::File {
-            mode: stable.stat.kept_mode(),
-            mtime_ns: stable.stat.mtime_ns,
-            size_bytes: stable.stat.size_bytes,
-            content: stable.content,
-        };
-        if let Some(bytes) = stable.bytes {
-            self.contents.keep(stable.content.0, bytes.into());
-        }
-        // A spooled copy is not what the disk holds: without facts it is read again next time.
-        let facts = if restless { None } else { Some(Facts::of(&stable.stat)) };
-        self.put_with(path.clone(), &entry, facts, record)?;
-        Ok(Next::Known)
-    }
-
-    /// A directory's own mode and times change with what is in it, and no event names it for that.
-    fn look_at_dir_itself(&mut self, held: &Dir, dir: &RelPath) -> Result<(), ScanError> {
-        let stat = held.stat_self()?;
-        let record = self.known(dir);
-        let facts = if dir.is_root() { root_facts(held, &stat)? } else { dir_facts(held, &stat)? };
-        // The pins: while they differ the index keeps the old ones, so that neither the next look nor a restart forgets.
-        if dir.is_root() {
-            if self.root_differs(&facts) {
-                return Ok(());
-            }
-        } else if !is_dir(record.as_ref()) || self.mount_differs(record.as_ref(), &facts) {
-            // Not an entry yet: its parent's listing will say what it is.
-            return Ok(());
-        }
-        let entry = Entry::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns };
-        self.put(dir.clone(), &entry, facts, record)
-    }
-
-    /// Whether the share's root is another directory than the one that the index was made from.
-    fn root_differs(&self, now: &Facts) -> bool {
-        let pinned = self.known(&RelPath::root()).and_then(|r| Facts::from_bytes(&r.aside));
-        pinned.is_some_and(|pinned| !pinned.same_place(now)) && !self.removals.root_is_accepted()
-    }
-
-    /// Whether something else is mounted on this directory than the index says, or nothing any more.
-    fn mount_differs(&self, record: Option<&Record>, now: &Facts) -> bool {
-        let was = record.and_then(|r| Facts::from_bytes(&r.aside));
-        was.is_some_and(|was| was.mount_point() != now.mount_point() || was.mount_point() && !was.same_place(now))
-            && !self.removals.root_is_accepted()
-    }
-
-    /// Shields what lies below `dir` if something else is mounted on it than the index says.
-    fn shield_mount(&mut self, dir: &RelPath, held: &Dir) {
-        let now = held.stat_self().and_then(|stat| dir_facts(held, &stat));
-        if !dir.is_root() && now.is_ok_and(|now| self.mount_differs(self.known(dir).as_ref(), &now)) {
-            self.shield(dir.clone());
-        }
-    }
-
-    /// The same for the mount points that `dir` lies in: an event below them is looked at without them.
-    fn shield_mounts_above(&mut self, dir: &RelPath) {
-        let mut above = dir.parent();
-        while let Some(at) = above.filter(|at| !at.is_root()) {
-            let pinned = self.known(&at).and_then(|r| Facts::from_bytes(&r.aside)).is_some_and(|f| f.mount_point());
-            if pinned {
-                match self.root.walk(&at) {
-                    Ok(held) => self.shield_mount(&at, &held),
-                    Err(_) => self.shield(at.clone()),
-                }
-            }
-            above = at.parent();
-        }
-    }
-
-    fn shield(&mut self, path: RelPath) {
-        let why = "what is mounted here is not what was; nothing below is deleted";
-        self.problems.insert(path.clone(), why.into());
-        self.removals.shield(path);
-    }
-
-    /// Whether `dir` is something of ours, or lies in it.
-    fn is_ours(&self, dir: &RelPath) -> bool {
-        self.ours_at.iter().any(|ours| dir.starts_with(ours))
-    }
-
-    fn put(&mut self, path: RelPath, entry: &Entry, facts: Facts, record: Option<Record>) -> Result<(), ScanError> {
-        self.put_with(path, entry, Some(facts), record)
-    }
-
-    fn put_with(
-        &mut self,
-        path: RelPath,
-        entry: &Entry,
-        facts: Option<Facts>,
-        record: Option<Record>,
-    ) -> Result<(), ScanError> {
-        let name = Key::copy_from_slice(path.as_bytes());
-        let aside = Bytes::from(facts.map(Facts::to_bytes).unwrap_or_default());
-        let value = Bytes::from(entry.to_bytes());
-        self.removals.keep(&path);
-        self.passed_over.remove(&path);
-        if !self.unlisted.contains(&path) {
-            self.problems.remove(&path);
-        }
-        match record {
-            Some(r) if r.value.as_ref() == Some(&value) => {
-                if r.aside != aside {
-                    self.round.insert(name.clone(), Write::Aside { name, aside });
-                }
-            }
-            _ => {
-                self.round.insert(name.clone(), Write::Put { name, value, aside });
-            }
-        }
-        if self.round.len() >= COMMIT_ENTRIES && !self.uncut { self.commit() } else { Ok(()) }
-    }
-
-    /// Tells that something stands at `path` of which nothing is known, unless the index knows it from before.
-    fn put_unknown(&mut self, path: &RelPath) -> Result<(), ScanError> {
-        if path.is_root() || self.known(path).is_some() || self.unknown_above(path).is_some() {
-            return Ok(());
-        }
-        let name = Key::copy_from_slice(path.as_bytes());
-        let value = Bytes::from(Entry::Unknown.to_bytes());
-        self.round.insert(name.clone(), Write::Put { name, value, aside: Bytes::new() });
-        if self.round.len() >= COMMIT_ENTRIES && !self.uncut { self.commit() } else { Ok(()) }
-    }
-
-    /// Something is there that cannot be put now. Should the first scan end before it can be, that is told.
-    fn pass_over(&mut self, path: &RelPath) {
-        if !self.board.complete() {
-            self.passed_over.insert(path.clone());
-        }
-    }
-
-    /// What is told as unknown and `path` is or lies below.
-    fn unknown_above(&self, path: &RelPath) -> Option<RelPath> {
-        std::iter::successors(Some(path.clone()), RelPath::parent)
-            .find(|path| self.known(path).as_ref().and_then(entry_of) == Some(Entry::Unknown))
-    }
-
-    /// Marks an entry, and all below it, for removal.
-    fn gone(&mut self, path: &RelPath, by_event: bool) {
-        self.problems.remove(path);
-        self.restless.remove(path);
-        self.unlisted.remove(path);
-        if let Some(record) = self.known(path) {
-            self.removals.add(path.clone(), by_event);
-            // What was mounted went away with the directory that it was mounted on, as a stick's does.
-            let mounted = Facts::from_bytes(&record.aside).is_some_and(|facts| facts.mount_point());
-            if mounted && !self.removals.root_is_accepted() {
-                self.removals.shield(path.clone());
-            }
-        }
-        self.gone_below(path, by_event);
-    }
-
-    /// A directory is a file or a link now: what was in it goes in the same commit.
-    fn became_something_else(&mut self, path: &RelPath) {
-        self.uncut = true;
-        self.gone_below(path, true);
-    }
-
-    fn gone_below(&mut self, path: &RelPath, by_event: bool) {
-        let mut prefix = path.as_bytes().to_vec();
-        if !path.is_root() {
-            prefix.push(b'/');
-        }
-        self.passed_over.retain(|passed| passed == path || !passed.starts_with(path));
-        // What could not be read there is no problem any more.
-        let end: Vec<u8> = [path.as_bytes(), b"0"].concat();
-        let bounds = (Bound::Included(&prefix[..]), Bound::Excluded(&end[..]));
-        if !path.is_root() && !self.problems.is_empty() {
-            let gone: Vec<RelPath> = self.problems.range::<[u8], _>(bounds).map(|(path, _)| path.clone()).collect();
-            for path in gone {
-                self.problems.remove(&path);
-                self.unlisted.remove(&path);
-            }
-        }
-        let below: Vec<Key> = self.board.read(|index| {
-            let names = index.iter_from(&prefix).take_while(|r| r.name.starts_with(&prefix));
-            names.filter(|r| !r.name.is_empty()).map(|r| r.name.clone()).collect()
-        });
-        for name in below {
-            if let Ok(path) = RelPath::new(name.to_vec()) {
-                self.removals.add(path, by_event);
-            }
-        }
-    }
-
-    /// Lets the removals pass that may, and holds the others.
-    fn settle_removals(&mut self, allow: bool) -> Result<Option<Held>, ScanError> {
-        // Also in a round that did not come by the root itself.
-        let root = self.root.stat_self().and_then(|stat| root_facts(&self.root, &stat));
-        if !root.is_ok_and(|now| !self.root_differs(&now)) {
-            self.removals.hold_all("the shared directory is not the one that was shared before");
-        }
-        if self.removals.is_empty() {
-            return Ok(self.removals.held_without_any());
-        }
-        let here = Dir::open_root(&self.path).and_then(|now| now.stat_self()).map(|s| s.id());
-        let in_place = here.is_ok_and(|id| self.root.stat_self().is_ok_and(|root| root.id() == id));
-        let (go, held) = self.removals.decide(self.board.len(), in_place, allow, &self.path);
-        for path in go {
-            let name = Key::copy_from_slice(path.as_bytes());
-            // Put in the same round: it is back already.
-            if !matches!(self.round.get(&name), Some(Write::Put { .. })) {
-                self.round.insert(name.clone(), Write::Remove { name });
-            }
-        }
-        Ok(held)
-    }
-
-    /// Commits what has gathered; puts and removals of one round go out together, so a client finds what moved.
-    fn commit(&mut self) -> Result<(), ScanError> {
-        if self.round.is_empty() {
-            return Ok(());
-        }
-        let writes: Vec<Write> = std::mem::take(&mut self.round).into_values().collect();
-        let mut head = self.writer.next_seq() - 1;
-        let mut root = self.root_hash;
-        let mut changes = Vec::with_capacity(writes.len());
-        for write in &writes {
-            let (name, new) = match write {
-                Write::Put { name, value, .. } => (name, Some(value.clone())),
-                Write::Remove { name } => (name, None),
-                Write::Aside { .. } => continue,
-            };
-            let old = self.board.get(name).and_then(|r| r.value);
-            if old.is_none() && new.is_none() {
-                continue;
-            }
-            head += 1;
-            let Ok(path) = RelPath::new(name.to_vec()) else { continue };
-            if let Some(old) = &old {
-                root.remove(&path, old);
-            }
-            if let Some(new) = &new {
-                root.add(&path, new);
-            }
-            let content = |value: &Option<Bytes>| value.as_ref().and_then(|value| content_of(value));
-            changes.push((name.clone(), content(&old), content(&new)));
-        }
-        // Before the head is seen, so that whoever sees it finds its root, and its contents.
-        if !changes.is_empty() {
-            self.roots.note(head, root);
-        }
-        for (name, _, new) in &changes {
-            if let Some((content, _)) = new {
-                self.contents.add(name, content);
-            }
-        }
-        self.writer.commit(writes)?;
-        // And after it, what is no more: had the commit failed, all would be as before.
-        self.root_hash = root;
-        let mut bytes = self.counts.bytes.load(Ordering::Relaxed);
-        for (name, old, new) in &changes {
-            bytes = bytes.saturating_sub(old.map_or(0, |o| o.1)) + new.map_or(0, |n| n.1);
-            if let Some((content, _)) = old.filter(|old| new.is_none_or(|new| new.0 != old.0)) {
-                self.contents.remove(name, &content);
-            }
-        }
-        self.counts.bytes.store(bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// What the index says, or is about to say.
-    fn known(&self, path: &RelPath) -> Option<Record> {
-        self.board.get(path.as_bytes()).filter(|r| r.value.is_some())
-    }
-
-    /// The names that the index has directly in `dir`, sorted.
-    fn children(&self, dir: &RelPath) -> Vec<Name> {
-        let mut prefix = dir.as_bytes().to_vec();
-        if !dir.is_root() {
-            prefix.push(b'/');
-        }
-        self.board.read(|index| {
-            let mut names = Vec::new();
-            let mut from = prefix.clone();
-            'seek: loop {
-                for record in index.iter_from(&from) {
-                    let Some(rest) = record.name.strip_prefix(&*prefix) else { break 'seek };
-                    if rest.is_empty() {
-                        continue;
-                    }
-                    match rest.iter().position(|b| *b == b'/') {
-                        None => names.extend(Name::new(rest).ok()),
-                        // Inside a child: jump behind all of it ('0' follows '/').
-                        Some(slash) => {
-                            from = [&prefix, &rest[..slash], b"0"].concat();
-                            continue 'seek;
-                        }
-                    }
-                }
-                break;
-            }
-            names
-        })
-    }
-
-    fn failed(&mut self, dir: &RelPath, name: &Name, path: &RelPath, e: &fsx::Error) -> Result<Next, ScanError> {
-        if is_no_directory(e) {
-            // It changed its kind or went between two looks; nothing is known of it now.
-            self.again.insert(dir, name, Hint::LISTED);
-            self.pass_over(path);
-        } else {
-            self.problem(path, e);
-            self.put_unknown(path)?;
-        }
-        Ok(Next::Known)
-    }
-
-    fn problem(&mut self, path: &RelPath, e: &fsx::Error) {
-        let why = e.to_string();
-        // It is tried again and again; once is enough for the log.
-        if self.problems.get(path) != Some(&why) {
-            tracing::warn!(%path, error = %e, "not shared");
-        }
-        self.problems.insert(path.clone(), why);
-    }
-
-    /// A directory that could not be opened or listed: what is in it stays as it is known.
-    fn not_listed(&mut self, dir: &RelPath, e: &fsx::Error) -> Result<(), ScanError> {
-        self.not_reached(dir, e);
-        if !dir.is_root() && !self.board.complete() && is_dir(self.known(dir).as_ref()) {
-            // What the index has of it may be a part, or older than what clients hold, so it is no longer told.
-            self.became_something_else(dir);
-            let name = Key::copy_from_slice(dir.as_bytes());
-            let value = Bytes::from(Entry::Unknown.to_bytes());
-            self.round.insert(name.clone(), Write::Put { name, value, aside: Bytes::new() });
-            return Ok(());
-        }
-        self.put_unknown(dir)
-    }
-
-    /// A directory that could not be got at, perhaps because of one above it.
-    fn not_reached(&mut self, dir: &RelPath, e: &fsx::Error) {
-        self.problem(dir, e);
-        self.unlisted.insert(dir.clone());
-    }
 }
 
 /// Whether a directory that was looked at still has to be gone into.
@@ -858,37 +498,4 @@ enum Next {
     Done,
     /// Not to be gone into.
     Ours,
-}
-
-/// Whether something else stands there, or nothing.
-fn is_no_directory(e: &fsx::Error) -> bool {
-    e.is_missing() || matches!(e.errno, rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR)
-}
-
-/// The root is pinned by its file system's own id, which stays when devices are numbered anew at a boot.
-fn root_facts(root: &Dir, stat: &Stat) -> Result<Facts, fsx::Error> {
-    Ok(Facts::of(&Stat { dev: root.file_system_id()?, ..*stat }))
-}
-
-/// A directory's facts; where something is mounted it is pinned as the root is.
-fn dir_facts(dir: &Dir, stat: &Stat) -> Result<Facts, fsx::Error> {
-    if stat.mount_point { root_facts(dir, stat) } else { Ok(Facts::of(stat)) }
-}
-
-/// Device and inode, by which our own files are known under whatever name.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-fn is_dir(record: Option<&Record>) -> bool {
-    record.and_then(entry_of).is_some_and(|entry| entry.kind() == Some(Kind::Dir))
-}
-
-fn entry_of(record: &Record) -> Option<Entry> {
-    Entry::decode(record.value.as_ref()?).ok()
-}
-
-fn content_of(value: &[u8]) -> Option<([u8; 32], u64)> {
-    Entry::decode(value).ok()?.content().map(|(id, size)| (id.0, size))
 }

@@ -1,5 +1,7 @@
 //! The scanner against real directories, looked at by plain file calls.
 
+mod behind;
+mod moved;
 mod unknown;
 
 use super::contents::{Contents, Supply};
@@ -43,6 +45,7 @@ struct Scene {
     board: Board,
     contents: Arc<Contents>,
     roots: Arc<Roots>,
+    counts: Arc<Counts>,
 }
 
 impl Scene {
@@ -71,8 +74,16 @@ impl Scene {
         let contents = Arc::new(Contents::new(Dir::open_root(&share).unwrap(), spool, board.clone()));
         let roots = Arc::new(Roots::default());
         let counts = Arc::new(Counts::default());
-        let scanner = Scanner::new(root, &share, writer, Arc::clone(&contents), Arc::clone(&roots), counts, Vec::new());
-        Self { scratch, blown, scanner, board, contents, roots }
+        let scanner = Scanner::new(
+            root,
+            &share,
+            writer,
+            Arc::clone(&contents),
+            Arc::clone(&roots),
+            Arc::clone(&counts),
+            Vec::new(),
+        );
+        Self { scratch, blown, scanner, board, contents, roots, counts }
     }
 
     /// As after a restart of the hub.

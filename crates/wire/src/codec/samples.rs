@@ -130,7 +130,9 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     };
     let state = |state| ClientRow { state, shares: Vec::new(), vitals: None, ..row.clone() };
     let states = [ClientState::Away, ClientState::Provisional, ClientState::Revoked].map(state);
-    let wait = WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind] };
+    let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
+    let wait =
+        WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind], shares: vec![share_behind] };
     let answer = |answer| ToClient::Answer { req: 6, answer };
     let record = |name: &'static [u8], value: Option<&'static [u8]>, inline: Option<&'static [u8]>| Record {
         name: Bytes::from_static(name),
