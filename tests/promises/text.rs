@@ -344,6 +344,28 @@ fn m3_7_one_that_stops_reading_disturbs_nobody_and_has_the_newest_when_it_reads_
 }
 
 #[test]
+fn m3_5_one_that_never_reads_again_is_cut_and_goes_on_with_its_cursor() {
+    let (cluster, address) = text_hub(&[]);
+    let (mut stuck, unique_id) = Typist::enrolled(&address, 1);
+    let (_, cursor) = stuck.follow("");
+    let (mut other, _) = Typist::enrolled(&address, 2);
+    let value = "x".repeat(100_000);
+    // Until nothing is taken any more, and for the longest time that may last.
+    let start = Instant::now();
+    while active(&cluster) == [1, 2] {
+        assert!(start.elapsed() < Duration::from_secs(45), "{:?}", start.elapsed());
+        assert!(other.ask(&format!("put big {value}"))[0].starts_with("ok "));
+    }
+    assert_eq!(active(&cluster), [2]);
+    assert!(start.elapsed() > Duration::from_secs(10), "{:?} is too soon for one that is merely slow", start.elapsed());
+    other.ask("put big newest");
+    let mut again = Typist::logged_in(&address, 1, &unique_id);
+    again.type_line(&format!("follow since {cursor}"));
+    assert_eq!(again.expect("ok"), "since *");
+    assert_eq!(again.values().0, ["big newest"]);
+}
+
+#[test]
 fn m3_1_hundreds_of_them_at_once_each_hear_each_change() {
     let count = pick(100, 500);
     let (cluster, address) = text_hub(&[]);
