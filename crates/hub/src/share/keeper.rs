@@ -21,8 +21,12 @@ use tokio::sync::oneshot;
 use tree::RelPath;
 use tree::at::Dir;
 
-/// What changed while it was read is read again after this.
+/// What changed while it was read is read again after this,
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// or after so many times what the look took, so that a large file that grows all the time costs a fifth of a CPU at most,
+const AGAIN_PER_LOOK: u32 = 4;
+/// but not later than this.
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 /// What the kernel does not watch is looked at this often.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// What could not be read, or is held, is tried again this often.
@@ -138,8 +142,10 @@ impl Keeper {
                     let mark = watcher.as_ref().map(|watcher| watcher.barrier());
                     // No event tells of what is not watched.
                     let unwatched = self.unwatched(watcher.as_deref());
-                    if !unwatched.is_empty() && self.trouble.is_none() {
+                    if self.trouble.is_none() {
                         self.again.merge(unwatched);
+                    }
+                    if !self.again.is_empty() && self.trouble.is_none() {
                         self.again_at = Some(clock::now());
                     }
                     self.barriers.push(Barrier { mark, passed: None, answer });
@@ -298,7 +304,8 @@ impl Keeper {
         }
         if !looked.again.is_empty() {
             self.again.merge(looked.again);
-            self.again_at.get_or_insert(now + AGAIN_AFTER);
+            let took = now.saturating_duration_since(begun);
+            self.again_at.get_or_insert(now + again_after(took, !self.barriers.is_empty()));
         }
         let was_held = lock(&self.state).held.clone();
         // A round over a part of the tree says nothing about what another part holds back.
@@ -431,4 +438,23 @@ impl Keeper {
 
 fn is_everything(dirty: &Dirty) -> bool {
     dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
+}
+
+/// When to look again at what changed while a look took so long; at once if somebody waits for it.
+fn again_after(took: Duration, hurried: bool) -> Duration {
+    if hurried { AGAIN_AFTER } else { (took * AGAIN_PER_LOOK).clamp(AGAIN_AFTER, AGAIN_AFTER_MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_changing_costs_a_bounded_share_of_the_thread_unless_somebody_waits() {
+        let (small, large) = (Duration::from_micros(80), Duration::from_secs(2));
+        assert_eq!(again_after(small, false), AGAIN_AFTER);
+        assert_eq!(again_after(large, false), Duration::from_secs(8));
+        assert_eq!(again_after(Duration::from_secs(3600), false), AGAIN_AFTER_MAX);
+        assert_eq!(again_after(large, true), AGAIN_AFTER);
+    }
 }
