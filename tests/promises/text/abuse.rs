@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{PATIENCE, Proc, Rng, for_each_seed, lockstep_at, pick, scratch};
 
 use super::active;
@@ -140,6 +141,9 @@ fn garbage_is_answered_line_by_line_and_ends_nothing_but_itself() {
 
 #[test]
 fn hundreds_that_never_log_in_keep_nobody_out_and_cost_little() {
+    // As many descriptors as the system lets this process and its hub have: the usual 1,024 are fewer than the crowd.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let (mut cluster, address) = text_hub(&[]);
     let before = cluster.hub().rss_bytes().unwrap();
     let strangers: Vec<Typist> = (0..300)
