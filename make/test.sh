@@ -28,6 +28,7 @@ step() {
 missing_packages() {
     command -v rsync >/dev/null || echo rsync
     command -v nc >/dev/null || echo netcat-openbsd
+    command -v curl >/dev/null || echo curl
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
@@ -53,7 +54,7 @@ system_packages() {
 
 python_packages() {
     local wanted=tests/requirements.txt stamp=target/venv/requirements.txt
-    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import pandas, psutil' 2>/dev/null && return 0
+    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import pandas, psutil, prometheus_client, schemathesis' 2>/dev/null && return 0
     python3 -c 'import venv, ensurepip' 2>/dev/null || return 0
     say "Python packages into target/venv"
     rm -rf target/venv

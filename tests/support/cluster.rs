@@ -103,6 +103,11 @@ impl Cluster {
         self.hub = Some(hub);
     }
 
+    /// The further flags with which the hub starts the next time.
+    pub fn set_hub_args(&mut self, args: &[&str]) {
+        self.hub_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
     /// The command that starts the hub.
     pub fn hub_command(&self) -> Command {
         let mut command = lockstep_at(self.hub_home());

@@ -40,7 +40,7 @@ pub use same::{assert_same_trees, same_trees, stat_differences};
 pub use scratch::{Scratch, scratch};
 pub use seed::{Rng, for_each_seed};
 pub use size::{Size, pick, size};
-pub use tool::{netcat, python, rsync};
+pub use tool::{curl, netcat, python, python_with, rsync};
 pub use tree::Tree;
 pub use vendor::vendor_tree;
 pub use wait::{lapse, until};

@@ -33,17 +33,39 @@ pub fn netcat() -> Command {
     Command::new("nc")
 }
 
+/// A curl, as a stock client of HTTP.
+///
+/// # Panics
+/// When it is not installed: the test could not run.
+#[track_caller]
+pub fn curl() -> Command {
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        could_not_run("curl");
+    }
+    Command::new("curl")
+}
+
 /// The Python with psutil and pandas: `LOCKSTEP_PYTHON`, else the one `make test` sets up in `target/venv`.
 ///
 /// # Panics
 /// When it is not there: the test could not run.
 #[track_caller]
 pub fn python() -> PathBuf {
+    python_with(&["pandas", "psutil"])
+}
+
+/// As [`python`], with these packages.
+///
+/// # Panics
+/// When they are not there: the test could not run.
+#[track_caller]
+pub fn python_with(packages: &[&str]) -> PathBuf {
     let python =
         env::var_os("LOCKSTEP_PYTHON").map_or_else(|| workspace().join("target/venv/bin/python"), PathBuf::from);
-    let ready = Command::new(&python).args(["-c", "import pandas, psutil"]).stderr(Stdio::null()).status();
+    let ready =
+        Command::new(&python).args(["-c", &format!("import {}", packages.join(", "))]).stderr(Stdio::null()).status();
     if !ready.is_ok_and(|status| status.success()) {
-        could_not_run("Python with pandas and psutil");
+        could_not_run(&format!("Python with {}", packages.join(" and ")));
     }
     python
 }

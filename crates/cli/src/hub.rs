@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -38,6 +39,23 @@ pub(crate) struct Args {
     #[arg(long)]
     text_insecure: bool,
 
+    /// The certificate that HTTP presents, and what goes along with it, in PEM; read again on SIGHUP. Without: plain on
+    /// loopback, elsewhere one that the hub's own authority signs (lockstep cert)
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "http_plain")]
+    cert: Option<PathBuf>,
+
+    /// The key of --cert, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Serves HTTP without TLS wherever it is
+    #[arg(long)]
+    http_plain: bool,
+
+    /// Lets the pages of one origin, such as https://app.example, read over HTTP
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    cors: Option<hub::Origin>,
+
     /// What the join line calls this machine, where its own name will not do
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
@@ -70,9 +88,18 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let listen = address(&args.listen, "--listen", 7117)?;
     let http = match args.http.as_str() {
         "none" => None,
-        text => Some(address(text, "--http", 7118)?),
+        text => Some(hub::HttpConfig {
+            address: address(text, "--http", 7118)?,
+            certificate: args.cert.zip(args.key),
+            plain: args.http_plain,
+            cors: args.cors,
+            reload: Arc::default(),
+        }),
     };
     let text = args.text.as_deref().map(|text| plain(text, args.text_insecure)).transpose()?;
+    if let Some(http) = http.as_ref().filter(|http| http.certificate.is_some()) {
+        signals::on_hangup(&http.reload)?;
+    }
     let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
     let log_path = args.log.place("hub")?;
     logging::start("hub", &args.log)?;
@@ -116,7 +143,7 @@ fn print(up: &hub::Up) -> io::Result<()> {
     }
     writeln!(out, "address  {} (TLS; {who})", up.address)?;
     if let Some(http) = &up.http {
-        writeln!(out, "http     http://{http}/")?;
+        writeln!(out, "http     {http}")?;
     }
     if let Some(text) = &up.text {
         writeln!(out, "text     {text} (plain text: nc {} {})", text.ip(), text.port())?;
@@ -151,6 +178,11 @@ fn plain(text: &str, insecure: bool) -> Result<SocketAddr, Failure> {
          (--text 127.0.0.1:{}) and reach it by ssh -L, or add --text-insecure",
         address.port()
     )))
+}
+
+/// An origin as browsers name it: scheme, host and port, nothing behind.
+fn origin(text: &str) -> Result<hub::Origin, String> {
+    hub::Origin::parse(text).ok_or_else(|| "an origin is a scheme and a host, such as https://app.example".to_owned())
 }
 
 /// `NAME=DIR`, or a directory that is shared under its own name.

@@ -5,6 +5,7 @@
 
 mod allow_deletes;
 mod args;
+mod cert;
 mod clients;
 mod config;
 mod demo;
@@ -58,6 +59,7 @@ enum Command {
     Clients(clients::Args),
     Invite(invite::Args),
     Status(status::Args),
+    Cert(cert::Args),
     Wait(wait::Args),
     AllowDeletes(allow_deletes::Args),
 }
@@ -82,6 +84,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Clients(args) => clients::run(args),
         Command::Invite(args) => invite::run(args),
         Command::Status(args) => status::run(args),
+        Command::Cert(args) => cert::run(args),
         Command::Wait(args) => wait::run(args),
         Command::AllowDeletes(args) => allow_deletes::run(args),
     }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -105,6 +105,18 @@ pub(crate) fn asked(stop: &'static Stop) -> impl Future<Output = ()> + Send {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Rings `bell` at each SIGHUP, which from then on does not end the process.
+///
+/// # Errors
+/// When the system refuses the handler or the thread that listens.
+pub(crate) fn on_hangup(bell: &Arc<tokio::sync::Notify>) -> Result<(), Failure> {
+    let bell = Arc::clone(bell);
+    let mut hangups = Signals::new([SIGHUP]).context("cannot listen for SIGHUP")?;
+    let ring = move || hangups.forever().for_each(|_| bell.notify_one());
+    thread::Builder::new().name("hangups".into()).spawn(ring).context("cannot listen for SIGHUP")?;
+    Ok(())
 }
 
 #[cfg(test)]

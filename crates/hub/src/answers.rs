@@ -73,6 +73,7 @@ pub(crate) fn put_refusal(error: &PutError) -> Refusal {
         }
         PutError::Store(_) => (Code::HubFailed, Some(1000)),
         PutError::Stopping => (Code::Stopping, Some(1000)),
+        PutError::Unmet => (Code::NotAllowed, None),
     };
     Refusal { code, text: error.to_string(), retry_ms }
 }
@@ -86,7 +87,7 @@ pub(crate) fn link(hub: &Hub, invite: Option<InviteCode>) -> Result<JoinLink, Re
 }
 
 /// The next part of the list of clients; what went wrong with single files is told of one client at a time.
-fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
+pub(crate) fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
     let listed = standing::everybody(hub).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
     let brief = |standing: Standing| {
         let mut row = standing.row(hub);

@@ -1,6 +1,7 @@
 //! The hub itself: everything its connections share, and nothing of any transport.
 
 use crate::clock;
+use crate::counts::Counts;
 use crate::data::Data;
 use crate::fanout::{Extras, Group};
 use crate::fleet::Fleet;
@@ -32,6 +33,7 @@ pub(crate) struct Hub {
     pub(crate) advertise: RwLock<Option<(String, u16)>>,
     pub(crate) presence: Presence,
     pub(crate) strangers: Strangers,
+    pub(crate) counts: Counts,
     pub(crate) data: Data,
     pub(crate) fleet: Fleet,
     pub(crate) shares: BTreeMap<String, Arc<Share>>,
@@ -82,6 +84,7 @@ impl Hub {
             advertise: RwLock::default(),
             presence: Presence::default(),
             strangers: Strangers::default(),
+            counts: Counts::default(),
             data: parts.data,
             fleet: parts.fleet,
             shares: parts.shares,

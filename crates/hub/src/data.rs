@@ -3,13 +3,17 @@
 //! One thread owns the writer. While one commit waits for the disk the next puts gather, so many clients share one
 //! sync (group commit) and nobody waits for a timer.
 
+mod condition;
 mod room;
+
+pub(crate) use condition::{Condition, tag};
 
 use crate::wake::Wakers;
 use board::{Board, BoardError, Write, Writer};
 use bytes::Bytes;
 use room::{NoRoom, Room, VALUES_BYTES_MAX, VALUES_MAX};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
@@ -29,6 +33,9 @@ pub(crate) struct Data {
     pub(crate) board: Board,
     pub(crate) wakers: Arc<Wakers>,
     puts: SyncSender<Job>,
+    /// Puts and removals made since the start, and the bytes that were put.
+    pub(crate) puts_done: AtomicU64,
+    pub(crate) put_bytes: AtomicU64,
 }
 
 /// The thread that owns the writer; joined at shutdown so that the store is closed cleanly.
@@ -54,12 +61,27 @@ pub(crate) enum PutError {
     Store(String),
     #[error("the hub is stopping; nothing was changed, try again")]
     Stopping,
+    #[error("the value is not as you expected it; nothing was changed: look at it again")]
+    Unmet,
+}
+
+/// What was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Put {
+    pub(crate) version: Version,
+    /// Of the value that was put; that of no value where another put of the name came in the same moment.
+    pub(crate) tag: String,
+    /// The name had no value before.
+    pub(crate) created: bool,
 }
 
 enum Job {
-    Put { name: Bytes, value: Option<Bytes>, done: oneshot::Sender<Result<Version, PutError>> },
+    Put { name: Bytes, value: Option<Bytes>, condition: Condition, done: Done },
     Stop,
 }
+
+/// Where the answer goes: the version, and whether the name had no value before.
+type Done = oneshot::Sender<Result<(Version, bool), PutError>>;
 
 impl Data {
     /// Starts the writer's thread.
@@ -75,16 +97,30 @@ impl Data {
         board.on_commit(Arc::new(move |_| wake.wake()));
         let (puts, jobs) = sync_channel(PUTS_WAITING_MAX);
         let thread = std::thread::spawn(move || write_all(writer, room, &jobs));
-        (Data { board, wakers, puts }, DataThread(thread))
+        let (puts_done, put_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        (Data { board, wakers, puts, puts_done, put_bytes }, DataThread(thread))
     }
 
     /// Puts a value, or removes it; returns once it is on disk.
     pub(crate) async fn put(&self, name: Bytes, content: Option<Content>, by: u64) -> Result<Version, PutError> {
+        self.put_if(name, content, by, Condition::Any).await.map(|put| put.version)
+    }
+
+    /// As [`Data::put`], if the name holds what `condition` says by then.
+    pub(crate) async fn put_if(
+        &self,
+        name: Bytes,
+        content: Option<Content>,
+        by: u64,
+        condition: Condition,
+    ) -> Result<Put, PutError> {
         check(&name, content.as_ref())?;
+        let content_bytes = content.as_ref().map_or(0, |content| content.bytes.len() as u64);
         let stored = content.map(|content| Stored { content, by, at_ms: crate::clock::now_ms() });
         let value = stored.map(|s| encode_stored(&s)).transpose().map_err(|e| PutError::Store(e.to_string()))?;
         let (done, answer) = oneshot::channel();
-        let mut job = Job::Put { name, value, done };
+        let bytes = value.clone().unwrap_or_default();
+        let mut job = Job::Put { name, value, condition, done };
         // The channel is only full while the disk is slow: then the session that puts waits, nobody else.
         loop {
             match self.puts.try_send(job) {
@@ -96,7 +132,17 @@ impl Data {
                 Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return Err(PutError::Stopping),
             }
         }
-        answer.await.unwrap_or(Err(PutError::Stopping))
+        let (version, created) = answer.await.unwrap_or(Err(PutError::Stopping))?;
+        self.puts_done.fetch_add(1, Ordering::Relaxed);
+        self.put_bytes.fetch_add(content_bytes, Ordering::Relaxed);
+        Ok(Put { version, tag: tag(version.epoch, version.seq, &bytes), created })
+    }
+
+    /// The newest value of one name, with its tag.
+    pub(crate) fn tagged(&self, name: &[u8]) -> Option<(String, Stored)> {
+        let record = self.board.get(name)?;
+        let bytes = record.value?;
+        Some((tag(self.board.version().epoch, record.seq, &bytes), decode_stored(&bytes).ok()?))
     }
 
     /// The newest value of one name.
@@ -157,14 +203,24 @@ fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result
     let board = writer.board();
     let mut stopping = false;
     let mut changes = 0;
+    let mut held_back = None;
     while !stopping {
-        let Ok(first) = jobs.recv() else { break };
+        let Some(first) = held_back.take().or_else(|| jobs.recv().ok()) else { break };
         let (mut writes, mut waiting) = (Vec::new(), Vec::new());
         let mut filling = room.filling(&board);
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Put { name, value, done } => {
+                // What a condition is about must be on the board first.
+                Job::Put { ref name, ref condition, .. } if *condition != Condition::Any && filling.changes(name) => {
+                    held_back = Some(job);
+                    break;
+                }
+                Job::Put { name, condition, done, .. } if !condition.holds(&board, &name) => {
+                    tell(done, Err(PutError::Unmet));
+                }
+                Job::Put { name, value, condition: _, done } => {
+                    let created = value.is_some() && Condition::Nothing.holds(&board, &name);
                     let write = match value {
                         Some(value) => Write::Put { name: name.clone(), value, aside: Bytes::new() },
                         None => Write::Remove { name: name.clone() },
@@ -172,7 +228,7 @@ fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result
                     match filling.take(&write) {
                         Ok(()) => {
                             writes.push(write);
-                            waiting.push((name, done));
+                            waiting.push((name, created, done));
                         }
                         Err(NoRoom::Values) => tell(done, Err(PutError::TooMany)),
                         Err(NoRoom::Bytes) => tell(done, Err(PutError::Full)),
@@ -195,12 +251,12 @@ fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result
             room = filled;
         }
         let version = board.version();
-        for (name, done) in waiting {
+        for (name, created, done) in waiting {
             let answer = match &committed {
                 // Where two puts of one name met in one commit, both are answered with the newer's version.
                 Ok(_) => {
                     let seq = board.get(&name).map_or(version.seq, |record| record.seq);
-                    Ok(Version { epoch: version.epoch, run: version.run, seq })
+                    Ok((Version { epoch: version.epoch, run: version.run, seq }, created))
                 }
                 Err(error) => Err(PutError::Store(error.to_string())),
             };
@@ -217,7 +273,7 @@ fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result
     writer.close()
 }
 
-fn tell(done: oneshot::Sender<Result<Version, PutError>>, answer: Result<Version, PutError>) {
+fn tell(done: Done, answer: Result<(Version, bool), PutError>) {
     if done.send(answer).is_err() {
         tracing::debug!("who put a value did not wait for the answer");
     }

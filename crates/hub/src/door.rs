@@ -4,6 +4,7 @@
 use crate::accept;
 use crate::bulk;
 use crate::core::Hub;
+use crate::counts::Counted;
 use crate::io::{Incoming, ReadError};
 use crate::presence::Session;
 use crate::reception::{Stay, at_the_desk};
@@ -46,7 +47,9 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
     let login = Login::new(&address.ip().to_string(), &hub.policy, hub.now());
     let came = async {
         let until = hub.until(login.until());
-        let stream = tokio::time::timeout(until, tls.accept(stream)).await.map_err(|_| "no TLS handshake in time")?;
+        let stream = tokio::time::timeout(until, tls.accept(Counted::new(stream, &hub.counts.native)))
+            .await
+            .map_err(|_| "no TLS handshake in time")?;
         let stream = stream.map_err(|error| {
             tracing::debug!(%address, %error, "no TLS handshake");
             "no TLS handshake"

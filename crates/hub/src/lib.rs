@@ -13,15 +13,19 @@
 
 mod accept;
 mod answers;
+mod authority;
 mod bulk;
 mod clock;
 mod core;
+mod counts;
+mod cursor;
 mod data;
 mod door;
 mod fanout;
 mod fleet;
 mod http;
 mod io;
+mod listen;
 mod local;
 mod presence;
 mod reception;
@@ -36,6 +40,8 @@ mod text;
 mod wait;
 mod wake;
 
+pub use authority::CA_NAME;
+pub use http::{HttpConfig, Origin, TlsError};
 pub use local::SOCKET_NAME;
 pub use roster::{About, Roster};
 pub use share::ShareError;
@@ -47,13 +53,13 @@ use crate::core::{Hub, Parts};
 use board::{BoardError, Durability, OpenOptions, SqliteStore, Writer};
 use data::Data;
 use fleet::Fleet;
+use listen::listen;
 use share::{Place, Share};
 use state::{DataDir, boot_id};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use wire::limits::SHARE_NAME_BYTES_MAX;
 use wire::link::Fingerprint;
@@ -71,8 +77,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where agents come in; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where HTTP is served; port 0 takes a free one. `None`: nowhere.
-    pub http: Option<SocketAddr>,
+    /// Where and how HTTP is served. `None`: nowhere.
+    pub http: Option<HttpConfig>,
     /// Where lines of plain text are spoken; port 0 takes a free one. `None`: nowhere.
     pub text: Option<SocketAddr>,
     /// What links name instead of the address listened on.
@@ -96,8 +102,8 @@ pub struct Up {
     pub data: PathBuf,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Where it serves HTTP.
-    pub http: Option<SocketAddr>,
+    /// Where it serves HTTP: scheme, address and port.
+    pub http: Option<String>,
     /// Where it speaks lines of text.
     pub text: Option<SocketAddr>,
     /// Who may enrol.
@@ -162,6 +168,9 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// What HTTPS is to present.
+    #[error("HTTPS: {0}")]
+    Https(#[from] TlsError),
     /// The certificate.
     #[error("the hub's certificate cannot be used: {0}")]
     Tls(String),
@@ -177,8 +186,8 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let data_dir = DataDir::open(&config.data)?;
     let name = config.name.clone().unwrap_or_else(state::host_name);
     let (listener, address) = listen(config.listen, "--listen").await?;
-    let http = match config.http {
-        Some(address) => Some(listen(address, "--http").await?),
+    let http = match &config.http {
+        Some(http) => Some(http::Port::open(http, &data_dir, config.advertise.as_deref()).await?),
         None => None,
     };
     let text = match config.text {
@@ -208,7 +217,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
     *hub.addresses.write().unwrap_or_else(PoisonError::into_inner) = std::iter::once(address.to_string())
-        .chain(http.as_ref().map(|(_, at)| format!("http://{at}/")))
+        .chain(http.as_ref().map(http::Port::url))
         .chain(text.as_ref().map(|(_, at)| format!("text://{at}")))
         .collect();
     let commands = local::listen(data_dir.path()).map_err(|source| Error::Listen {
@@ -218,9 +227,9 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     })?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::open(Arc::clone(&hub), listener, tls));
-    let http_address = http.as_ref().map(|(_, address)| *address);
-    if let Some((listener, _)) = http {
-        tasks.spawn(http::open(Arc::clone(&hub), listener));
+    let http_url = http.as_ref().map(http::Port::url);
+    if let Some(port) = http {
+        port.serve(&hub, &mut tasks);
     }
     let text_address = text.as_ref().map(|(_, address)| *address);
     if let Some((listener, _)) = text {
@@ -233,7 +242,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         name: hub.name.clone(),
         data: data_dir.path().to_owned(),
         address,
-        http: http_address,
+        http: http_url,
         text: text_address,
         enrol,
         fingerprint,
@@ -311,37 +320,6 @@ fn check_shares(shares: &[(String, PathBuf)]) -> Result<(), Error> {
         return Err(Error::Shares(format!("a hub has at most {SHARES_MAX} shares")));
     }
     Ok(())
-}
-
-/// Listens on `address`, which the option `flag` named; gives the address that it became.
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
-    let hint = |e: &std::io::Error| match e.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            format!("; another program listens there: choose another with {flag}, or port 0 for a free one")
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            format!("; ports below 1024 need rights: choose another with {flag}")
-        }
-        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
-        _ => String::new(),
-    };
-    let bound = match TcpListener::bind(address).await {
-        // Every address of a machine without IPv6 is one of IPv4.
-        Err(error) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED && no_ipv6(&error) => {
-            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    };
-    let bound = bound.and_then(|listener| {
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    });
-    bound.map_err(|source| Error::Listen { address: address.to_string(), hint: hint(&source), source })
-}
-
-fn no_ipv6(error: &std::io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
 fn tls(identity: state::Identity) -> Result<(TlsAcceptor, Fingerprint), Error> {

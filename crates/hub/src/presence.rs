@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) transport: &'static str,
+    /// Here only by a stream it reads: it makes room for a login.
+    guest: bool,
     end: watch::Sender<Option<Refusal>>,
     last_seen_ms: AtomicI64,
     told: Mutex<Told>,
@@ -102,6 +104,11 @@ impl Session {
         Arc::clone(&self.attached).try_acquire_owned().ok()
     }
 
+    /// Whether it was ended.
+    fn is_over(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
     /// Resolves when the session is ended.
     pub(crate) async fn ended(&self) -> Refusal {
         let mut end = self.end.subscribe();
@@ -171,18 +178,7 @@ impl Told {
 impl Presence {
     /// Enters a client; whoever held its id is told that it was taken over.
     pub(crate) fn enter(&self, arrival: Arrival) -> Arc<Session> {
-        let session = Arc::new(Session {
-            id: arrival.id,
-            serial: self.serials.fetch_add(1, Ordering::Relaxed),
-            token: arrival.token,
-            name: arrival.name,
-            address: arrival.address,
-            transport: arrival.transport,
-            end: watch::Sender::new(None),
-            last_seen_ms: AtomicI64::new(clock::now_ms()),
-            told: Mutex::default(),
-            attached: Arc::new(Semaphore::new(ATTACHED_MAX)),
-        });
+        let session = self.session(arrival, false);
         let before = lock(&self.sessions).insert(session.id, Arc::clone(&session));
         if let Some(before) = before {
             before.end(Refusal {
@@ -190,9 +186,44 @@ impl Presence {
                 text: format!("id {} logged in again from {}; this session ends", session.id, session.address),
                 retry_ms: None,
             });
-            self.note_takeover(&before, &session);
+            if !before.guest {
+                self.note_takeover(&before, &session);
+            }
         }
         session
+    }
+
+    /// Enters a client that only reads a stream, where it has no other session.
+    ///
+    /// # Errors
+    /// With the session that it has.
+    pub(crate) fn enter_as_guest(&self, arrival: Arrival) -> Result<Arc<Session>, Arc<Session>> {
+        let session = self.session(arrival, true);
+        let mut sessions = lock(&self.sessions);
+        match sessions.get(&session.id) {
+            // One that is over leaves in a moment, and only its own place.
+            Some(present) if !present.is_over() => Err(Arc::clone(present)),
+            _ => {
+                sessions.insert(session.id, Arc::clone(&session));
+                Ok(session)
+            }
+        }
+    }
+
+    fn session(&self, arrival: Arrival, guest: bool) -> Arc<Session> {
+        Arc::new(Session {
+            id: arrival.id,
+            serial: self.serials.fetch_add(1, Ordering::Relaxed),
+            token: arrival.token,
+            name: arrival.name,
+            address: arrival.address,
+            transport: arrival.transport,
+            guest,
+            end: watch::Sender::new(None),
+            last_seen_ms: AtomicI64::new(clock::now_ms()),
+            told: Mutex::default(),
+            attached: Arc::new(Semaphore::new(ATTACHED_MAX)),
+        })
     }
 
     /// Takes a session off the list, unless another has taken its place; says whether it was on it.
@@ -313,5 +344,20 @@ mod tests {
         let taken = (0..10_000).filter(|n| at(1 + n) != Sampled::TooMany).count();
         assert_eq!(taken, 10_000 / 250, "of one each millisecond");
         assert!((0..100).all(|n| at(20_000 + 1000 * n) == Sampled::Taken));
+    }
+
+    #[tokio::test]
+    async fn a_guest_comes_in_only_where_nobody_is_and_makes_room_without_a_word_of_two_machines() {
+        let presence = Presence::default();
+        let guest = presence.enter_as_guest(arrival(7, "a")).ok().unwrap();
+        assert!(presence.enter_as_guest(arrival(7, "b")).is_err_and(|present| present.serial == guest.serial));
+        let client = presence.enter(arrival(7, "c"));
+        assert_eq!(guest.ended().await.code, Code::TakenOver);
+        assert!(lock(&presence.takeovers).is_empty() && !presence.leave(&guest));
+        assert!(presence.enter_as_guest(arrival(7, "a")).is_err_and(|present| present.serial == client.serial));
+        // A session that has ended, and is still on its way out, keeps no guest from its place.
+        client.end(Refusal { code: Code::TimedOut, text: String::new(), retry_ms: None });
+        let guest = presence.enter_as_guest(arrival(7, "a")).ok().unwrap();
+        assert!(!presence.leave(&client) && presence.leave(&guest));
     }
 }

@@ -8,6 +8,7 @@ use crate::roster::About;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use wire::id::ClientId;
 use wire::limits::SILENCE_MAX;
 use wire::login::{Admitted, Desk, Login, Note, Step, Then};
@@ -32,6 +33,9 @@ pub(crate) fn at_the_desk(hub: &Hub, address: IpAddr, step: impl FnOnce(&mut Des
         // A program may prove itself with every request; what changed nothing is no news.
         Some(note @ Note::Proved { .. }) => tracing::debug!(%address, "{note}"),
         Some(note) => {
+            if step.say.iter().any(|said| matches!(said, ToClient::Refused(_))) {
+                hub.counts.not_let_in.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             tracing::info!(%address, "{note}");
             // Issuing and confirming change the roster, whether or not its client gets to hear of it.
             hub.tables.notify_one();
@@ -97,14 +101,12 @@ impl Stay {
         address: SocketAddr,
         transport: &'static str,
     ) -> Result<Stay, RandomError> {
-        let (id, token) = (admitted.id, Token::fresh()?);
-        let session = hub.presence.enter(Arrival {
-            id: id.get(),
-            token,
-            name: admitted.name.clone(),
-            address: address.to_string(),
-            transport,
-        });
+        let session = hub.presence.enter(arrival(admitted, address, transport)?);
+        Ok(Stay::entered(hub, session, admitted))
+    }
+
+    fn entered(hub: &Arc<Hub>, session: Arc<Session>, admitted: &Admitted) -> Stay {
+        let (id, transport) = (admitted.id, session.transport);
         // Revoked while it logged in: the roster was asked before, the list of sessions is looked at after.
         if hub.roster().client(id).is_some_and(|c| c.known == wire::roster::Known::Revoked) {
             session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
@@ -115,8 +117,8 @@ impl Stay {
         hub.fleet.arrived(&session);
         hub.moved();
         hub.tables.notify_one();
-        tracing::info!(%id, name, %address, transport, "logged in");
-        Ok(Stay { hub: Arc::clone(hub), session, why: None })
+        tracing::info!(%id, name, address = session.address, transport, "logged in");
+        Stay { hub: Arc::clone(hub), session, why: None }
     }
 
     pub(crate) fn session(&self) -> &Arc<Session> {
@@ -160,6 +162,98 @@ impl Drop for Stay {
         hub.tables.notify_one();
         let why = why.as_deref().unwrap_or("its connection was dropped");
         tracing::info!(id = session.id, address = session.address, why, "left");
+    }
+}
+
+fn arrival(admitted: &Admitted, address: SocketAddr, transport: &'static str) -> Result<Arrival, RandomError> {
+    Ok(Arrival {
+        id: admitted.id.get(),
+        token: Token::fresh()?,
+        name: admitted.name.clone(),
+        address: address.to_string(),
+        transport,
+    })
+}
+
+/// Somebody with an open stream: a sign of life. Its client is among the active ones, by this stream where it has no
+/// other session, until this is dropped.
+pub(crate) struct Guest {
+    hub: Arc<Hub>,
+    admitted: Option<Admitted>,
+    address: SocketAddr,
+    place: Place,
+}
+
+enum Place {
+    /// A stream of no client.
+    Nobody,
+    Own(Stay),
+    /// That of another session, which goes on when this stream ends.
+    Beside(Arc<Session>, #[expect(dead_code, reason = "counts until it is dropped")] OwnedSemaphorePermit),
+}
+
+impl Guest {
+    /// A stream of the client `id`, or of nobody's.
+    ///
+    /// # Errors
+    /// When the client was revoked or has too many connections.
+    pub(crate) fn begin(
+        hub: &Arc<Hub>,
+        id: Option<ClientId>,
+        address: SocketAddr,
+        software: String,
+    ) -> Result<Guest, Refusal> {
+        let admitted = id.map(|id| {
+            let name = hub.roster().client(id).map(|client| client.name.clone()).unwrap_or_default();
+            Admitted { id, name, software, version: wire::PROTOCOL_VERSION }
+        });
+        let mut guest = Guest { hub: Arc::clone(hub), admitted, address, place: Place::Nobody };
+        guest.enter()?;
+        Ok(guest)
+    }
+
+    fn enter(&mut self) -> Result<(), Refusal> {
+        let Some(admitted) = &self.admitted else { return Ok(()) };
+        let arrival = arrival(admitted, self.address, "http").map_err(|error| Refusal {
+            code: Code::HubFailed,
+            text: error.to_string(),
+            retry_ms: Some(1000),
+        })?;
+        self.place = match self.hub.presence.enter_as_guest(arrival) {
+            Ok(session) => Place::Own(Stay::entered(&self.hub, session, admitted)),
+            Err(present) => match present.attach() {
+                Some(permit) => Place::Beside(present, permit),
+                None => {
+                    let text = format!("id {} has too many connections: close some", admitted.id);
+                    return Err(Refusal { code: Code::Full, text, retry_ms: Some(1000) });
+                }
+            },
+        };
+        Ok(())
+    }
+
+    /// Resolves when the stream is to end: its client was revoked. That another session of it comes or goes ends nothing.
+    pub(crate) async fn ended(&mut self) -> Refusal {
+        loop {
+            let why = match &self.place {
+                Place::Nobody => std::future::pending().await,
+                Place::Own(stay) => stay.session.ended().await,
+                Place::Beside(session, _) => session.ended().await,
+            };
+            if matches!(why.code, Code::Revoked | Code::Stopping) {
+                return why;
+            }
+            if let Err(refusal) = self.enter() {
+                return refusal;
+            }
+        }
+    }
+
+    /// Leaves, and says why in the log.
+    pub(crate) fn leave(self, why: &dyn Display) {
+        if let Place::Own(stay) = self.place {
+            stay.leave(why);
+        }
     }
 }
 

@@ -60,6 +60,16 @@ pub enum StateError {
         /// What is wrong with it.
         why: String,
     },
+    /// The authority that signs what HTTPS presents could not be made or read.
+    #[error(
+        "the hub's certificate authority in {path} cannot be used: {why}; move it away to have a new one made (who trusts the old one must then be given the new one: lockstep cert)"
+    )]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl DataDir {
@@ -143,7 +153,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// Writes a file that only its owner can read: beside, synced, then renamed.
-fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let beside = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;

@@ -1,4 +1,5 @@
-//! The tables that pandas reads: `clients.csv`, `server.csv` and `values.csv` in the data directory.
+//! The tables that pandas reads: `clients.csv`, `server.csv` and `values.csv` in the data directory; over HTTP also
+//! `vitals.csv`, the newest sample of each machine.
 //!
 //! Written beside and renamed, so a reader sees one version whole; many changes go into one write, within a second of
 //! the first, and only the tables that a change concerns are made anew. No secret is in them, and no vitals, which change
@@ -29,6 +30,27 @@ const GATHER: Duration = Duration::from_millis(300);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longer values are left out of the table: their size is told.
 pub(crate) const VALUE_SHOWN_BYTES_MAX: usize = 64 << 10;
+
+/// One of the tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Table {
+    Clients,
+    Server,
+    Values,
+    Vitals,
+}
+
+impl Table {
+    /// The table's bytes as of now.
+    pub(crate) fn make(self, hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+        match self {
+            Table::Clients => clients(hub),
+            Table::Server => server(hub),
+            Table::Values => values(hub),
+            Table::Vitals => vitals(hub),
+        }
+    }
+}
 
 /// What stands on disk.
 #[derive(Default)]
@@ -180,6 +202,26 @@ fn values(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
             &stored.by.to_string(),
             &bytes.len().to_string(),
             &value,
+        ])?;
+    }
+    finish(table)
+}
+
+fn vitals(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(["id", "name", "sampled_at", "cpu_busy_pct", "mem_used_bytes", "mem_total_bytes"])?;
+    for client in standing::everybody(hub) {
+        let row = client.row(hub);
+        let Some(vitals) = &row.vitals else { continue };
+        // What is not known is an empty field, which pandas reads as missing.
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        table.write_record([
+            &row.id.to_string(),
+            &cell::name(row.name.as_bytes()),
+            &clock::rfc3339(vitals.at_ms),
+            &vitals.cpu_busy_pct.map(|pct| pct.to_string()).unwrap_or_default(),
+            &number(vitals.mem_used_bytes),
+            &number(vitals.mem_total_bytes),
         ])?;
     }
     finish(table)

@@ -67,6 +67,11 @@ impl Room {
 }
 
 impl Filling<'_> {
+    /// Whether a write of this name was taken.
+    pub(super) fn changes(&self, name: &Bytes) -> bool {
+        self.taken.contains_key(name)
+    }
+
     /// Takes a write, if there is room for what it puts.
     pub(super) fn take(&mut self, write: &Write) -> Result<(), NoRoom> {
         let (name, after) = match write {

@@ -1,4 +1,4 @@
-//! Who sent a request: the id and its unique ID, as HTTP's Basic scheme carries them.
+//! Who sent a request: an id and its unique ID, as HTTP's Basic scheme carries them.
 
 use super::Peer;
 use super::problem::Problem;
@@ -10,13 +10,25 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use wire::id::ClientId;
+use wire::message::Code;
 use wire::secret::Secret;
 
-/// A client that proved itself with this request. It is not logged in by it.
+/// Who proved with this request who it is. It is not logged in by it.
+#[derive(Clone)]
 pub(crate) struct Who {
-    #[expect(dead_code, reason = "asked for by what clients put, which comes with the values")]
-    pub(crate) id: ClientId,
+    /// The client's id.
+    pub(crate) id: u64,
 }
+
+impl Who {
+    /// The client that this is, if it is one.
+    pub(crate) fn client(&self) -> Option<ClientId> {
+        ClientId::new(self.id).ok()
+    }
+}
+
+/// As [`Who`], and it may change something.
+pub(crate) struct MayPut(pub(crate) Who);
 
 impl FromRequestParts<Arc<Hub>> for Who {
     type Rejection = Problem;
@@ -29,8 +41,22 @@ impl FromRequestParts<Arc<Hub>> for Who {
             let text = "sign in with your id as the user and your unique ID as the password (HTTP Basic)";
             Problem::new(StatusCode::UNAUTHORIZED, "not_proven", text)
         })?;
-        let id = reception::prove(hub, peer.address.ip(), &id, unique_id.reveal()).await?;
-        Ok(Who { id })
+        let proved = reception::prove(hub, peer.address.ip(), &id, unique_id.reveal()).await;
+        // What is no id proves nothing either.
+        let id = proved.map_err(|refusal| match refusal.code {
+            Code::BadId => Problem::new(StatusCode::UNAUTHORIZED, "bad_id", refusal.text),
+            _ => Problem::from(refusal),
+        })?;
+        peer.signed_in();
+        Ok(Who { id: id.get() })
+    }
+}
+
+impl FromRequestParts<Arc<Hub>> for MayPut {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Problem> {
+        Who::from_request_parts(parts, hub).await.map(MayPut)
     }
 }
 

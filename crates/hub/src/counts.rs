@@ -1,0 +1,100 @@
+//! What the hub counts of itself, for `/metrics`: only ever more, from the start of the process on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// All counters.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) native: Arc<Traffic>,
+    pub(crate) http: Arc<Traffic>,
+    /// Logins and proofs that came to nothing.
+    pub(crate) not_let_in: AtomicU64,
+    /// Answers over HTTP by the hundreds of their status, from 100 on.
+    pub(crate) http_answers: [AtomicU64; 5],
+}
+
+impl Counts {
+    pub(crate) fn answered(&self, status: u16) {
+        if let Some(count) = usize::from(status / 100).checked_sub(1).and_then(|at| self.http_answers.get(at)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// One transport's connections and bytes, TLS included.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    pub(crate) open: AtomicI64,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) received_bytes: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
+}
+
+/// A connection that is counted, from its making until it is dropped.
+pub(crate) struct Counted<S> {
+    stream: S,
+    traffic: Arc<Traffic>,
+}
+
+impl<S> Counted<S> {
+    pub(crate) fn new(stream: S, traffic: &Arc<Traffic>) -> Counted<S> {
+        traffic.open.fetch_add(1, Relaxed);
+        traffic.accepted.fetch_add(1, Relaxed);
+        Counted { stream, traffic: Arc::clone(traffic) }
+    }
+
+    fn sent(&self, written: &Poll<std::io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.traffic.sent_bytes.fetch_add(*bytes as u64, Relaxed);
+        }
+    }
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.traffic.open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        self.traffic.received_bytes.fetch_add((into.filled().len() - before) as u64, Relaxed);
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.sent(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.sent(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

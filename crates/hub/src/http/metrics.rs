@@ -1,0 +1,146 @@
+//! `GET /metrics`: the hub in Prometheus' text format 0.0.4, by its conventions: base units, `_total` for what only grows.
+
+use super::auth::Who;
+use crate::answers;
+use crate::core::Hub;
+use crate::counts::Traffic;
+use crate::standing;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use wire::answer::ClientState;
+
+/// Answers with everything, made as of now.
+pub(super) async fn get(State(hub): State<Arc<Hub>>, _who: Who) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page(&hub))
+}
+
+/// One metric: its name, its type, what it says, and its samples: labels and value.
+struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: "gauge", help }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: "counter", help }
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn metric<'a, V: Display>(&mut self, metric: &Metric, samples: impl IntoIterator<Item = (Labels<'a>, V)>) {
+        let Metric { name, kind, help } = metric;
+        // Writing to a string cannot fail.
+        let _written = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        for (labels, value) in samples {
+            let labels: Vec<String> =
+                labels.iter().map(|(label, text)| format!("{label}=\"{}\"", escaped(text))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _written = writeln!(self.0, "{name}{labels} {value}");
+        }
+    }
+
+    fn one(&mut self, metric: &Metric, value: impl Display) {
+        self.metric(metric, [(&[] as Labels<'_>, value)]);
+    }
+}
+
+fn page(hub: &Hub) -> String {
+    let mut page = Page::default();
+    let info = [("name", hub.name.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
+    page.metric(&gauge("lockstep_hub_info", "The hub's name and version."), [(&info as Labels<'_>, 1)]);
+    let started = format!("{}.{:03}", hub.started_at_ms / 1000, hub.started_at_ms % 1000);
+    page.one(&gauge("lockstep_hub_start_time_seconds", "When the hub started, since the Unix epoch."), started);
+    shares(hub, &mut page);
+    clients(hub, &mut page);
+    page.one(&gauge("lockstep_values", "Named values."), hub.data.board.len());
+    page.one(&counter("lockstep_puts_total", "Values put and removed."), hub.data.puts_done.load(Relaxed));
+    page.one(&counter("lockstep_put_bytes_total", "Bytes of values put."), hub.data.put_bytes.load(Relaxed));
+    traffic(hub, &mut page);
+    let refusals = counter("lockstep_refusals_total", "Logins and proofs that came to nothing.");
+    page.one(&refusals, hub.counts.not_let_in.load(Relaxed));
+    let answers = counter("lockstep_http_responses_total", "Answers over HTTP by the hundreds of their status.");
+    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| [("class", class)]);
+    let counted = classes.iter().zip(&hub.counts.http_answers);
+    page.metric(&answers, counted.map(|(labels, count)| (labels as Labels<'_>, count.load(Relaxed))));
+    page.0
+}
+
+fn shares(hub: &Hub, page: &mut Page) {
+    let shares = answers::status(hub).shares;
+    let labels: Vec<[(&str, &str); 1]> = shares.iter().map(|share| [("share", share.info.name.as_str())]).collect();
+    let mut each = |name, help, value: &dyn Fn(&wire::answer::ShareStatus) -> u64| {
+        let samples = labels.iter().zip(&shares).map(|(labels, share)| (labels as Labels<'_>, value(share)));
+        page.metric(&gauge(name, help), samples);
+    };
+    each("lockstep_share_entries", "Live entries of a share.", &|share| share.info.entries);
+    each("lockstep_share_size_bytes", "Bytes of a share's files.", &|share| share.info.bytes);
+    each("lockstep_share_complete", "Whether a share's first scan is done.", &|share| u64::from(share.info.complete));
+    each("lockstep_share_problems", "Problems of a share at the hub.", &|share| share.problems.len() as u64);
+    each("lockstep_share_clients_in_sync", "Clients that hold a share's newest version.", &|share| share.in_sync);
+    each("lockstep_share_clients_not_in_sync", "Clients that lack some of a share.", &|share| share.not_in_sync);
+}
+
+fn clients(hub: &Hub, page: &mut Page) {
+    let mut states = BTreeMap::from([("active", 0), ("away", 0), ("provisional", 0), ("revoked", 0)]);
+    let mut transports = BTreeMap::from([("native", 0), ("http", 0)]);
+    let (mut in_sync, mut not_in_sync) = (0, 0);
+    for client in standing::everybody(hub) {
+        let state = match client.state() {
+            ClientState::Active => "active",
+            ClientState::Away => "away",
+            ClientState::Provisional => "provisional",
+            ClientState::Revoked => "revoked",
+        };
+        *states.entry(state).or_default() += 1;
+        let Some(session) = &client.session else { continue };
+        *transports.entry(session.transport).or_default() += 1;
+        *(if client.in_sync(hub) { &mut in_sync } else { &mut not_in_sync }) += 1;
+    }
+    let labelled =
+        |label: &'static str, counts: BTreeMap<&'static str, u64>| -> Vec<([(&'static str, &'static str); 1], u64)> {
+            counts.into_iter().map(|(text, count)| ([(label, text)], count)).collect()
+        };
+    let states = labelled("state", states);
+    page.metric(
+        &gauge("lockstep_clients", "Clients of the roster by their state."),
+        states.iter().map(|(labels, count)| (labels as Labels<'_>, *count)),
+    );
+    let transports = labelled("transport", transports);
+    page.metric(
+        &gauge("lockstep_clients_active", "Active clients by how they talk."),
+        transports.iter().map(|(labels, count)| (labels as Labels<'_>, *count)),
+    );
+    page.one(&gauge("lockstep_clients_in_sync", "Active clients that hold all they follow."), in_sync);
+    page.one(&gauge("lockstep_clients_not_in_sync", "Active clients that lack some of it."), not_in_sync);
+}
+
+fn traffic(hub: &Hub, page: &mut Page) {
+    let transports: [([(&str, &str); 1], &Traffic); 2] =
+        [([("transport", "native")], &hub.counts.native), ([("transport", "http")], &hub.counts.http)];
+    let open = transports.iter().map(|(labels, traffic)| (labels as Labels<'_>, traffic.open.load(Relaxed)));
+    page.metric(&gauge("lockstep_connections", "Open connections."), open);
+    let mut each = |name, help, value: &dyn Fn(&Traffic) -> u64| {
+        let samples = transports.iter().map(|(labels, traffic)| (labels as Labels<'_>, value(traffic)));
+        page.metric(&counter(name, help), samples);
+    };
+    each("lockstep_connections_accepted_total", "Connections accepted.", &|t| t.accepted.load(Relaxed));
+    each("lockstep_received_bytes_total", "Bytes received.", &|t| t.received_bytes.load(Relaxed));
+    each("lockstep_sent_bytes_total", "Bytes sent.", &|t| t.sent_bytes.load(Relaxed));
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
