@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, pick, python_with, until, workspace};
+use support::{PATIENCE, curl, pick, python_with, until, workspace};
 use wire::unique_id::UniqueId;
 
 use crate::http::hub;
@@ -177,4 +177,25 @@ fn the_document_says_what_is_answered() {
     assert!(cluster.hub().is_running() && web.get("/healthz").status == 200);
     let tested = said.lines().find_map(|line| line.trim().strip_suffix(" passed")?.parse::<u32>().ok());
     assert!(said.contains("passed") || tested.is_some_and(|count| count > 10), "{said}");
+}
+
+#[test]
+fn m3_1_a_shell_script_with_curl_takes_part_as_it_is() {
+    drop(curl());
+    let (cluster, web, _) = hub(&[]);
+    let run = || {
+        let mut script = Command::new("sh");
+        script.arg(workspace().join("examples/shell/http.sh")).arg("12").current_dir(cluster.path());
+        script.env("HUB", format!("http://{}", web.address)).env("SECONDS_TO_FOLLOW", "1").env("no_proxy", "*");
+        script.output().unwrap()
+    };
+    // The first time it gets its unique ID, the second time it has it.
+    for _ in 0..2 {
+        let output = run();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.starts_with("two\n") && said.contains("\"value\":\"two\""), "{said}");
+    }
+    assert_eq!(web.get("/api/values/demo/12").text(), "two");
+    assert!(web.get("/api/clients?all=true").text().contains("\"id\":12"));
 }

@@ -157,9 +157,11 @@ impl Tags {
             // Ours are plain characters, so no tag that holds a comma or anything odd can be one of them.
             let text = value.to_str().unwrap_or_default();
             for tag in text.split(',').map(str::trim) {
-                match tag.strip_prefix("W/").unwrap_or(tag) {
-                    "*" => return Some(Tags::Every),
-                    tag => tags.push(tag.trim_matches('"').to_owned()),
+                match tag.strip_prefix("W/") {
+                    None if tag == "*" => return Some(Tags::Every),
+                    // A weak tag says equal enough to be shown, not the same to be changed.
+                    Some(_) if name == IF_MATCH => {}
+                    weak => tags.push(weak.unwrap_or(tag).trim_matches('"').to_owned()),
                 }
             }
         }
