@@ -53,7 +53,7 @@ fn m3_2_m3_3_m3_4_an_id_is_asked_for_issued_its_unique_id_and_proves_it_ever_aft
     // By the native transport it is the same client.
     let unique_id = UniqueId::parse(&second).unwrap();
     Speaker::logged_in(&cluster.address(), 9, Some(&unique_id));
-    assert_eq!(web.user("9", &second).get("/api/clients?all=true").json()["clients"][1]["name"], "m");
+    assert_eq!(web.user("9", &second).get("/api/clients?all=true").json()["clients"][1]["name"], "speaker");
 }
 
 #[test]
