@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{PATIENCE, curl, pick, python_with, until, workspace};
 use wire::unique_id::UniqueId;
 
@@ -106,6 +107,9 @@ fn only_health_and_the_page_are_open_and_every_answer_is_guarded() {
 
 #[test]
 fn who_says_nothing_or_only_a_little_is_cut_and_keeps_nobody_out() {
+    // As many descriptors as the system lets this process and its hub have: the usual 1,024 are fewer than the crowd.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let (mut cluster, web, _) = hub(&[]);
     let rss = cluster.hub().rss_bytes().unwrap();
     // More than may wait; the newest of them get in, and so does whoever signs in.

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long)]
     http_plain: bool,
 
-    /// Lets the pages of one origin, such as https://app.example, read over HTTP
+    /// Lets the pages of one origin, such as `https://app.example`, read over HTTP
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors: Option<hub::Origin>,
 
