@@ -2,7 +2,7 @@
 # Runs every test on a fresh clone: gets what tests need beyond git, make, cc and cargo, builds, tests, and says at the
 # end what failed and what could not run. Called by `make test` and `make soak`.
 #
-# What is installed: Python packages, into target/venv only. System packages only as root with CI=true; else the one
+# What is installed: Python packages, into target/venv only; Node packages, into target/node only. System packages only as root with CI=true; else the one
 # command that installs them is printed, the tests that need them fail, and they are named.
 set -u
 
@@ -31,6 +31,8 @@ missing_packages() {
     command -v curl >/dev/null || echo curl
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+    command -v node >/dev/null || echo nodejs
+    command -v npm >/dev/null || echo npm
 }
 
 system_packages() {
@@ -54,7 +56,7 @@ system_packages() {
 
 python_packages() {
     local wanted=tests/requirements.txt stamp=target/venv/requirements.txt
-    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import pandas, psutil, prometheus_client, schemathesis' 2>/dev/null && return 0
+    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import aiohttp, pandas, prometheus_client, psutil, schemathesis, socketio' 2>/dev/null && return 0
     python3 -c 'import venv, ensurepip' 2>/dev/null || return 0
     say "Python packages into target/venv"
     rm -rf target/venv
@@ -63,9 +65,21 @@ python_packages() {
         cp "$wanted" "$stamp"
 }
 
+node_packages() {
+    local wanted=tests/package.json stamp=target/node/package.json
+    cmp -s "$wanted" "$stamp" && [ -d target/node/node_modules/socket.io-client ] && return 0
+    command -v npm >/dev/null || return 0
+    say "Node packages into target/node"
+    rm -rf target/node
+    mkdir -p target/node &&
+        cp "$wanted" target/node/package.json &&
+        (cd target/node && npm install --silent --no-audit --no-fund --no-package-lock)
+}
+
 advice=
 system_packages
 python_packages || advice="The Python packages of tests/requirements.txt could not be installed; pip says why above."
+node_packages || advice="The Node packages of tests/package.json could not be installed; npm says why above."
 
 # --- Build, then test
 

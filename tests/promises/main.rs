@@ -22,6 +22,7 @@ mod readers;
 mod realinput;
 mod sessions;
 mod shares;
+mod socketio;
 mod speaker;
 mod tables;
 mod text;

@@ -70,6 +70,25 @@ pub fn python_with(packages: &[&str]) -> PathBuf {
     python
 }
 
+/// Node, with socket.io-client where it looks for packages: what `make test` sets up in `target/node`, or `LOCKSTEP_NODE_PATH`.
+///
+/// # Panics
+/// When it is not there: the test could not run.
+#[track_caller]
+pub fn node() -> Command {
+    let packages =
+        env::var_os("LOCKSTEP_NODE_PATH").map_or_else(|| workspace().join("target/node/node_modules"), PathBuf::from);
+    let mut node = Command::new("node");
+    node.env("NODE_PATH", packages);
+    let ready = node.args(["-e", "require('socket.io-client')"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !ready.is_ok_and(|status| status.success()) {
+        could_not_run("Node with socket.io-client");
+    }
+    let mut command = Command::new("node");
+    command.envs(node.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
 /// Notes the test that runs on this thread for the summary of `make test`, and fails it.
 #[track_caller]
 fn could_not_run(tool: &str) -> ! {

@@ -38,6 +38,14 @@ pub(crate) struct Data {
     pub(crate) put_bytes: AtomicU64,
 }
 
+/// A put on its way to the disk; [`Data::done`] says what came of it.
+pub(crate) struct Offered {
+    answer: oneshot::Receiver<Result<(Version, bool), PutError>>,
+    /// What is stored; nothing where the name is removed.
+    value: Bytes,
+    content_bytes: u64,
+}
+
 /// The thread that owns the writer; joined at shutdown so that the store is closed cleanly.
 pub(crate) struct DataThread(JoinHandle<Result<(), BoardError>>);
 
@@ -114,6 +122,19 @@ impl Data {
         by: u64,
         condition: Condition,
     ) -> Result<Put, PutError> {
+        let mut offered = self.offer(name, content, by, condition).await?;
+        self.done(&mut offered).await
+    }
+
+    /// Begins what [`Data::put_if`] does; returns once it has its place before the disk. What is offered one after the other is
+    /// done in that order.
+    pub(crate) async fn offer(
+        &self,
+        name: Bytes,
+        content: Option<Content>,
+        by: u64,
+        condition: Condition,
+    ) -> Result<Offered, PutError> {
         check(&name, content.as_ref())?;
         let content_bytes = content.as_ref().map_or(0, |content| content.bytes.len() as u64);
         let stored = content.map(|content| Stored { content, by, at_ms: crate::clock::now_ms() });
@@ -132,10 +153,15 @@ impl Data {
                 Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return Err(PutError::Stopping),
             }
         }
-        let (version, created) = answer.await.unwrap_or(Err(PutError::Stopping))?;
+        Ok(Offered { answer, value: bytes, content_bytes })
+    }
+
+    /// Waits until it is on disk. Where the wait is given up, another may go on with it; none after it has resolved.
+    pub(crate) async fn done(&self, offered: &mut Offered) -> Result<Put, PutError> {
+        let (version, created) = (&mut offered.answer).await.unwrap_or(Err(PutError::Stopping))?;
         self.puts_done.fetch_add(1, Ordering::Relaxed);
-        self.put_bytes.fetch_add(content_bytes, Ordering::Relaxed);
-        Ok(Put { version, tag: tag(version.epoch, version.seq, &bytes), created })
+        self.put_bytes.fetch_add(offered.content_bytes, Ordering::Relaxed);
+        Ok(Put { version, tag: tag(version.epoch, version.seq, &offered.value), created })
     }
 
     /// The newest value of one name, with its tag.

@@ -8,6 +8,7 @@ mod body;
 mod events;
 mod follow;
 mod guard;
+mod line;
 mod listen;
 mod login;
 mod metrics;
@@ -20,28 +21,31 @@ mod told;
 mod values;
 
 pub use guard::Origin;
+pub(crate) use line::Line;
 pub(crate) use listen::Peer;
 pub use port::HttpConfig;
 pub(crate) use port::Port;
 pub use tls::TlsError;
 
 use crate::core::Hub;
+use crate::socketio::SocketIo;
 use crate::tables::Table;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
-use problem::Problem;
+pub(crate) use problem::Problem;
 use std::sync::Arc;
 
 /// Everything that is answered over HTTP.
-fn routes(hub: Arc<Hub>) -> Router {
+fn routes(hub: Arc<Hub>, socketio: &SocketIo) -> Router {
     let table = |table| {
         get(move |State(hub): State<Arc<Hub>>, _who: auth::Who, headers: HeaderMap| async move {
             told::table(&hub, table, &headers).await
         })
     };
     Router::new()
+        .route_service(SocketIo::PATH, socketio.service())
         .route("/", get(told::page))
         .route("/healthz", get(told::health))
         .route("/readyz", get(told::ready))

@@ -32,6 +32,7 @@ mod reception;
 mod roster;
 mod session;
 mod share;
+mod socketio;
 mod standing;
 mod state;
 mod strangers;

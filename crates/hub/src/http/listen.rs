@@ -5,10 +5,12 @@
 //! of whom the hub keeps a bounded number, and the first to go.
 
 use super::guard::{self, Guard};
+use super::line::{Line, Lined};
 use super::routes;
 use super::tls::Tls;
 use crate::core::Hub;
 use crate::counts::Counted;
+use crate::socketio::SocketIo;
 use crate::strangers::Place;
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -42,17 +44,12 @@ const GOODBYE_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    cut: Arc<Notify>,
+    /// Its byte stream.
+    pub(crate) line: Line,
     stranger: Arc<Mutex<Option<Place>>>,
 }
 
 impl Peer {
-    /// Cuts the connection, without another word.
-    #[expect(dead_code, reason = "for transports that cannot close a connection themselves")]
-    pub(crate) fn cut(&self) {
-        self.cut.notify_one();
-    }
-
     /// Who is on it has proved who it is: it is no stranger any more.
     pub(crate) fn signed_in(&self) {
         drop(self.stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -62,7 +59,8 @@ impl Peer {
 /// Serves who comes, until the hub stops; returns when every connection has ended.
 pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, guard: Guard, tls: Option<Arc<Tls>>) {
     let guard = Arc::new(guard);
-    let app = routes(Arc::clone(&hub));
+    let socketio = SocketIo::new(&hub);
+    let app = routes(Arc::clone(&hub), &socketio);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut stopping = hub.stopping.subscribe();
@@ -84,20 +82,19 @@ pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, guard: Guard, tls
                 connections.spawn(async move {
                     let stream = Counted::new(tuned(stream, address), &hub.counts.http);
                     match acceptor {
-                        None => serve(&hub, app, &guard, stream, address, stranger).await,
+                        None => serve(&hub, app, &guard, stream, address, stranger, place).await,
                         Some(acceptor) => {
                             let shaken = tokio::select! {
                                 shaken = tokio::time::timeout(HEAD_MAX, acceptor.accept(stream)) => shaken,
                                 () = stranger.evicted() => return,
                             };
                             match shaken {
-                                Ok(Ok(stream)) => serve(&hub, app, &guard, stream, address, stranger).await,
+                                Ok(Ok(stream)) => serve(&hub, app, &guard, stream, address, stranger, place).await,
                                 Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS handshake"),
                                 Err(_) => tracing::debug!(%address, "no TLS handshake in time"),
                             }
                         }
                     }
-                    drop(place);
                 });
             }
             (_, Err(error)) => {
@@ -109,15 +106,23 @@ pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, guard: Guard, tls
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+    socketio.ended().await;
 }
 
-async fn serve<S>(hub: &Hub, app: Router, guard: &Guard, stream: S, address: SocketAddr, stranger: Place)
-where
+async fn serve<S>(
+    hub: &Hub,
+    app: Router,
+    guard: &Guard,
+    stream: S,
+    address: SocketAddr,
+    stranger: Place,
+    place: OwnedSemaphorePermit,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let evicted = stranger.evicted();
-    let peer = Peer { address, cut: Arc::default(), stranger: Arc::new(Mutex::new(Some(stranger))) };
-    let cut = Arc::clone(&peer.cut);
+    let peer = Peer { address, line: Line::default(), stranger: Arc::new(Mutex::new(Some(stranger))) };
+    let stream = Lined::new(stream, peer.line.clone(), place);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let app = app.clone();
@@ -142,7 +147,6 @@ where
     let mut stopping = hub.stopping.subscribe();
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
-        () = cut.notified() => return,
         () = evicted => {
             tracing::info!(%address, "cut: too many wait to sign in, and this one waited longest");
             return;

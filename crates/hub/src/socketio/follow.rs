@@ -1,0 +1,184 @@
+//! One follow of a client: batches of the board as events, and the cursor behind each.
+
+use super::cursor;
+use super::payload::{Value, name_text};
+use board::{Batch, Cursor, Follower, Limits, Mark, Pattern, Record, Start, Version, WalkMark};
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use wire::codec::decode_stored;
+use wire::message::{Content, Stored};
+
+/// What one batch holds at most: it waits as a whole in a buffer that has room for [`super::BUFFER_EVENTS`].
+const LIMITS: Limits = Limits { entries: 128, bytes: 64 << 10 };
+
+/// Something followed.
+pub(super) struct Follow {
+    pub(super) board: &'static str,
+    pub(super) pattern: Pattern,
+    /// Tells of clients by `client` instead of `value` and `gone`.
+    clients: bool,
+    follower: Follower,
+    start: Start,
+    cursor: Option<Cursor>,
+    /// The client does not know yet that what it holds counts no longer.
+    resets: bool,
+    walk: Walk,
+}
+
+/// The walk under way.
+#[derive(Default)]
+struct Walk {
+    from_zero: bool,
+    /// Entries it has sent.
+    sent: u64,
+}
+
+/// A batch as events, in their order.
+pub(super) struct Round {
+    pub(super) events: Vec<Told>,
+    pub(super) end: End,
+    /// The event's name for [`Round::end`].
+    pub(super) end_name: &'static str,
+    /// Where the client stands with it.
+    pub(super) version: Version,
+    pub(super) current: bool,
+    /// At least so many bytes go over the line for it.
+    pub(super) bytes: u64,
+}
+
+/// One change.
+pub(super) enum Told {
+    Reset(Json),
+    Value(Box<Value>),
+    Gone(Json),
+    Client(Json),
+}
+
+/// The end of a batch: `current` when nothing newer is known, else `cursor`.
+#[derive(Serialize)]
+pub(super) struct End {
+    board: &'static str,
+    pattern: String,
+    /// What to come back with.
+    cursor: String,
+    /// Versions that this client was not sent, since newer ones replaced them.
+    conflated: u64,
+}
+
+impl Follow {
+    /// Begins where `cursor` says, if it is of any use; `clients` tells of clients instead of values.
+    pub(super) fn new(
+        board: &'static str,
+        of: &board::Board,
+        pattern: Pattern,
+        cursor: Option<Cursor>,
+        clients: bool,
+    ) -> Follow {
+        let follower = Follower::new(of, pattern.clone(), cursor.clone());
+        let start = follower.start();
+        let cursor = cursor.filter(|_| !start.reset).map(|mut cursor| {
+            // The hub found it in its history, so it is as well one of the present run.
+            cursor.version.run = start.run;
+            cursor
+        });
+        Follow { board, pattern, clients, follower, start, cursor, resets: start.reset, walk: Walk::default() }
+    }
+
+    /// All of `data`.
+    pub(super) fn is_all_data(&self) -> bool {
+        self.board == "data" && self.pattern == Pattern::all()
+    }
+
+    /// What comes next; `None` at the head.
+    pub(super) fn next(&mut self) -> Option<Round> {
+        let batch = self.follower.next(LIMITS)?;
+        let before = self.cursor.as_ref().map_or(0, |cursor| cursor.version.seq);
+        let (current, skipped) = self.note(&batch, before);
+        let bytes = batch.records.iter().map(|r| (r.name.len() + r.value.as_ref().map_or(0, |v| v.len())) as u64).sum();
+        let mut events = Vec::with_capacity(batch.records.len() + 1);
+        if std::mem::take(&mut self.resets) && !self.clients {
+            events.push(Told::Reset(json!({ "board": self.board, "pattern": name_text(self.pattern.as_bytes()) })));
+        }
+        events.extend(batch.records.into_iter().map(|record| self.told(record)));
+        let version = self.cursor.as_ref().map_or(Version { epoch: 0, run: 0, seq: 0 }, |cursor| cursor.version);
+        let end = End {
+            board: self.board,
+            pattern: name_text(self.pattern.as_bytes()),
+            cursor: self
+                .cursor
+                .as_ref()
+                .map(|c| cursor::text(self.board, self.pattern.as_bytes(), c))
+                .unwrap_or_default(),
+            conflated: skipped,
+        };
+        Some(Round { events, end, end_name: if current { "current" } else { "cursor" }, version, current, bytes })
+    }
+
+    /// Moves the cursor behind `batch`, as the client's is then. Whether that is the head, and how many versions were left out.
+    fn note(&mut self, batch: &Batch, before: u64) -> (bool, u64) {
+        let seen = self.cursor.as_ref().map_or(0, |cursor| cursor.seen);
+        let seen = batch.records.iter().map(|record| record.seq).fold(seen, u64::max);
+        let version = |seq| Version { epoch: self.start.epoch, run: self.start.run, seq };
+        // Of a part of the names it cannot be told: the versions of the others are none of this client's.
+        let counts = self.pattern == Pattern::all();
+        match &batch.mark {
+            Mark::Live { to, view, current, .. } => {
+                let seen = seen.max(*view).max(*to);
+                self.cursor = Some(Cursor { version: version(*to), seen, walk: None });
+                let skipped = to.saturating_sub(before).saturating_sub(batch.records.len() as u64);
+                (*current && seen == *to, if counts { skipped } else { 0 })
+            }
+            Mark::Walk { head, upto, last, .. } => {
+                if self.cursor.as_ref().is_none_or(|cursor| cursor.walk.is_none()) {
+                    self.walk = Walk { from_zero: self.cursor.is_none(), sent: 0 };
+                } else if let Some(Cursor { walk: Some(walk), .. }) = &self.cursor {
+                    self.walk.from_zero = walk.reset;
+                }
+                self.walk.sent += batch.records.iter().filter(|record| record.seq <= *head).count() as u64;
+                let seq = if *last { *head } else { before };
+                let mark = WalkMark { head: *head, upto: upto.clone(), reset: self.walk.from_zero };
+                self.cursor =
+                    Some(Cursor { version: version(seq), seen: seen.max(*head), walk: (!last).then_some(mark) });
+                let skipped = head.saturating_sub(before).saturating_sub(self.walk.sent);
+                (false, if *last && counts && !self.walk.from_zero { skipped } else { 0 })
+            }
+        }
+    }
+
+    fn told(&self, record: Record) -> Told {
+        let Record { name, seq, value, .. } = record;
+        let Some(value) = value else {
+            return match self.clients {
+                true => Told::Client(json!({ "id": client_id(&name), "active": false })),
+                false => Told::Gone(json!({ "board": self.board, "name": name_text(&name), "version": seq })),
+            };
+        };
+        if self.clients {
+            return Told::Client(client(&value));
+        }
+        let stored = match self.board {
+            "data" => decode_stored(&value).ok(),
+            _ => None,
+        };
+        let stored = stored.unwrap_or_else(|| {
+            let content = Content { content_type: "application/json".into(), bytes: value };
+            Stored { content, by: 0, at_ms: 0 }
+        });
+        Told::Value(Box::new(Value::of(self.board, &name, seq, stored)))
+    }
+}
+
+/// A client that is here, as `fleet` has it.
+pub(super) fn client(value: &[u8]) -> Json {
+    let mut client: Json = serde_json::from_slice(value).unwrap_or_default();
+    if let Json::Object(fields) = &mut client {
+        fields.insert("active".into(), true.into());
+    }
+    client
+}
+
+/// The id in a name of `fleet`.
+fn client_id(name: &[u8]) -> Json {
+    let digits = name.strip_prefix(b"client/").and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse::<u64>().ok()).map_or(Json::Null, Json::from)
+}

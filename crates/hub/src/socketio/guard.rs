@@ -1,0 +1,129 @@
+//! Before the engine: notes which connection belongs to which session, bounds who has not logged in, and turns away who was cut.
+
+use super::track::Tracks;
+use crate::http::Peer;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use socketioxide::service::SocketIoService;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower::Service;
+
+/// The answer to a handshake is no longer than this.
+const HANDSHAKE_BYTES_MAX: usize = 4096;
+/// When it is worth trying again, in seconds.
+const RETRY_S: &str = "2";
+
+/// The engine behind its guard.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(super) tracks: Arc<Tracks>,
+    pub(super) engine: SocketIoService<NotHere>,
+}
+
+/// What the engine asks for paths that are not its own; none of them is routed to it.
+#[derive(Clone)]
+pub(crate) struct NotHere;
+
+impl Service<Request> for NotHere {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request) -> Self::Future {
+        std::future::ready(Ok(StatusCode::NOT_FOUND.into_response()))
+    }
+}
+
+impl Service<Request> for Guard {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
+}
+
+impl Guard {
+    async fn answer(mut self, mut request: Request) -> Response {
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return (StatusCode::INTERNAL_SERVER_ERROR, "the connection has no address").into_response();
+        };
+        let (sid, polling) = {
+            let query = request.uri().query().unwrap_or_default();
+            let field = |name: &str| query.split('&').find_map(|field| field.strip_prefix(name));
+            (field("sid=").map(str::to_owned), field("transport=") == Some("polling"))
+        };
+        if let Some(sid) = sid {
+            let poll = polling && request.method() == Method::GET;
+            let known = self.tracks.find(&sid);
+            if known.is_some_and(|track| !track.request(&peer.line, poll)) {
+                return unknown_session();
+            }
+            return self.engine(request).await;
+        }
+        let Some(track) = Tracks::begin(&self.tracks, peer.address, peer.line) else {
+            tracing::warn!(address = %peer.address, "a Socket.IO session was refused: too many wait to log in");
+            let text = "too many wait to log in: try again in a moment";
+            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_S)], text).into_response();
+        };
+        request.extensions_mut().insert(Arc::clone(&track));
+        let response = self.engine(request).await;
+        if !polling || response.status() != StatusCode::OK {
+            return response;
+        }
+        // The engine does not tell otherwise which id it gave.
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, HANDSHAKE_BYTES_MAX).await.unwrap_or_default();
+        if let Some(sid) = session_id(&bytes) {
+            track.named(&sid);
+        }
+        Response::from_parts(parts, Body::from(bytes))
+    }
+
+    async fn engine(&mut self, request: Request) -> Response {
+        match Service::<Request>::call(&mut self.engine, request).await {
+            Ok(response) => response.map(Body::new),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// The session's id in the answer to a handshake: `0{"sid":"...",...}`.
+fn session_id(answer: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Open {
+        sid: String,
+    }
+    serde_json::from_slice::<Open>(answer.strip_prefix(b"0")?).ok().map(|open| open.sid)
+}
+
+/// What the engine says of a session that it does not know; stock clients begin a new one.
+fn unknown_session() -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::BAD_REQUEST, json, r#"{"code":1,"message":"Session ID unknown"}"#).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_known_by_the_answer_to_its_handshake() {
+        assert_eq!(session_id(br#"0{"sid":"AAAB","upgrades":["websocket"]}"#).as_deref(), Some("AAAB"));
+        assert_eq!(session_id(b"1"), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! One session's way out: events are said in order, and none is lost because there was no room for it at once.
+
+use super::event::Event;
+use super::inbox::{Inbox, Incoming};
+use super::track::Track;
+use crate::core::Hub;
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use socketioxide::ack::AckStream;
+use socketioxide::extract::SocketRef;
+use socketioxide::{SendError, SocketError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::message::{Code, Refusal};
+
+/// What is said before batches are waits so long for room; who does not read so little is cut.
+const ROOM_MAX: Duration = Duration::from_secs(5);
+/// How often room is looked for; the engine does not tell when there is some.
+pub(super) const ROOM_AGAIN: Duration = Duration::from_millis(10);
+/// A goodbye is given this long to get out.
+const GOODBYE_MAX: Duration = Duration::from_millis(500);
+/// A goodbye after which the client comes back is given this long: it needs no answer.
+const SEE_YOU: Duration = Duration::from_millis(100);
+
+/// What the parts of a session share.
+pub(super) struct Talk {
+    pub(super) hub: Arc<Hub>,
+    pub(super) socket: SocketRef,
+    pub(super) track: Arc<Track>,
+    pub(super) inbox: Arc<Inbox>,
+}
+
+/// The client cannot be spoken to any more, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct IsGone(pub(super) String);
+
+/// What became of an event that was to be said at once.
+pub(super) enum Tried<T> {
+    Said(T),
+    NoRoom,
+}
+
+impl Talk {
+    /// Says an event, if there is room for it now.
+    pub(super) fn try_say<T: Serialize>(&self, event: &str, what: &T) -> Result<Tried<()>, IsGone> {
+        tried(self.socket.emit(event, what))
+    }
+
+    /// Says an event that the client is to acknowledge, if there is room for it now.
+    pub(super) fn try_ask<T: Serialize>(&self, event: &str, what: &T) -> Result<Tried<Acknowledged>, IsGone> {
+        match tried(self.socket.emit_with_ack(event, what))? {
+            Tried::Said(ack) => Ok(Tried::Said(Box::pin(ack))),
+            Tried::NoRoom => Ok(Tried::NoRoom),
+        }
+    }
+
+    /// Says an event, and waits for room first.
+    pub(super) async fn say<T: Serialize>(&self, event: &str, what: &T) -> Result<(), IsGone> {
+        self.with_room(|| self.try_say(event, what)).await
+    }
+
+    /// Says an event that the client is to acknowledge, and waits for room first.
+    pub(super) async fn ask<T: Serialize>(&self, event: &str, what: &T) -> Result<Acknowledged, IsGone> {
+        self.with_room(|| self.try_ask(event, what)).await
+    }
+
+    async fn with_room<T>(&self, mut say: impl FnMut() -> Result<Tried<T>, IsGone>) -> Result<T, IsGone> {
+        let saying = async {
+            loop {
+                match say()? {
+                    Tried::Said(said) => return Ok(said),
+                    Tried::NoRoom => tokio::time::sleep(ROOM_AGAIN).await,
+                }
+            }
+        };
+        tokio::time::timeout(ROOM_MAX, saying).await.unwrap_or_else(|_| Err(IsGone("it does not read".into())))
+    }
+
+    pub(super) async fn refused(&self, refusal: &Refusal) -> Result<(), IsGone> {
+        self.say("refused", &told(refusal)).await
+    }
+
+    /// Answers an event that is acknowledged by its sender's wish. What is left out is `ok`.
+    pub(super) fn answer(&self, event: Event, mut answer: Json) -> Result<(), IsGone> {
+        if let Json::Object(fields) = &mut answer {
+            fields.insert("ok".into(), true.into());
+        }
+        self.acknowledge(event, &answer)
+    }
+
+    pub(super) fn acknowledge<T: Serialize>(&self, event: Event, answer: &T) -> Result<(), IsGone> {
+        match tried(event.ack.send(answer))? {
+            Tried::Said(()) => Ok(()),
+            // Lost to its client, which waits for it: so it is to come back and see how things are.
+            Tried::NoRoom => Err(IsGone("it does not read its answers".into())),
+        }
+    }
+
+    /// Says that an event was not done: as its acknowledgement, or, where none is wished, by an event of its own.
+    pub(super) async fn fail(&self, event: Event, refusal: &Refusal) -> Result<(), IsGone> {
+        let mut told = told(refusal);
+        if event.asks {
+            told["ok"] = false.into();
+            return self.acknowledge(event, &told);
+        }
+        told["event"] = event.name.chars().take(64).collect::<String>().into();
+        self.say("failed", &told).await
+    }
+
+    /// Ends the session. Who is not to come back is told so by a DISCONNECT packet, which stock clients take for the last
+    /// word; who is to come back is cut, which they take for a lost connection.
+    pub(super) async fn goodbye(&self, refusal: &Refusal) {
+        let told = self.try_say("bye", &told(refusal)).is_ok();
+        let comes_back = refusal.retry_ms.is_some();
+        let patience = match (told, comes_back) {
+            (false, _) => Duration::ZERO,
+            (true, true) => SEE_YOU,
+            // A right client ends the connection itself then.
+            (true, false) if self.socket.clone().disconnect().is_ok() => GOODBYE_MAX,
+            (true, false) => Duration::ZERO,
+        };
+        let gone = async { while !matches!(self.inbox.next().await, Incoming::Left(_)) {} };
+        if comes_back {
+            tokio::time::timeout(patience, gone).await.ok();
+        } else {
+            tokio::time::sleep(patience).await;
+        }
+        self.track.cut();
+    }
+}
+
+/// An acknowledgement to come.
+pub(super) type Acknowledged = Pin<Box<AckStream<Json>>>;
+
+fn tried<T>(result: Result<T, SendError>) -> Result<Tried<T>, IsGone> {
+    match result {
+        Ok(said) => Ok(Tried::Said(said)),
+        Err(SendError::Socket(SocketError::InternalChannelFull)) => Ok(Tried::NoRoom),
+        Err(SendError::Socket(SocketError::Closed)) => Err(IsGone("its connection has ended".into())),
+        Err(SendError::Serialize(error)) => Err(IsGone(format!("an event could not be encoded: {error}"))),
+    }
+}
+
+/// A refusal as clients get it: `{code, text, retry_ms?}`.
+pub(super) fn told(refusal: &Refusal) -> Json {
+    let mut told = json!({ "code": code_name(refusal.code), "text": refusal.text });
+    if let Some(retry_ms) = refusal.retry_ms {
+        told["retry_ms"] = retry_ms.into();
+    }
+    told
+}
+
+/// A code for programs: `NotProven` is `not_proven`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_called_as_over_http() {
+        for code in
+            [Code::BadId, Code::NotProven, Code::NotInvited, Code::RateLimited, Code::TakenOver, Code::HubFailed]
+        {
+            let refusal = Refusal { code, text: String::new(), retry_ms: None };
+            let problem = serde_json::to_value(crate::http::Problem::from(refusal)).unwrap();
+            assert_eq!(problem["code"], code_name(code));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What the hub knows of one Engine.IO session beside its packets: on which connections it comes, and whether it has logged in.
+//!
+//! A session over WebSocket is one connection. One over long polling is many requests, each perhaps on another connection, and an
+//! upgrade moves it. So every request is noted here, by the session's id, which is a secret between the hub and that client.
+
+use crate::http::Line;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// Sessions that have not logged in, from everybody. Each costs some 30 KiB.
+const STRANGERS_MAX: usize = 8192;
+/// Of them from one address, other than this machine's own: a classroom behind one router, and its neighbours.
+const STRANGERS_OF_ADDRESS_MAX: usize = 512;
+/// Connections remembered of one session; browsers keep up to six to a server.
+const LINES_MAX: usize = 8;
+
+/// All sessions.
+#[derive(Default)]
+pub(super) struct Tracks {
+    by_sid: Mutex<HashMap<String, Weak<Track>>>,
+    strangers: Mutex<Strangers>,
+}
+
+#[derive(Default)]
+struct Strangers {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// One session; the engine keeps it, among the extensions of its first request, for as long as the session lives.
+pub(super) struct Track {
+    tracks: Arc<Tracks>,
+    pub(super) address: SocketAddr,
+    sid: OnceLock<String>,
+    lines: Mutex<Vec<Line>>,
+    polls: AtomicU64,
+    cut: AtomicBool,
+    stranger: AtomicBool,
+}
+
+/// How far a client has come, as far as its transport shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Progress {
+    /// Bytes that the kernel took, on all its connections.
+    pub(super) written_bytes: u64,
+    /// Polls begun. What one brings was read when the next begins.
+    pub(super) polls: u64,
+}
+
+impl Tracks {
+    /// A new session, from `address`; `None` when too many wait to log in.
+    pub(super) fn begin(tracks: &Arc<Tracks>, address: SocketAddr, line: Line) -> Option<Arc<Track>> {
+        let mut strangers = lock(&tracks.strangers);
+        let place = place(address.ip());
+        let of_address = strangers.by_address.get(&place).copied().unwrap_or(0);
+        let full = of_address >= STRANGERS_OF_ADDRESS_MAX && !place.is_loopback();
+        if strangers.all >= STRANGERS_MAX || full {
+            return None;
+        }
+        strangers.all += 1;
+        strangers.by_address.insert(place, of_address + 1);
+        drop(strangers);
+        Some(Arc::new(Track {
+            tracks: Arc::clone(tracks),
+            address,
+            sid: OnceLock::new(),
+            lines: Mutex::new(vec![line]),
+            polls: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
+            stranger: AtomicBool::new(true),
+        }))
+    }
+
+    /// The session of this id, where it is here and further requests of it may come.
+    pub(super) fn find(&self, sid: &str) -> Option<Arc<Track>> {
+        lock(&self.by_sid).get(sid).and_then(Weak::upgrade)
+    }
+}
+
+impl Track {
+    /// Notes under which id its further requests come.
+    pub(super) fn named(self: &Arc<Self>, sid: &str) {
+        if self.sid.set(sid.to_owned()).is_ok() {
+            lock(&self.tracks.by_sid).insert(sid.to_owned(), Arc::downgrade(self));
+        }
+    }
+
+    /// Notes a further request; `false` when the session was cut, and the request is to be turned away.
+    pub(super) fn request(&self, line: &Line, poll: bool) -> bool {
+        if poll {
+            self.polls.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut lines = lock(&self.lines);
+        if !lines.iter().any(|known| known.same(line)) {
+            if lines.len() >= LINES_MAX {
+                lines.remove(0);
+            }
+            lines.push(line.clone());
+        }
+        drop(lines);
+        !self.cut.load(Ordering::Acquire)
+    }
+
+    /// It has logged in: it counts no longer as a stranger.
+    pub(super) fn logged_in(&self) {
+        if self.stranger.swap(false, Ordering::AcqRel) {
+            let mut strangers = lock(&self.tracks.strangers);
+            strangers.all -= 1;
+            let place = place(self.address.ip());
+            if let Some(count) = strangers.by_address.get_mut(&place) {
+                *count -= 1;
+                if *count == 0 {
+                    strangers.by_address.remove(&place);
+                }
+            }
+        }
+    }
+
+    /// Cuts all its connections: stock clients take that for a lost connection, and come back.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        lock(&self.lines).iter().for_each(Line::cut);
+    }
+
+    /// Reads nothing more of it until it is called with `false`.
+    pub(super) fn hold(&self, hold: bool) {
+        lock(&self.lines).iter().for_each(|line| line.hold(hold));
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let written_bytes = lock(&self.lines).iter().map(Line::written_bytes).sum();
+        Progress { written_bytes, polls: self.polls.load(Ordering::Relaxed) }
+    }
+
+    /// Bytes that came from it; as long as it lives they become more, if only by answers to pings.
+    pub(super) fn heard_bytes(&self) -> u64 {
+        lock(&self.lines).iter().map(Line::read_bytes).sum()
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        self.logged_in();
+        if let Some(sid) = self.sid.get() {
+            lock(&self.tracks.by_sid).remove(sid);
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 a whole network, as anybody has as many addresses in theirs as they like.
+fn place(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 1)
+    }
+
+    #[test]
+    fn strangers_of_one_network_are_bounded_until_they_log_in_or_leave() {
+        let tracks = Arc::new(Tracks::default());
+        let begin = |address: &str| Tracks::begin(&tracks, at(address), Line::default());
+        let mut crowd: Vec<_> =
+            (0..STRANGERS_OF_ADDRESS_MAX).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
+        assert!(begin("2001:db8::ffff:1").is_none());
+        let other = begin("2001:db8:0:1::1").unwrap();
+        crowd[0].logged_in();
+        crowd[0].logged_in();
+        let next = begin("2001:db8::ffff:2").unwrap();
+        assert!(begin("2001:db8::ffff:3").is_none());
+        crowd.pop();
+        drop((begin("2001:db8::ffff:4").unwrap(), next, other));
+        crowd.clear();
+        let strangers = lock(&tracks.strangers);
+        assert!(strangers.all == 0 && strangers.by_address.is_empty());
+    }
+
+    #[test]
+    fn this_machine_is_bounded_only_by_what_all_may_have() {
+        let tracks = Arc::new(Tracks::default());
+        let begin = || Tracks::begin(&tracks, at("127.0.0.1"), Line::default());
+        let all: Vec<_> = (0..STRANGERS_MAX).map(|_| begin().unwrap()).collect();
+        assert!(begin().is_none());
+        drop(all);
+        assert!(begin().is_some());
+    }
+
+    #[test]
+    fn a_cut_session_takes_no_further_request_and_one_that_is_gone_is_not_found() {
+        let tracks = Arc::new(Tracks::default());
+        let track = Tracks::begin(&tracks, at("10.0.0.1"), Line::default()).unwrap();
+        track.named("abc");
+        assert!(tracks.find("abc").unwrap().request(&Line::default(), true));
+        track.cut();
+        assert!(!tracks.find("abc").unwrap().request(&Line::default(), true));
+        assert_eq!(track.progress().polls, 2);
+        drop(track);
+        assert!(tracks.find("abc").is_none());
+    }
+}
