@@ -326,27 +326,27 @@ fn m3_7_after_a_cut_exactly_the_missed_newest_come() {
 fn m3_7_a_client_that_does_not_read_is_not_cut_and_ends_with_the_newest() {
     let (_cluster, url) = hub();
     let puts = pick(4000, 20_000);
-    for (library, transports) in [
+    let routes = [
         (Library::Python, WEBSOCKET),
         (Library::Python, POLLING),
         (Library::Node, WEBSOCKET),
         (Library::SilentNode, WEBSOCKET),
         (Library::SilentNode, POLLING),
-    ] {
+    ];
+    for (id, (library, transports)) in (1..).zip(routes) {
         let mut slow = match library {
             Library::SilentNode => {
                 let mut silent = Stock::start(library, &url, transports, None);
                 silent.hear(0, "id?");
-                silent.emit(json!(["id", 2]));
+                silent.emit(json!(["id", id]));
                 let unique_id = silent.hear(0, "unique_id");
                 silent.emit(json!(["unique_id", unique_id]));
                 silent
             }
-            _ => Stock::start(library, &url, transports, Some(json!({ "id": 1 }))),
+            _ => Stock::start(library, &url, transports, Some(json!({ "id": id }))),
         };
         slow.settle(0);
-        let (mut putter, _) =
-            enrolled(Library::Node, &url, WEBSOCKET, 1000 + slow.proc.pid().as_raw_nonzero().get() as u64);
+        let (mut putter, _) = enrolled(Library::Node, &url, WEBSOCKET, 100 + id);
         let mark = slow.mark();
         slow.pause(Duration::from_secs(4));
         let filler = "x".repeat(1000);

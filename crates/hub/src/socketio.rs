@@ -108,7 +108,7 @@ impl SocketIo {
         let (hub, begun) = (Arc::clone(hub), Arc::clone(&sessions));
         let connected = async move |socket: SocketRef, TryData(auth): TryData<Json>| {
             let (Some(track), Some(inbox)) = (track_of(&socket), socket.extensions.get::<Arc<Inbox>>()) else { return };
-            let talk = Talk { hub: Arc::clone(&hub), socket, track, inbox };
+            let talk = Talk::new(Arc::clone(&hub), socket, track, inbox);
             let mut sessions = begun.lock().unwrap_or_else(PoisonError::into_inner);
             while sessions.try_join_next().is_some() {}
             sessions.spawn(serve(talk, auth.unwrap_or_default()));

@@ -1,6 +1,6 @@
 //! Before the engine: notes which connection belongs to which session, bounds who has not logged in, and turns away who was cut.
 
-use super::track::Tracks;
+use super::track::{Track, Tracks};
 use crate::http::Peer;
 use axum::body::Body;
 use axum::extract::Request;
@@ -10,10 +10,13 @@ use socketioxide::service::SocketIoService;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tower::Service;
 
 /// The answer to a handshake is no longer than this.
 const HANDSHAKE_BYTES_MAX: usize = 4096;
+/// After a poll that was given up the next comes within this.
+const POLL_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// When it is worth trying again, in seconds.
 const RETRY_S: &str = "2";
 
@@ -69,11 +72,15 @@ impl Guard {
         };
         if let Some(sid) = sid {
             let poll = polling && request.method() == Method::GET;
+            let upgrade = !polling;
             let known = self.tracks.find(&sid);
-            if known.is_some_and(|track| !track.request(&peer.line, poll)) {
+            if known.as_ref().is_some_and(|track| !track.request(&peer.line, poll, upgrade)) {
                 return unknown_session();
             }
-            return self.engine(request).await;
+            let pending = known.filter(|_| poll).map(Pending::new);
+            let response = self.engine(request).await;
+            pending.into_iter().for_each(Pending::answered);
+            return response;
         }
         let Some(track) = Tracks::begin(&self.tracks, peer.address, peer.line) else {
             tracing::warn!(address = %peer.address, "a Socket.IO session was refused: too many wait to log in");
@@ -99,6 +106,42 @@ impl Guard {
             Ok(response) => response.map(Body::new),
             Err(never) => match never {},
         }
+    }
+}
+
+/// A poll that waits. Where it is given up, and no other follows, its client is gone: so it need not be waited for until it
+/// answers no ping.
+struct Pending {
+    track: Arc<Track>,
+    polls: u64,
+    answered: bool,
+}
+
+impl Pending {
+    fn new(track: Arc<Track>) -> Pending {
+        Pending { polls: track.progress().polls, track, answered: false }
+    }
+
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let (track, polls) = (Arc::downgrade(&self.track), self.polls);
+        tokio::spawn(async move {
+            tokio::time::sleep(POLL_AGAIN_MAX).await;
+            if let Some(track) = track.upgrade()
+                && track.progress().polls == polls
+                && !track.is_websocket()
+            {
+                track.cut();
+            }
+        });
     }
 }
 

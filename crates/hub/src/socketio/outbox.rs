@@ -192,7 +192,7 @@ impl Saying {
         while let Some(told) = self.round.events.get(self.next) {
             let tried = match told {
                 Told::Reset(what) => talk.try_say("reset", what),
-                Told::Value(value) => talk.try_say("value", value),
+                Told::Value(value) => talk.try_say_in(value.packets(), "value", value),
                 Told::Gone(what) => talk.try_say("gone", what),
                 Told::Client(what) => talk.try_say("client", what),
             };

@@ -49,6 +49,11 @@ impl Value {
         let payload = payload(&content_type, bytes);
         Value { board, name: name_text(name), version, content_type, by, at_ms, payload }
     }
+
+    /// Packets that an event with it makes.
+    pub(super) fn packets(&self) -> u32 {
+        if matches!(self.payload, Payload::Bytes(_)) { 2 } else { 1 }
+    }
 }
 
 /// A name as text. Clients of this transport put no others; of one that is no text the broken letters are replaced.

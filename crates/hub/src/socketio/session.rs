@@ -90,14 +90,14 @@ impl<'a> Serving<'a> {
         let mut heard = 0;
         loop {
             for _ in 0..EVENTS_IN_A_ROW {
-                let room = self.puts.len() < PUTS_MAX;
-                match room.then(|| talk.inbox.pop()).flatten() {
+                match self.takes().then(|| talk.inbox.pop()).flatten() {
                     Some(Incoming::Event(event)) => self.handle(event).await?,
                     Some(Incoming::Left(why)) => return Err(IsGone(why).into()),
                     None => break,
                 }
             }
-            let pause = self.outbox.send(talk, session).await?;
+            talk.send_answers()?;
+            let pause = self.outbox.send(talk, session).await? || talk.answers_waiting() > 0;
             tokio::select! {
                 biased;
                 why = &mut ended => return Err(Ended::Told(why)),
@@ -106,7 +106,7 @@ impl<'a> Serving<'a> {
                     return Err(Ended::Told(Refusal { code: Code::Stopping, text, retry_ms: Some(0) }));
                 }
                 (event, done) = stored(&talk.hub.data, &mut self.puts) => self.put_done(event, done).await?,
-                incoming = talk.inbox.next(), if self.puts.len() < PUTS_MAX => match incoming {
+                incoming = talk.inbox.next(), if self.takes() => match incoming {
                     Incoming::Event(event) => self.handle(event).await?,
                     Incoming::Left(why) => return Err(IsGone(why).into()),
                 },
@@ -114,6 +114,9 @@ impl<'a> Serving<'a> {
                 () = self.awake.notified(), if self.outbox.has_room() => {}
                 () = tokio::time::sleep(ROOM_AGAIN), if pause => {}
                 _ = looks.tick() => {
+                    if talk.track.is_cut() {
+                        return Err(IsGone("its connection was lost".into()).into());
+                    }
                     let bytes = talk.track.heard_bytes();
                     if bytes != heard {
                         heard = bytes;
@@ -122,6 +125,11 @@ impl<'a> Serving<'a> {
                 }
             }
         }
+    }
+
+    /// Whether it looks at a further event.
+    fn takes(&self) -> bool {
+        self.puts.len() + self.talk.answers_waiting() < PUTS_MAX
     }
 
     async fn follow_wished(&mut self, mut wishes: Wishes) -> Result<(), Ended> {
@@ -155,7 +163,7 @@ impl<'a> Serving<'a> {
                     let value = got.map(|(version, stored)| Value::of("data", name.as_bytes(), version.seq, stored));
                     return Ok(self
                         .talk
-                        .acknowledge(event, &Got { ok: true, value: value.map_or(Maybe::Null, Maybe::Value) })?);
+                        .acknowledge(event, Got { ok: true, value: value.map_or(Maybe::Null, Maybe::Value) })?);
                 }
                 None => Err(misused("get(name)")),
             },

@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use socketioxide::ack::AckStream;
 use socketioxide::extract::SocketRef;
-use socketioxide::{SendError, SocketError};
+use socketioxide::{SendError, SocketError, TransportType};
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wire::message::{Code, Refusal};
 
@@ -23,13 +24,23 @@ const GOODBYE_MAX: Duration = Duration::from_millis(500);
 /// A goodbye after which the client comes back is given this long: it needs no answer.
 const SEE_YOU: Duration = Duration::from_millis(100);
 
+/// Packets that one poll brings at most, twice that where one begins just then: python-socketio ends a connection by polling that
+/// brings more than 16 at once.
+const PACKETS_OF_POLL_MAX: u32 = 7;
+
 /// What the parts of a session share.
 pub(super) struct Talk {
     pub(super) hub: Arc<Hub>,
     pub(super) socket: SocketRef,
     pub(super) track: Arc<Track>,
     pub(super) inbox: Arc<Inbox>,
+    /// Packets said for a poll, and which.
+    said: Mutex<(u64, u32)>,
+    /// Acknowledgements that wait for a poll.
+    answers: Mutex<VecDeque<Answer>>,
 }
+
+type Answer = Box<dyn FnOnce() -> Result<(), SendError> + Send>;
 
 /// The client cannot be spoken to any more, and why.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +54,45 @@ pub(super) enum Tried<T> {
 }
 
 impl Talk {
+    pub(super) fn new(hub: Arc<Hub>, socket: SocketRef, track: Arc<Track>, inbox: Arc<Inbox>) -> Talk {
+        Talk { hub, socket, track, inbox, said: Mutex::default(), answers: Mutex::default() }
+    }
+
     /// Says an event, if there is room for it now.
     pub(super) fn try_say<T: Serialize>(&self, event: &str, what: &T) -> Result<Tried<()>, IsGone> {
+        self.try_say_in(1, event, what)
+    }
+
+    /// As [`Talk::try_say`], an event of so many packets: bytes are packets of their own.
+    pub(super) fn try_say_in<T: Serialize>(&self, packets: u32, event: &str, what: &T) -> Result<Tried<()>, IsGone> {
+        if !self.has_room_for(packets) {
+            return Ok(Tried::NoRoom);
+        }
         tried(self.socket.emit(event, what))
+    }
+
+    /// Whether the poll that comes next may bring so many packets more; then they count as said.
+    fn has_room_for(&self, packets: u32) -> bool {
+        if self.socket.transport_type() != TransportType::Polling {
+            return true;
+        }
+        let polls = self.track.progress().polls;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.0 != polls {
+            *said = (polls, 0);
+        }
+        let room = said.1 + packets <= PACKETS_OF_POLL_MAX;
+        if room {
+            said.1 += packets;
+        }
+        room
     }
 
     /// Says an event that the client is to acknowledge, if there is room for it now.
     pub(super) fn try_ask<T: Serialize>(&self, event: &str, what: &T) -> Result<Tried<Acknowledged>, IsGone> {
+        if !self.has_room_for(1) {
+            return Ok(Tried::NoRoom);
+        }
         match tried(self.socket.emit_with_ack(event, what))? {
             Tried::Said(ack) => Ok(Tried::Said(Box::pin(ack))),
             Tried::NoRoom => Ok(Tried::NoRoom),
@@ -87,15 +130,40 @@ impl Talk {
         if let Json::Object(fields) = &mut answer {
             fields.insert("ok".into(), true.into());
         }
-        self.acknowledge(event, &answer)
+        self.acknowledge(event, answer)
     }
 
-    pub(super) fn acknowledge<T: Serialize>(&self, event: Event, answer: &T) -> Result<(), IsGone> {
-        match tried(event.ack.send(answer))? {
-            Tried::Said(()) => Ok(()),
-            // Lost to its client, which waits for it: so it is to come back and see how things are.
-            Tried::NoRoom => Err(IsGone("it does not read its answers".into())),
+    pub(super) fn acknowledge<T>(&self, event: Event, answer: T) -> Result<(), IsGone>
+    where
+        T: Serialize + Send + 'static,
+    {
+        if event.asks {
+            let ack = event.ack;
+            self.answers().push_back(Box::new(move || ack.send(&answer)));
         }
+        self.send_answers()
+    }
+
+    /// Says the acknowledgements that wait and may be said now.
+    pub(super) fn send_answers(&self) -> Result<(), IsGone> {
+        let mut answers = self.answers();
+        while !answers.is_empty() && self.has_room_for(2) {
+            let Some(answer) = answers.pop_front() else { break };
+            if let Tried::NoRoom = tried(answer())? {
+                // Lost to its client, which waits for it: so it is to come back and see how things are.
+                return Err(IsGone("it does not read its answers".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many acknowledgements wait.
+    pub(super) fn answers_waiting(&self) -> usize {
+        self.answers().len()
+    }
+
+    fn answers(&self) -> MutexGuard<'_, VecDeque<Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that an event was not done: as its acknowledgement, or, where none is wished, by an event of its own.
@@ -103,7 +171,7 @@ impl Talk {
         let mut told = told(refusal);
         if event.asks {
             told["ok"] = false.into();
-            return self.acknowledge(event, &told);
+            return self.acknowledge(event, told);
         }
         told["event"] = event.name.chars().take(64).collect::<String>().into();
         self.say("failed", &told).await

@@ -37,6 +37,7 @@ pub(super) struct Track {
     lines: Mutex<Vec<Line>>,
     polls: AtomicU64,
     cut: AtomicBool,
+    upgraded: AtomicBool,
     stranger: AtomicBool,
 }
 
@@ -69,6 +70,7 @@ impl Tracks {
             lines: Mutex::new(vec![line]),
             polls: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             stranger: AtomicBool::new(true),
         }))
     }
@@ -88,7 +90,10 @@ impl Track {
     }
 
     /// Notes a further request; `false` when the session was cut, and the request is to be turned away.
-    pub(super) fn request(&self, line: &Line, poll: bool) -> bool {
+    pub(super) fn request(&self, line: &Line, poll: bool, upgrade: bool) -> bool {
+        if upgrade {
+            self.upgraded.store(true, Ordering::Release);
+        }
         if poll {
             self.polls.fetch_add(1, Ordering::Relaxed);
         }
@@ -122,6 +127,15 @@ impl Track {
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         lock(&self.lines).iter().for_each(Line::cut);
+    }
+
+    /// Whether it has asked to go on by WebSocket: then its polls end by and by.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 
     /// Reads nothing more of it until it is called with `false`.
@@ -203,9 +217,9 @@ mod tests {
         let tracks = Arc::new(Tracks::default());
         let track = Tracks::begin(&tracks, at("10.0.0.1"), Line::default()).unwrap();
         track.named("abc");
-        assert!(tracks.find("abc").unwrap().request(&Line::default(), true));
+        assert!(tracks.find("abc").unwrap().request(&Line::default(), true, false));
         track.cut();
-        assert!(!tracks.find("abc").unwrap().request(&Line::default(), true));
+        assert!(!tracks.find("abc").unwrap().request(&Line::default(), true, false));
         assert_eq!(track.progress().polls, 2);
         drop(track);
         assert!(tracks.find("abc").is_none());
