@@ -21,6 +21,8 @@ const FLIGHTS_MAX: usize = 2;
 const ACK_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the transport is asked about a client that does not acknowledge.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// The number of the follow of all of `data`; there is one.
+const FID: u32 = 0;
 /// A client that does not acknowledge is given the occasion again with every so many batches.
 const PROBE_EVERY: u32 = 16;
 
@@ -67,7 +69,7 @@ impl Outbox {
         self.follows.retain(|follow| {
             let it = follow.board == board && follow.pattern.as_bytes() == pattern;
             if it && follow.is_all_data() {
-                session.follows_no_more(board);
+                session.follows_no_more(board, FID);
             }
             !it
         });
@@ -156,6 +158,7 @@ impl Outbox {
         let Some(flight) = self.flights.pop_front() else { return };
         if flight.all_data && self.follows.iter().any(Follow::is_all_data) {
             // What is applied is known only of who acknowledges; nobody waits for the others.
+            session.follows("data", FID);
             session.acked("data", applied(flight.version, flight.current));
             talk.hub.moved();
         }
@@ -177,7 +180,7 @@ impl Outbox {
                 return;
             }
             if self.silent == 0 && first.all_data {
-                session.follows_no_more("data");
+                session.follows_no_more("data", FID);
                 talk.hub.moved();
             }
             self.silent = self.silent.saturating_add(1);
@@ -218,7 +221,7 @@ impl Saying {
 fn applied(version: Version, complete: bool) -> Ack {
     let Version { epoch, run, seq } = version;
     Ack {
-        fid: 0,
+        fid: FID,
         applied: wire::message::Version { epoch, run, seq },
         complete,
         durable_seq: 0,
