@@ -34,7 +34,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
-pub(crate) use problem::Problem;
+use problem::Problem;
 use std::sync::Arc;
 
 /// Everything that is answered over HTTP.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use wire::message::{Code, Refusal};
+use wire::message::Refusal;
 
 /// What is said before batches are waits so long for room; who does not read so little is cut.
 const ROOM_MAX: Duration = Duration::from_secs(5);
@@ -213,37 +213,9 @@ fn tried<T>(result: Result<T, SendError>) -> Result<Tried<T>, IsGone> {
 
 /// A refusal as clients get it: `{code, text, retry_ms?}`.
 pub(super) fn told(refusal: &Refusal) -> Json {
-    let mut told = json!({ "code": code_name(refusal.code), "text": refusal.text });
+    let mut told = json!({ "code": refusal.code.as_str(), "text": refusal.text });
     if let Some(retry_ms) = refusal.retry_ms {
         told["retry_ms"] = retry_ms.into();
     }
     told
-}
-
-/// A code for programs: `NotProven` is `not_proven`.
-fn code_name(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_called_as_over_http() {
-        for code in
-            [Code::BadId, Code::NotProven, Code::NotInvited, Code::RateLimited, Code::TakenOver, Code::HubFailed]
-        {
-            let refusal = Refusal { code, text: String::new(), retry_ms: None };
-            let problem = serde_json::to_value(crate::http::Problem::from(refusal)).unwrap();
-            assert_eq!(problem["code"], code_name(code));
-        }
-    }
 }
