@@ -21,7 +21,6 @@ mod told;
 mod values;
 
 pub use guard::Origin;
-pub(crate) use line::Line;
 pub(crate) use listen::Peer;
 pub use port::HttpConfig;
 pub(crate) use port::Port;

@@ -1,7 +1,8 @@
 //! What every request meets before anything answers it, and every answer before it goes.
 //!
 //! A hub on loopback answers only to the names of this machine: a page from elsewhere whose name was made to point here
-//! (DNS rebinding) is sent away. No page of another origin reads anything unless `--cors` names that origin. No answer
+//! (DNS rebinding) is sent away. No page of another origin reads anything unless `--cors` names that origin: browsers see to
+//! that for requests, and not for WebSocket, so there it is seen to here. No answer
 //! is a page that runs scripts, can be framed, or is guessed to be of another type than it says: a value may be HTML that
 //! somebody put.
 
@@ -10,7 +11,7 @@ use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL,
-    CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -53,7 +54,7 @@ impl Guard {
 
     /// The answer to a request that goes no further.
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Option<Response> {
-        if let Err(problem) = self.check_host(request) {
+        if let Err(problem) = self.check_host(request).and_then(|()| self.check_origin(request)) {
             return Some(problem.into_response());
         }
         let preflight =
@@ -79,6 +80,25 @@ impl Guard {
                 Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "bad_host", text))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A page of another origin gets no connection of its own. Programs that are no browsers need not say where they are from.
+    fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        let headers = request.headers();
+        let Some(origin) = headers.get(ORIGIN).filter(|_| headers.contains_key(UPGRADE)) else { return Ok(()) };
+        if self.cors.as_ref().is_some_and(|Origin(allowed)| allowed == origin) {
+            return Ok(());
+        }
+        let from = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        match (from, host) {
+            (Some(from), Some(host)) if from.eq_ignore_ascii_case(host) => Ok(()),
+            _ => {
+                let text =
+                    "a page of another origin does not connect here, unless the hub was started with --cors ORIGIN";
+                Err(Problem::new(StatusCode::FORBIDDEN, "bad_origin", text))
+            }
         }
     }
 
@@ -169,6 +189,20 @@ mod tests {
         assert_eq!(of(&guard, Some(&allowed)), Some(allowed.clone()));
         assert_eq!(of(&guard, Some(&HeaderValue::from_static("https://evil.example"))), None);
         assert_eq!(of(&Guard::default(), Some(&allowed)), None);
+        // Over WebSocket browsers ask nobody.
+        let connects = |guard: &Guard, origin: &'static str| {
+            let request = Request::builder().header(HOST, "localhost:7118").header(ORIGIN, origin);
+            guard.answer(&request.header(UPGRADE, "websocket").body(()).unwrap()).map(|r| r.status().as_u16())
+        };
+        let here = Guard::new("127.0.0.1:7118".parse().unwrap(), None, None);
+        for own in ["http://localhost:7118", "https://LOCALHOST:7118"] {
+            assert_eq!(connects(&here, own), None, "{own}");
+        }
+        for other in ["https://app.example", "http://localhost:8000", "http://localhost", "null", ""] {
+            assert_eq!(connects(&here, other), Some(403), "{other}");
+        }
+        assert_eq!(connects(&guard, "https://app.example"), None);
+        assert_eq!(connects(&guard, "https://evil.example"), Some(403));
         for bad in ["app.example", "*", "https://", "https://app.example/", "https://App.example", "null", "ftp://a"] {
             assert_eq!(Origin::parse(bad), None, "{bad}");
         }

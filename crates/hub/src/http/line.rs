@@ -79,11 +79,18 @@ pub(crate) struct Lined<S> {
     stream: S,
     line: Line,
     _place: OwnedSemaphorePermit,
+    /// Resolves when it is to be cut to make room for others; gone once it has.
+    evicted: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl<S> Lined<S> {
-    pub(crate) fn new(stream: S, line: Line, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, line, _place: place }
+    pub(crate) fn new(
+        stream: S,
+        line: Line,
+        place: OwnedSemaphorePermit,
+        evicted: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { stream, line, _place: place, evicted: Some(Box::pin(evicted)) }
     }
 }
 
@@ -95,6 +102,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lined<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Noted before it is looked at whether to stop, so that no cut and no release in between is missed.
         self.line.sleepers().reader = Some(cx.waker().clone());
+        if self.evicted.as_mut().is_some_and(|evicted| evicted.as_mut().poll(cx).is_ready()) {
+            self.evicted = None;
+            self.line.cut();
+        }
         if self.line.is_cut() {
             return Poll::Ready(Err(was_cut()));
         }
@@ -166,7 +177,7 @@ mod tests {
         let (here, there) = tokio::io::duplex(64);
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let line = Line::default();
-        (Lined::new(here, line.clone(), place), line, there)
+        (Lined::new(here, line.clone(), place, std::future::pending()), line, there)
     }
 
     #[tokio::test]
@@ -180,6 +191,20 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_secs(5), async { (reading.await, writing.await) }).await;
         let (reading, writing) = ended.unwrap();
         assert!(reading.unwrap() && writing.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_is_evicted_is_cut_also_where_nothing_but_its_stream_is_left() {
+        let (here, _there) = tokio::io::duplex(64);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let evict = Arc::new(tokio::sync::Notify::new());
+        let evicted = Arc::clone(&evict);
+        let mut lined = Lined::new(here, Line::default(), place, async move { evicted.notified().await });
+        let reading = tokio::spawn(async move { (lined.read_u8().await.is_err(), lined.write_u8(0).await.is_err()) });
+        tokio::task::yield_now().await;
+        evict.notify_one();
+        let ended = tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap().unwrap();
+        assert_eq!(ended, (true, true));
     }
 
     #[tokio::test]

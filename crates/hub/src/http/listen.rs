@@ -50,9 +50,19 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Of a connection that just came, with its place among the strangers.
+    pub(crate) fn at(address: SocketAddr, stranger: Option<Place>) -> Peer {
+        Peer { address, line: Line::default(), stranger: Arc::new(Mutex::new(stranger)) }
+    }
+
     /// Who is on it has proved who it is: it is no stranger any more.
     pub(crate) fn signed_in(&self) {
         drop(self.stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.stranger.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
@@ -121,8 +131,10 @@ async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let evicted = stranger.evicted();
-    let peer = Peer { address, line: Line::default(), stranger: Arc::new(Mutex::new(Some(stranger))) };
-    let stream = Lined::new(stream, peer.line.clone(), place);
+    // After an upgrade nothing here waits any more: then the stream itself ends.
+    let evicted_later = stranger.evicted();
+    let peer = Peer::at(address, Some(stranger));
+    let stream = Lined::new(stream, peer.line.clone(), place, evicted_later);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let app = app.clone();
@@ -146,11 +158,12 @@ async fn serve<S>(
     tokio::pin!(connection);
     let mut stopping = hub.stopping.subscribe();
     let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
+        biased;
         () = evicted => {
             tracing::info!(%address, "cut: too many wait to sign in, and this one waited longest");
             return;
         }
+        ended = &mut connection => Some(ended),
         _ = stopping.wait_for(|stop| *stop) => None,
     };
     let ended = match ended {

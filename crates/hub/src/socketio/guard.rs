@@ -17,6 +17,8 @@ use tower::Service;
 const HANDSHAKE_BYTES_MAX: usize = 4096;
 /// After a poll that was given up the next comes within this.
 const POLL_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// A request's body is here, and taken, after this long, or the request is refused.
+const BODY_MAX: Duration = Duration::from_secs(30);
 /// When it is worth trying again, in seconds.
 const RETRY_S: &str = "2";
 
@@ -74,7 +76,7 @@ impl Guard {
             let poll = polling && request.method() == Method::GET;
             let upgrade = !polling;
             let known = self.tracks.find(&sid);
-            if known.as_ref().is_some_and(|track| !track.request(&peer.line, poll, upgrade)) {
+            if known.as_ref().is_some_and(|track| !track.request(&peer, poll, upgrade)) {
                 return unknown_session();
             }
             let pending = known.filter(|_| poll).map(Pending::new);
@@ -82,8 +84,9 @@ impl Guard {
             pending.into_iter().for_each(Pending::answered);
             return response;
         }
-        let Some(track) = Tracks::begin(&self.tracks, peer.address, peer.line) else {
-            tracing::warn!(address = %peer.address, "a Socket.IO session was refused: too many wait to log in");
+        let address = peer.address;
+        let Some(track) = Tracks::begin(&self.tracks, peer) else {
+            tracing::warn!(%address, "a Socket.IO session was refused: too many wait to log in");
             let text = "too many wait to log in: try again in a moment";
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_S)], text).into_response();
         };
@@ -102,9 +105,16 @@ impl Guard {
     }
 
     async fn engine(&mut self, request: Request) -> Response {
-        match Service::<Request>::call(&mut self.engine, request).await {
-            Ok(response) => response.map(Body::new),
-            Err(never) => match never {},
+        let sends = request.method() == Method::POST;
+        let answer = Service::<Request>::call(&mut self.engine, request);
+        let answered = match sends {
+            true => tokio::time::timeout(BODY_MAX, answer).await,
+            false => Ok(answer.await),
+        };
+        match answered {
+            Ok(Ok(response)) => response.map(Body::new),
+            Ok(Err(never)) => match never {},
+            Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request did not come whole in time").into_response(),
         }
     }
 }

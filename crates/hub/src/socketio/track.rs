@@ -3,7 +3,7 @@
 //! A session over WebSocket is one connection. One over long polling is many requests, each perhaps on another connection, and an
 //! upgrade moves it. So every request is noted here, by the session's id, which is a secret between the hub and that client.
 
-use crate::http::Line;
+use crate::http::Peer;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ const STRANGERS_MAX: usize = 8192;
 /// Of them from one address, other than this machine's own: a classroom behind one router, and its neighbours.
 const STRANGERS_OF_ADDRESS_MAX: usize = 512;
 /// Connections remembered of one session; browsers keep up to six to a server.
-const LINES_MAX: usize = 8;
+const PEERS_MAX: usize = 8;
 
 /// All sessions.
 #[derive(Default)]
@@ -34,7 +34,7 @@ pub(super) struct Track {
     tracks: Arc<Tracks>,
     pub(super) address: SocketAddr,
     sid: OnceLock<String>,
-    lines: Mutex<Vec<Line>>,
+    peers: Mutex<Vec<Peer>>,
     polls: AtomicU64,
     cut: AtomicBool,
     upgraded: AtomicBool,
@@ -51,8 +51,9 @@ pub(super) struct Progress {
 }
 
 impl Tracks {
-    /// A new session, from `address`; `None` when too many wait to log in.
-    pub(super) fn begin(tracks: &Arc<Tracks>, address: SocketAddr, line: Line) -> Option<Arc<Track>> {
+    /// A new session, on the connection of `peer`; `None` when too many wait to log in.
+    pub(super) fn begin(tracks: &Arc<Tracks>, peer: Peer) -> Option<Arc<Track>> {
+        let address = peer.address;
         let mut strangers = lock(&tracks.strangers);
         let place = place(address.ip());
         let of_address = strangers.by_address.get(&place).copied().unwrap_or(0);
@@ -67,7 +68,7 @@ impl Tracks {
             tracks: Arc::clone(tracks),
             address,
             sid: OnceLock::new(),
-            lines: Mutex::new(vec![line]),
+            peers: Mutex::new(vec![peer]),
             polls: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
@@ -90,26 +91,35 @@ impl Track {
     }
 
     /// Notes a further request; `false` when the session was cut, and the request is to be turned away.
-    pub(super) fn request(&self, line: &Line, poll: bool, upgrade: bool) -> bool {
+    pub(super) fn request(&self, peer: &Peer, poll: bool, upgrade: bool) -> bool {
         if upgrade {
             self.upgraded.store(true, Ordering::Release);
         }
         if poll {
             self.polls.fetch_add(1, Ordering::Relaxed);
         }
-        let mut lines = lock(&self.lines);
-        if !lines.iter().any(|known| known.same(line)) {
-            if lines.len() >= LINES_MAX {
-                lines.remove(0);
+        let mut peers = lock(&self.peers);
+        if !peers.iter().any(|known| known.line.same(&peer.line)) {
+            if peers.len() >= PEERS_MAX {
+                peers.remove(0);
             }
-            lines.push(line.clone());
+            peers.push(peer.clone());
         }
-        drop(lines);
+        drop(peers);
+        // Looked at after it was noted: so it is either seen here, or noted by then for `logged_in`.
+        if !self.stranger.load(Ordering::Acquire) {
+            peer.signed_in();
+        }
         !self.cut.load(Ordering::Acquire)
     }
 
-    /// It has logged in: it counts no longer as a stranger.
+    /// It has logged in: neither it nor its connections count as strangers any longer.
     pub(super) fn logged_in(&self) {
+        self.no_stranger();
+        lock(&self.peers).iter().for_each(Peer::signed_in);
+    }
+
+    fn no_stranger(&self) {
         if self.stranger.swap(false, Ordering::AcqRel) {
             let mut strangers = lock(&self.tracks.strangers);
             strangers.all -= 1;
@@ -126,7 +136,7 @@ impl Track {
     /// Cuts all its connections: stock clients take that for a lost connection, and come back.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
-        lock(&self.lines).iter().for_each(Line::cut);
+        lock(&self.peers).iter().for_each(|peer| peer.line.cut());
     }
 
     /// Whether it has asked to go on by WebSocket: then its polls end by and by.
@@ -140,23 +150,23 @@ impl Track {
 
     /// Reads nothing more of it until it is called with `false`.
     pub(super) fn hold(&self, hold: bool) {
-        lock(&self.lines).iter().for_each(|line| line.hold(hold));
+        lock(&self.peers).iter().for_each(|peer| peer.line.hold(hold));
     }
 
     pub(super) fn progress(&self) -> Progress {
-        let written_bytes = lock(&self.lines).iter().map(Line::written_bytes).sum();
+        let written_bytes = lock(&self.peers).iter().map(|peer| peer.line.written_bytes()).sum();
         Progress { written_bytes, polls: self.polls.load(Ordering::Relaxed) }
     }
 
     /// Bytes that came from it; as long as it lives they become more, if only by answers to pings.
     pub(super) fn heard_bytes(&self) -> u64 {
-        lock(&self.lines).iter().map(Line::read_bytes).sum()
+        lock(&self.peers).iter().map(|peer| peer.line.read_bytes()).sum()
     }
 }
 
 impl Drop for Track {
     fn drop(&mut self) {
-        self.logged_in();
+        self.no_stranger();
         if let Some(sid) = self.sid.get() {
             lock(&self.tracks.by_sid).remove(sid);
         }
@@ -179,14 +189,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn at(address: &str) -> SocketAddr {
-        SocketAddr::new(address.parse().unwrap(), 1)
+    fn at(address: &str) -> Peer {
+        Peer::at(SocketAddr::new(address.parse().unwrap(), 1), None)
     }
 
     #[test]
     fn strangers_of_one_network_are_bounded_until_they_log_in_or_leave() {
         let tracks = Arc::new(Tracks::default());
-        let begin = |address: &str| Tracks::begin(&tracks, at(address), Line::default());
+        let begin = |address: &str| Tracks::begin(&tracks, at(address));
         let mut crowd: Vec<_> =
             (0..STRANGERS_OF_ADDRESS_MAX).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
         assert!(begin("2001:db8::ffff:1").is_none());
@@ -205,7 +215,7 @@ mod tests {
     #[test]
     fn this_machine_is_bounded_only_by_what_all_may_have() {
         let tracks = Arc::new(Tracks::default());
-        let begin = || Tracks::begin(&tracks, at("127.0.0.1"), Line::default());
+        let begin = || Tracks::begin(&tracks, at("127.0.0.1"));
         let all: Vec<_> = (0..STRANGERS_MAX).map(|_| begin().unwrap()).collect();
         assert!(begin().is_none());
         drop(all);
@@ -215,13 +225,35 @@ mod tests {
     #[test]
     fn a_cut_session_takes_no_further_request_and_one_that_is_gone_is_not_found() {
         let tracks = Arc::new(Tracks::default());
-        let track = Tracks::begin(&tracks, at("10.0.0.1"), Line::default()).unwrap();
+        let track = Tracks::begin(&tracks, at("10.0.0.1")).unwrap();
         track.named("abc");
-        assert!(tracks.find("abc").unwrap().request(&Line::default(), true, false));
+        assert!(tracks.find("abc").unwrap().request(&at("10.0.0.1"), true, false));
         track.cut();
-        assert!(!tracks.find("abc").unwrap().request(&Line::default(), true, false));
+        assert!(!tracks.find("abc").unwrap().request(&at("10.0.0.1"), true, false));
         assert_eq!(track.progress().polls, 2);
         drop(track);
         assert!(tracks.find("abc").is_none());
+    }
+
+    /// Else pollers that are in would be cut once many others come to log in.
+    #[test]
+    fn the_connections_of_who_logged_in_count_no_longer_as_strangers_the_later_ones_neither() {
+        let (tracks, strangers) = (Arc::new(Tracks::default()), crate::strangers::Strangers::default());
+        let address = SocketAddr::new("10.0.0.1".parse().unwrap(), 1);
+        let connect = || Peer::at(address, Some(strangers.enter(address.ip())));
+        let (first, second, third) = (connect(), connect(), connect());
+        let left = Tracks::begin(&tracks, connect()).unwrap();
+        let track = Tracks::begin(&tracks, first.clone()).unwrap();
+        assert!(track.request(&second, true, false));
+        assert!([&first, &second, &third].into_iter().all(Peer::is_stranger));
+        track.logged_in();
+        assert!(!first.is_stranger() && !second.is_stranger() && third.is_stranger());
+        assert!(track.request(&third, true, false));
+        assert!(!third.is_stranger());
+        // Who leaves without logging in has not proved anything.
+        let fourth = connect();
+        assert!(left.request(&fourth, true, false));
+        drop(left);
+        assert!(fourth.is_stranger());
     }
 }
