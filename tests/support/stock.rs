@@ -1,6 +1,7 @@
 //! Stock Socket.IO clients from PyPI and npm, told line by line what to do.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,20 @@ impl Stock {
     /// When its program cannot be started.
     #[track_caller]
     pub fn start(library: Library, url: &str, transports: &[&str], auth: Option<Value>) -> Stock {
+        Stock::start_with(library, url, transports, auth, None)
+    }
+
+    /// As [`Stock::start`], to a hub with a certificate of this authority.
+    ///
+    /// # Panics
+    /// When its program cannot be started.
+    #[track_caller]
+    pub fn start_trusting(library: Library, url: &str, transports: &[&str], auth: Option<Value>, ca: &Path) -> Stock {
+        Stock::start_with(library, url, transports, auth, Some(ca))
+    }
+
+    #[track_caller]
+    fn start_with(library: Library, url: &str, transports: &[&str], auth: Option<Value>, ca: Option<&Path>) -> Stock {
         let options = json!({
             "url": url, "transports": transports, "auth": auth, "silent": library == Library::SilentNode,
         });
@@ -51,6 +66,9 @@ impl Stock {
                 command
             }
         };
+        if let Some(ca) = ca {
+            command.env("SSL_CERT_FILE", ca).env("NODE_EXTRA_CA_CERTS", ca);
+        }
         let mut proc = Proc::start_with_stdin(command.arg(options.to_string()).stdin(Stdio::piped()));
         let stdin = proc.take_stdin().expect("it is piped");
         Stock { proc, stdin, asked: 0, library }

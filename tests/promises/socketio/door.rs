@@ -1,0 +1,82 @@
+//! By which connections stock clients come, and what is turned away.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+
+use serde_json::json;
+use support::{Cluster, Library, PATIENCE, Stock};
+
+use super::{POLLING, ROUTES, WEBSOCKET, enrolled, hub, run};
+use crate::web::Web;
+
+#[test]
+fn over_https_stock_clients_take_part_as_well() {
+    let mut cluster = Cluster::start(|_| {}, &["--http", "0.0.0.0:0"]);
+    let line = cluster.hub().wait_for_line("http     https", PATIENCE);
+    let port = line.trim_end().trim_end_matches('/').rsplit(':').next().unwrap();
+    let ca = cluster.path().join("ca.pem");
+    fs::write(&ca, run(&cluster, &["cert"])).unwrap();
+    let url = format!("https://127.0.0.1:{port}");
+    for ((library, transports), id) in ROUTES.iter().zip(1..) {
+        let auth = Some(json!({ "id": id }));
+        let mut client = Stock::start_trusting(*library, &url, transports, auth, &ca);
+        client.hear(0, "welcome");
+        let text = "x".repeat(200 * 1024);
+        assert_eq!(client.ask(json!(["put", format!("from-{id}"), text]))["ok"], true);
+        client.hear_value(0, &format!("from-{id}"), &json!(text));
+    }
+}
+
+/// Browsers let any page connect by WebSocket, wherever it is from.
+#[test]
+fn a_page_of_another_origin_does_not_connect() {
+    let (mut cluster, _url) = hub();
+    let web = Web::of(&mut cluster);
+    let own = format!("http://{}", web.address);
+    let connect = |origin: &str| {
+        let mut stream = web.connect();
+        write!(
+            stream,
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {}\r\nOrigin: {origin}\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            web.address
+        )
+        .unwrap();
+        let mut status = String::new();
+        BufReader::new(stream).read_line(&mut status).unwrap();
+        status.split_whitespace().nth(1).map(str::to_owned)
+    };
+    assert_eq!(connect("https://evil.example").as_deref(), Some("403"));
+    assert_eq!(connect("null").as_deref(), Some("403"));
+    assert_eq!(connect(&own).as_deref(), Some("101"));
+}
+
+#[test]
+fn what_is_too_large_is_refused_over_each_transport() {
+    let (cluster, url) = hub();
+    for (transports, id) in [(WEBSOCKET, 1), (POLLING, 2)] {
+        let (mut client, _) = enrolled(Library::Node, &url, transports, id);
+        let failed = client.ask(json!(["put", "large", "x".repeat(300 * 1024)]));
+        assert_eq!(failed["code"], "limit", "{failed}");
+        assert_eq!(client.ask(json!(["put", "fits", "x".repeat(256 * 1024)]))["ok"], true);
+        // Past what a message may have: the connection ends, and the client comes back.
+        let mark = client.mark();
+        client.emit(json!(["put", "huge", "x".repeat(2 << 20)]));
+        client.hear(mark, "disconnect");
+        client.hear(mark, "welcome");
+    }
+    assert!(fs::read_to_string(cluster.hub_home().join("log/hub.log")).unwrap().lines().all(|l| !l.contains("panic")));
+}
+
+#[test]
+fn the_engine_s_session_id_is_told_to_nobody_else() {
+    let (_cluster, url) = hub();
+    let (mut one, _) = enrolled(Library::Node, &url, WEBSOCKET, 1);
+    let (two, _) = enrolled(Library::Node, &url, WEBSOCKET, 2);
+    let told = one.ask(json!(["clients"]));
+    let mut fields: Vec<&String> = told["clients"][0].as_object().unwrap().keys().collect();
+    fields.sort();
+    assert_eq!(fields, ["active", "address", "id", "name", "transport"]);
+    drop(two);
+}
