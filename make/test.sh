@@ -2,8 +2,9 @@
 # Runs every test on a fresh clone: gets what tests need beyond git, make, cc and cargo, builds, tests, and says at the
 # end what failed and what could not run. Called by `make test` and `make soak`.
 #
-# What is installed: Python packages, into target/venv only; Node packages, into target/node only. System packages only as root with CI=true; else the one
-# command that installs them is printed, the tests that need them fail, and they are named.
+# What is installed: Python packages, into target/venv only; Node packages, into target/node only. System packages only
+# as root with CI=true; else the one command that installs them is printed, the tests that need them fail, and they are
+# named.
 set -u
 
 size=${LOCKSTEP_TEST_SIZE:-small}
@@ -66,20 +67,23 @@ python_packages() {
 }
 
 node_packages() {
-    local wanted=tests/package.json stamp=target/node/package.json
+    local wanted=tests/package.json stamp=target/node/installed.json
     cmp -s "$wanted" "$stamp" && [ -d target/node/node_modules/socket.io-client ] && return 0
-    command -v npm >/dev/null || return 0
+    { command -v node && command -v npm; } >/dev/null || return 0
     say "Node packages into target/node"
     rm -rf target/node
     mkdir -p target/node &&
         cp "$wanted" target/node/package.json &&
-        (cd target/node && npm install --silent --no-audit --no-fund --no-package-lock)
+        npm install --prefix target/node --cache target/node/cache --ignore-scripts --no-package-lock --no-audit \
+            --no-fund --no-update-notifier --loglevel=error &&
+        rm -rf target/node/cache &&
+        cp "$wanted" "$stamp"
 }
 
 advice=
 system_packages
-python_packages || advice="The Python packages of tests/requirements.txt could not be installed; pip says why above."
-node_packages || advice="The Node packages of tests/package.json could not be installed; npm says why above."
+python_packages || advice+=" The Python packages of tests/requirements.txt could not be installed; pip says why above."
+node_packages || advice+=" The Node packages of tests/package.json could not be installed; npm says why above."
 
 # --- Build, then test
 
@@ -122,7 +126,7 @@ say "tests took $tested s"
 if [ -s "$could_not_run" ]; then
     echo "These tests could not run:"
     sort -u "$could_not_run" | sed 's/^/  /'
-    [ -z "$advice" ] || echo "$advice"
+    [ -z "$advice" ] || echo "${advice# }"
 fi
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}"
