@@ -9,7 +9,7 @@
 //!
 //! From the inside out: [`Roster`] (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
-//! comes in), `door`, `local` and `http` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
+//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
 
 mod accept;
 mod answers;
