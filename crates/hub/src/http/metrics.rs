@@ -95,7 +95,7 @@ fn shares(hub: &Hub, page: &mut Page) {
 
 fn clients(hub: &Hub, page: &mut Page) {
     let mut states = BTreeMap::from([("active", 0), ("away", 0), ("provisional", 0), ("revoked", 0)]);
-    let mut transports = BTreeMap::from([("native", 0), ("http", 0)]);
+    let mut transports = BTreeMap::from([("native", 0), ("http", 0), ("socketio", 0)]);
     let (mut in_sync, mut not_in_sync) = (0, 0);
     for client in standing::everybody(hub) {
         let state = match client.state() {
