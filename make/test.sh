@@ -34,6 +34,7 @@ missing_packages() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
+    command -v chromium >/dev/null || echo chromium
 }
 
 system_packages() {

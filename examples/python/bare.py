@@ -18,6 +18,11 @@ client = socketio.Client()
 latest, versions = {}, {}
 
 
+def say(line):
+    sys.stdout.write(line + "\n")  # one write: handlers run in threads of their own
+    sys.stdout.flush()
+
+
 @client.on("unique_id")
 def keep(unique_id):
     known["unique_id"] = unique_id
@@ -31,7 +36,7 @@ def value(new):
     if new["version"] > versions.get(new["name"], 0):
         versions[new["name"]] = new["version"]
         latest[new["name"]] = new["payload"]
-        print(new["name"], "=", new["payload"], flush=True)
+        say(f"{new['name']} = {new['payload']}")
 
 
 @client.on("gone")
@@ -50,5 +55,5 @@ def refused(why):
 client.connect(url, auth=lambda: {"id": number, **known}, retry=True)
 for line in sys.stdin:  # NAME VALUE
     name, _, text = line.strip().partition(" ")
-    print("put:", client.call("put", (name, text)), flush=True)
+    say(f"put: {client.call('put', (name, text))}")
 client.disconnect()
