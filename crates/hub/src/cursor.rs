@@ -1,11 +1,11 @@
-//! The cursor as one opaque text, for clients that only carry it back: over HTTP, and wherever else a program of others
-//! follows.
+//! The cursor as one opaque text, for clients that only carry it back: over HTTP, Socket.IO and text lines alike, so
+//! that what one gave another takes.
 //!
 //! It stands for everything up to one entry, so a client that was cut between any two of them resumes with exactly what
 //! it missed. It belongs to one board and pattern: with another it stands for nothing, and the walk begins anew. A text that
 //! somebody made up harms nobody but its author, since a cursor only says what its client claims to have seen.
 
-use board::{Cursor, Follower, Mark, NAME_BYTES_MAX, Record, Version, WalkMark};
+use board::{Batch, Cursor, Follower, Mark, NAME_BYTES_MAX, Record, Version, WalkMark};
 use bytes::Buf;
 use data_encoding::BASE64URL_NOPAD;
 
@@ -58,8 +58,9 @@ impl Passage {
         }
     }
 
-    /// The client was sent all of a batch with this mark.
-    pub(crate) fn marked(&mut self, mark: &Mark) {
+    /// The client was sent all of this batch.
+    pub(crate) fn passed_all(&mut self, Batch { records, mark }: &Batch) {
+        self.cursor.seen = records.iter().map(|record| record.seq).fold(self.cursor.seen, u64::max);
         match mark {
             Mark::Live { to, view, .. } => {
                 self.cursor.seen = self.cursor.seen.max(*view).max(*to);
@@ -77,37 +78,52 @@ impl Passage {
         }
     }
 
+    /// Where the client is.
+    pub(crate) fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Whether it has yet to pass all names once, as nothing that it held before counts.
+    pub(crate) fn is_from_zero(&self) -> bool {
+        self.from_zero
+    }
+
     /// What the client brings back.
     pub(crate) fn text(&self) -> String {
-        let Cursor { version, seen, walk } = &self.cursor;
-        let mut bytes = Vec::with_capacity(BYTES_MIN);
-        bytes.push(FORMAT);
-        bytes.extend(self.scope);
-        bytes.extend(version.epoch.to_le_bytes());
-        for number in [version.run, version.seq, *seen] {
-            bytes.extend(number.to_le_bytes());
-        }
-        match walk {
-            None => bytes.push(0),
-            Some(WalkMark { head, upto, reset }) => {
-                bytes.push(1 + u8::from(*reset));
-                bytes.extend(head.to_le_bytes());
-                bytes.extend_from_slice(upto);
-            }
-        }
-        BASE64URL_NOPAD.encode(&bytes)
+        written(self.scope, &self.cursor)
     }
+}
+
+/// The text of a cursor of this scope.
+pub(crate) fn written(scope: [u8; 8], Cursor { version, seen, walk }: &Cursor) -> String {
+    let mut bytes = Vec::with_capacity(BYTES_MIN);
+    bytes.push(FORMAT);
+    bytes.extend(scope);
+    bytes.extend(version.epoch.to_le_bytes());
+    for number in [version.run, version.seq, *seen] {
+        bytes.extend(number.to_le_bytes());
+    }
+    match walk {
+        None => bytes.push(0),
+        Some(WalkMark { head, upto, reset }) => {
+            bytes.push(1 + u8::from(*reset));
+            bytes.extend(head.to_le_bytes());
+            bytes.extend_from_slice(upto);
+        }
+    }
+    BASE64URL_NOPAD.encode(&bytes)
 }
 
 /// Reads a cursor that was given for this board and pattern; `None` where it was given for others.
 ///
 /// # Errors
 /// When it is none at all.
-pub(crate) fn read(text: &str, board: &str, pattern: &[u8]) -> Result<Option<Cursor>, BadCursor> {
+pub(crate) fn read(text: impl AsRef<[u8]>, board: &str, pattern: &[u8]) -> Result<Option<Cursor>, BadCursor> {
+    let text = text.as_ref();
     if text.len() > TEXT_BYTES_MAX {
         return Err(BadCursor);
     }
-    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| BadCursor)?;
+    let bytes = BASE64URL_NOPAD.decode(text).map_err(|_| BadCursor)?;
     if bytes.len() < BYTES_MIN || bytes[0] != FORMAT {
         return Err(BadCursor);
     }
@@ -126,7 +142,7 @@ pub(crate) fn read(text: &str, board: &str, pattern: &[u8]) -> Result<Option<Cur
 }
 
 /// Eight bytes for a board and a pattern.
-fn scope(board: &str, pattern: &[u8]) -> [u8; 8] {
+pub(crate) fn scope(board: &str, pattern: &[u8]) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new_derive_key("lockstep cursor scope v1");
     hasher.update(board.as_bytes()).update(&[0]).update(pattern);
     let mut scope = [0; 8];
@@ -179,7 +195,7 @@ mod tests {
                     None => drop(held.remove(&record.name[..])),
                 }
             }
-            passage.marked(&batch.mark);
+            passage.passed_all(&batch);
         }
         passage.text()
     }

@@ -32,7 +32,6 @@
 //!
 //! The engine's id of a session is a secret of that session, and is told to nobody else.
 
-mod cursor;
 mod event;
 mod follow;
 mod guard;

@@ -8,7 +8,6 @@
 //! it here, little in the kernel, and what was replaced meanwhile is skipped. A person may be silent for hours, so its
 //! presence is its connection: keep-alive probes tell within [`wire::limits::SILENCE_MAX`] that there is nobody any more.
 
-mod cursor;
 mod dialogue;
 mod grammar;
 mod lines;

@@ -102,7 +102,7 @@ fn write_batch(text: &mut String, following: &mut Following, batch: &Batch) {
             event(text, if is_value { "value" } else { "gone" }, &following.passage.text(), json.get());
         }
     }
-    following.passage.marked(&batch.mark);
+    following.passage.passed_all(batch);
     let id = following.passage.text();
     if matches!(batch.mark, Mark::Live { current: true, .. }) {
         event(text, "current", &id, "{}");

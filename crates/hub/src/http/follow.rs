@@ -144,7 +144,7 @@ fn fill(following: &mut Following, limits: Limits) -> Page {
                 values.push(json);
             }
         }
-        following.passage.marked(&batch.mark);
+        following.passage.passed_all(&batch);
         current = matches!(batch.mark, Mark::Live { current: true, .. });
         if current {
             break;

@@ -1,8 +1,8 @@
 //! One follow of a client: batches of the board as events, and the cursor behind each.
 
-use super::cursor;
 use super::payload::{Value, name_text};
-use board::{Batch, Cursor, Follower, Limits, Mark, Pattern, Record, Start, Version, WalkMark};
+use crate::cursor::Passage;
+use board::{Batch, Cursor, Follower, Limits, Mark, Pattern, Record, Version};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use wire::codec::decode_stored;
@@ -14,23 +14,14 @@ const LIMITS: Limits = Limits { entries: 128, bytes: 64 << 10 };
 /// Something followed.
 pub(super) struct Follow {
     pub(super) board: &'static str,
-    pub(super) pattern: Pattern,
     /// Tells of clients by `client` instead of `value` and `gone`.
     clients: bool,
     follower: Follower,
-    start: Start,
-    cursor: Option<Cursor>,
+    passage: Passage,
     /// The client does not know yet that what it holds counts no longer.
     resets: bool,
-    walk: Walk,
-}
-
-/// The walk under way.
-#[derive(Default)]
-struct Walk {
-    from_zero: bool,
-    /// Entries it has sent.
-    sent: u64,
+    /// Entries that the walk under way has sent.
+    walked: u64,
 }
 
 /// A batch as events, in their order.
@@ -74,73 +65,55 @@ impl Follow {
         cursor: Option<Cursor>,
         clients: bool,
     ) -> Follow {
-        let follower = Follower::new(of, pattern.clone(), cursor.clone());
-        let start = follower.start();
-        let cursor = cursor.filter(|_| !start.reset).map(|mut cursor| {
-            // The hub found it in its history, so it is as well one of the present run.
-            cursor.version.run = start.run;
-            cursor
-        });
-        Follow { board, pattern, clients, follower, start, cursor, resets: start.reset, walk: Walk::default() }
+        let follower = Follower::new(of, pattern, cursor.clone());
+        let passage = Passage::begin(board, &follower, cursor);
+        let resets = follower.start().reset;
+        Follow { board, clients, follower, passage, resets, walked: 0 }
+    }
+
+    /// What is followed.
+    pub(super) fn pattern(&self) -> &Pattern {
+        self.follower.pattern()
     }
 
     /// All of `data`.
     pub(super) fn is_all_data(&self) -> bool {
-        self.board == "data" && self.pattern == Pattern::all()
+        self.board == "data" && *self.pattern() == Pattern::all()
     }
 
     /// What comes next; `None` at the head.
     pub(super) fn next(&mut self) -> Option<Round> {
         let batch = self.follower.next(LIMITS)?;
-        let before = self.cursor.as_ref().map_or(0, |cursor| cursor.version.seq);
-        let (current, skipped) = self.note(&batch, before);
+        let (current, skipped) = self.note(&batch);
         let bytes = batch.records.iter().map(|r| (r.name.len() + r.value.as_ref().map_or(0, |v| v.len())) as u64).sum();
         let mut events = Vec::with_capacity(batch.records.len() + 1);
+        let pattern = name_text(self.pattern().as_bytes());
         if std::mem::take(&mut self.resets) && !self.clients {
-            events.push(Told::Reset(json!({ "board": self.board, "pattern": name_text(self.pattern.as_bytes()) })));
+            events.push(Told::Reset(json!({ "board": self.board, "pattern": pattern })));
         }
         events.extend(batch.records.into_iter().map(|record| self.told(record)));
-        let version = self.cursor.as_ref().map_or(Version { epoch: 0, run: 0, seq: 0 }, |cursor| cursor.version);
-        let end = End {
-            board: self.board,
-            pattern: name_text(self.pattern.as_bytes()),
-            cursor: self
-                .cursor
-                .as_ref()
-                .map(|c| cursor::text(self.board, self.pattern.as_bytes(), c))
-                .unwrap_or_default(),
-            conflated: skipped,
-        };
+        let version = self.passage.cursor().version;
+        let end = End { board: self.board, pattern, cursor: self.passage.text(), conflated: skipped };
         Some(Round { events, end, end_name: if current { "current" } else { "cursor" }, version, current, bytes })
     }
 
-    /// Moves the cursor behind `batch`, as the client's is then. Whether that is the head, and how many versions were left out.
-    fn note(&mut self, batch: &Batch, before: u64) -> (bool, u64) {
-        let seen = self.cursor.as_ref().map_or(0, |cursor| cursor.seen);
-        let seen = batch.records.iter().map(|record| record.seq).fold(seen, u64::max);
-        let version = |seq| Version { epoch: self.start.epoch, run: self.start.run, seq };
+    /// The client is behind `batch` then. Whether that is the head, and how many versions were left out.
+    fn note(&mut self, batch: &Batch) -> (bool, u64) {
+        let (before, from_zero) = (self.passage.cursor().version.seq, self.passage.is_from_zero());
+        let walked = self.passage.cursor().walk.is_some();
+        self.passage.passed_all(batch);
         // Of a part of the names it cannot be told: the versions of the others are none of this client's.
-        let counts = self.pattern == Pattern::all();
+        let counts = *self.follower.pattern() == Pattern::all();
         match &batch.mark {
-            Mark::Live { to, view, current, .. } => {
-                let seen = seen.max(*view).max(*to);
-                self.cursor = Some(Cursor { version: version(*to), seen, walk: None });
+            Mark::Live { to, current, .. } => {
                 let skipped = to.saturating_sub(before).saturating_sub(batch.records.len() as u64);
-                (*current && seen == *to, if counts { skipped } else { 0 })
+                (*current && self.passage.cursor().seen == *to, if counts { skipped } else { 0 })
             }
-            Mark::Walk { head, upto, last, .. } => {
-                if self.cursor.as_ref().is_none_or(|cursor| cursor.walk.is_none()) {
-                    self.walk = Walk { from_zero: self.cursor.is_none(), sent: 0 };
-                } else if let Some(Cursor { walk: Some(walk), .. }) = &self.cursor {
-                    self.walk.from_zero = walk.reset;
-                }
-                self.walk.sent += batch.records.iter().filter(|record| record.seq <= *head).count() as u64;
-                let seq = if *last { *head } else { before };
-                let mark = WalkMark { head: *head, upto: upto.clone(), reset: self.walk.from_zero };
-                self.cursor =
-                    Some(Cursor { version: version(seq), seen: seen.max(*head), walk: (!last).then_some(mark) });
-                let skipped = head.saturating_sub(before).saturating_sub(self.walk.sent);
-                (false, if *last && counts && !self.walk.from_zero { skipped } else { 0 })
+            Mark::Walk { head, last, .. } => {
+                let sent = batch.records.iter().filter(|record| record.seq <= *head).count() as u64;
+                self.walked = if walked { self.walked + sent } else { sent };
+                let skipped = head.saturating_sub(before).saturating_sub(self.walked);
+                (false, if *last && counts && !from_zero { skipped } else { 0 })
             }
         }
     }

@@ -67,7 +67,7 @@ impl Outbox {
     pub(super) fn unfollow(&mut self, session: &Session, board: &str, pattern: &[u8]) -> bool {
         let before = self.follows.len();
         self.follows.retain(|follow| {
-            let it = follow.board == board && follow.pattern.as_bytes() == pattern;
+            let it = follow.board == board && follow.pattern().as_bytes() == pattern;
             if it && follow.is_all_data() {
                 session.follows_no_more(board, FID);
             }
@@ -81,7 +81,7 @@ impl Outbox {
     }
 
     pub(super) fn has(&self, board: &str, pattern: &[u8]) -> bool {
-        self.follows.iter().any(|follow| follow.board == board && follow.pattern.as_bytes() == pattern)
+        self.follows.iter().any(|follow| follow.board == board && follow.pattern().as_bytes() == pattern)
     }
 
     /// Whether a further batch may be made.

@@ -1,6 +1,5 @@
 //! A client that is in: what it asks for is done, what it follows is sent, at the pace at which it takes it.
 
-use super::cursor;
 use super::event::Event;
 use super::follow::Follow;
 use super::inbox::Incoming;
@@ -9,6 +8,7 @@ use super::outbox::Outbox;
 use super::payload::{self, Value};
 use super::talk::{IsGone, ROOM_AGAIN, Talk};
 use crate::answers::put_refusal;
+use crate::cursor;
 use crate::data::{Condition, Data, Offered, PutError};
 use crate::presence::Session;
 use board::Pattern;
@@ -135,8 +135,9 @@ impl<'a> Serving<'a> {
     async fn follow_wished(&mut self, mut wishes: Wishes) -> Result<(), Ended> {
         let patterns = wishes.follow.take().unwrap_or_else(|| vec!["*".to_owned()]);
         for pattern in patterns {
-            let cursor = (pattern == "*").then(|| wishes.cursors.remove("data")).flatten();
-            if let Err(refusal) = self.follow("data", &pattern, cursor.as_deref()) {
+            // It belongs to one of them; for the others it stands for nothing.
+            let cursor = wishes.cursors.get("data").map(String::as_str);
+            if let Err(refusal) = self.follow("data", &pattern, cursor) {
                 self.talk.refused(&refusal).await?;
             }
         }
@@ -222,7 +223,8 @@ impl<'a> Serving<'a> {
         if self.outbox.has(board, pattern.as_bytes()) {
             return Err(limit("this is followed already".to_owned()));
         }
-        let cursor = cursor.and_then(|text| cursor::parse(board, pattern.as_bytes(), text));
+        // One that is not understood is as good as none: its client begins anew, and is told so by `reset`.
+        let cursor = cursor.and_then(|text| cursor::read(text, board, pattern.as_bytes()).ok().flatten());
         let Some(what) = self.talk.hub.followable(board) else {
             return Err(Refusal { code: Code::NotFound, text: format!("there is no {board}"), retry_ms: None });
         };

@@ -1,7 +1,8 @@
 //! What a line asks for, once its client is in. Free of I/O; every refusal says what to type.
 
-use super::cursor::{self, CursorError};
 use super::quote::{self, BLANKS, QuoteError};
+use super::session::BOARD;
+use crate::cursor::{self, BadCursor};
 use board::{Cursor, Pattern, PatternError};
 use bytes::Bytes;
 
@@ -49,8 +50,12 @@ pub(crate) enum Mistake {
     Quote(#[from] QuoteError),
     #[error("{0}")]
     Pattern(#[from] PatternError),
-    #[error("{0}")]
-    Cursor(#[from] CursorError),
+    #[error("this is no cursor: give the word that stood in a current line, all of it, or leave since away")]
+    Cursor,
+    #[error(
+        "this cursor belongs to another pattern: give it with the pattern of its current line, or leave since away"
+    )]
+    OtherPattern,
 }
 
 /// Each command with what follows it and what it does, as `help` tells it.
@@ -135,8 +140,22 @@ fn follow(rest: &str, usage: Mistake) -> Result<Command, Mistake> {
         [pattern, since, cursor] if is_since(since) => (Pattern::parse(&pattern.bytes)?, Some(cursor)),
         _ => return Err(usage),
     };
-    let since = since.map(|word| cursor::read(&word.bytes, &pattern)).transpose()?;
+    let since = match since {
+        Some(word) => match cursor::read(&word.bytes, BOARD, pattern.as_bytes()) {
+            Ok(Some(cursor)) => whole(cursor),
+            Ok(None) => return Err(Mistake::OtherPattern),
+            Err(BadCursor) => return Err(Mistake::Cursor),
+        },
+        None => None,
+    };
     Ok(Command::Follow { pattern, since })
+}
+
+/// A cursor between two `current` lines, as other transports give them, as one of the line before. There is none before the
+/// first: a walk from zero tells by its marks what is gone, which lines have no word for.
+fn whole(cursor: Cursor) -> Option<Cursor> {
+    let from_zero = cursor.walk.as_ref().is_some_and(|walk| walk.reset);
+    (!from_zero).then_some(Cursor { walk: None, ..cursor })
 }
 
 /// One word of a line.
@@ -195,7 +214,7 @@ fn is_one_slip(name: &str, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use board::Start;
+    use board::Version;
     use proptest::prelude::*;
 
     fn put_of(name: &str, value: &[u8]) -> Command {
@@ -233,17 +252,17 @@ mod tests {
 
     #[test]
     fn a_cursor_is_taken_with_its_pattern_and_without_one() {
-        let start = Start { epoch: 1, run: 2, reset: false };
+        let cursor = Cursor { version: Version { epoch: 1, run: 2, seq: 3 }, seen: 4, walk: None };
         for (pattern, line) in [
             (Pattern::all(), "follow since "),
             (pattern("a*"), "follow a* since "),
             (pattern("since"), "follow \"since\" Since "),
         ] {
-            let word = cursor::write(start, 3, 4, &pattern);
-            let since = Some(cursor::read(word.as_bytes(), &pattern).unwrap());
+            let word = cursor::written(cursor::scope("data", pattern.as_bytes()), &cursor);
+            let since = Some(cursor.clone());
             assert_eq!(parse(format!("{line}{word}").as_bytes()), Ok(Command::Follow { pattern, since }), "{line}");
         }
-        assert_eq!(parse(b"follow since 12"), Err(Mistake::Cursor(CursorError::Form)));
+        assert_eq!(parse(b"follow since 12"), Err(Mistake::Cursor));
     }
 
     #[test]

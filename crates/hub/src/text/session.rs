@@ -6,9 +6,10 @@
 
 use super::grammar::{self, COMMANDS, Command};
 use super::lines::Piece;
-use super::{GOODBYE_MAX, Incoming, cursor, quote, refusal_line, stopping_refusal};
+use super::{GOODBYE_MAX, Incoming, quote, refusal_line, stopping_refusal};
 use crate::answers::{put_refusal, refusal};
 use crate::core::Hub;
+use crate::cursor::Passage;
 use crate::presence::Session;
 use board::{Batch, Follower, Limits, Mark, Pattern, Record};
 use bytes::Bytes;
@@ -29,6 +30,8 @@ const LINE_BYTES_MAX: usize = 6 * (VALUE_BYTES_MAX + VALUE_NAME_BYTES_MAX) + 64;
 const BATCH: Limits = Limits { entries: 64, bytes: 16 << 10 };
 /// Nothing of a line was taken by the client for this long: it is cut. Most are cut earlier, by the system.
 const WRITE_MAX: Duration = Duration::from_secs(30);
+/// The board that is followed here.
+pub(super) const BOARD: &str = "data";
 /// The content types that a value is put with.
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
@@ -182,10 +185,10 @@ impl Reader<'_> {
                 let data = &self.hub.data;
                 // Awake first, so that nothing is missed between the look at the board and the first sleep.
                 data.wakers.add(&self.awake);
-                let seen = since.as_ref().map_or(0, |cursor| cursor.seen);
-                let follower = Follower::new(&data.board, pattern.clone(), since);
+                let follower = Follower::new(&data.board, pattern.clone(), since.clone());
+                let passage = Passage::begin(BOARD, &follower, since);
                 self.follows.insert(pattern);
-                self.order(Order::Follow(Box::new(Follow { follower, told: false, seen }))).await?;
+                self.order(Order::Follow(Box::new(Follow { follower, told: false, passage }))).await?;
                 Ok(String::new())
             }
             Command::Unfollow { pattern } => {
@@ -280,8 +283,7 @@ struct Follow {
     follower: Follower,
     /// It was `current` at least once.
     told: bool,
-    /// The newest version that the client knows anything of.
-    seen: u64,
+    passage: Passage,
 }
 
 impl Follow {
@@ -295,10 +297,11 @@ impl Follow {
 
     /// What is next, as lines; `None` while there is nothing.
     fn next(&mut self) -> Option<String> {
-        let Batch { records, mark } = self.follower.next(BATCH)?;
+        let batch = self.follower.next(BATCH)?;
+        self.passage.passed_all(&batch);
+        let Batch { records, mark } = batch;
         let mut lines = String::new();
         for Record { name, seq, value, .. } in records {
-            self.seen = self.seen.max(seq);
             match value.as_deref().map(decode_stored) {
                 Some(Ok(stored)) => value_line(&mut lines, seq, &name, &stored.content.bytes),
                 None => {
@@ -309,19 +312,11 @@ impl Follow {
                 Some(Err(error)) => tracing::error!(%error, seq, "a stored value cannot be read, and was not sent"),
             }
         }
-        match mark {
-            Mark::Live { to, view, current, .. } => {
-                self.seen = self.seen.max(view);
-                if current {
-                    self.told = true;
-                    let pattern = self.follower.pattern();
-                    let cursor = cursor::write(self.follower.start(), to, self.seen.max(to), pattern);
-                    lines.push_str(&format!("current {cursor} "));
-                    quote::write_word(&mut lines, pattern.as_bytes());
-                    lines.push('\n');
-                }
-            }
-            Mark::Walk { head, .. } => self.seen = self.seen.max(head),
+        if matches!(mark, Mark::Live { current: true, .. }) {
+            self.told = true;
+            lines.push_str(&format!("current {} ", self.passage.text()));
+            quote::write_word(&mut lines, self.follower.pattern().as_bytes());
+            lines.push('\n');
         }
         Some(lines)
     }
