@@ -277,6 +277,7 @@ fn no_unique_id_and_no_invite_is_in_any_log_table_output_or_command_line() {
         |args: &[&str]| String::from_utf8(ask(args).stdout).unwrap().split_whitespace().last().unwrap().to_owned();
     let second = link_by(&["invite", "--uses", "2"]);
     secrets.insert("the second invite".to_owned(), invite(&second));
+    secrets.insert("a token".to_owned(), link_by(&["token", "--name", "probe"]));
     // The link comes through standard input, so that no command line has it.
     let join = |n: usize, link: &str| {
         let mut command = lockstep_at(cluster.agent_home(n));
@@ -318,6 +319,8 @@ fn no_unique_id_and_no_invite_is_in_any_log_table_output_or_command_line() {
         &["clients", "show", "2"],
         &["clients", "show", "1", "--json"],
         &["clients", "export", "--format", "csv"],
+        &["token", "list"],
+        &["token", "revoke", "probe"],
         &["status"],
         &["status", "--json"],
         &["put", "x", "y"],

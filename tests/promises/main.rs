@@ -26,5 +26,6 @@ mod socketio;
 mod speaker;
 mod tables;
 mod text;
+mod tokens;
 mod values;
 mod web;

@@ -55,7 +55,7 @@ impl Web {
         Web { authorization: Some(format!("Basic {pair}")), ..self.clone() }
     }
 
-    #[expect(dead_code, reason = "for tokens")]
+    /// With a token of `lockstep token`.
     pub(crate) fn bearer(&self, token: &str) -> Web {
         Web { authorization: Some(format!("Bearer {token}")), ..self.clone() }
     }

@@ -186,7 +186,8 @@ fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
     Ok(())
 }
 
-fn time(ms: Option<i64>) -> String {
+/// A time of day as people read it; empty where there is none.
+pub(crate) fn time(ms: Option<i64>) -> String {
     ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).map(|t| format!("{t:.3}")).unwrap_or_default()
 }
 

@@ -25,6 +25,7 @@ mod runtime;
 mod signals;
 mod status;
 mod table;
+mod token;
 mod wait;
 
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ enum Command {
     Follow(follow::Args),
     Clients(clients::Args),
     Invite(invite::Args),
+    Token(token::Args),
     Status(status::Args),
     Cert(cert::Args),
     Wait(wait::Args),
@@ -83,6 +85,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Follow(args) => follow::run(args),
         Command::Clients(args) => clients::run(args),
         Command::Invite(args) => invite::run(args),
+        Command::Token(args) => token::run(args),
         Command::Status(args) => status::run(args),
         Command::Cert(args) => cert::run(args),
         Command::Wait(args) => wait::run(args),

@@ -3,18 +3,19 @@
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
+use crate::roster::TOKEN_DAYS_MAX;
 use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
 use crate::wait;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::answer::{Answer, Behind, ClientRow, Question, ShareStatus, Status};
+use wire::answer::{Answer, Behind, ClientRow, Question, ShareStatus, Status, TokenRow};
 use wire::id::ClientId;
 use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX};
 use wire::link::{InviteCode, JoinLink};
 use wire::message::{Code, Refusal};
-use wire::roster::RosterError;
+use wire::roster::{RosterError, Token};
 
 /// Answers a question of `role`.
 pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
@@ -46,8 +47,39 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
                 session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
             }
             tracing::warn!(id, "revoked");
+            hub.revoked.send_replace(());
             hub.tables.notify_one();
             hub.moved();
+            Ok(Answer::Done)
+        }
+        Question::Token { name, id, may_put, expires_s } => {
+            let client = acts_as(role, id)?;
+            if !(1..=TOKEN_DAYS_MAX * 86_400).contains(&expires_s) {
+                let text = format!("a token lasts from one second to {TOKEN_DAYS_MAX} days");
+                return Err(refusal(Code::Limit, text));
+            }
+            let expires_ms = i64::try_from(expires_s * 1000).unwrap_or(i64::MAX);
+            let made = hub.roster().new_token(name, client, may_put, expires_ms, clock::now_ms());
+            let (bearer, token) = made.map_err(roster_refusal)?;
+            tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, "a token was made");
+            Ok(Answer::Token { token: bearer.reveal().into(), row: token_row(&token, true) })
+        }
+        Question::Tokens => {
+            let (roster, now_ms) = (hub.roster(), clock::now_ms());
+            let of = role.session().map(|session| session.id);
+            let tokens = roster
+                .tokens()
+                .into_iter()
+                .filter(|token| of.is_none_or(|id| token.client.is_some_and(|c| c.get() == id)));
+            Ok(Answer::Tokens(
+                tokens.map(|token| token_row(token, roster.token(&token.hash, now_ms).is_some())).collect(),
+            ))
+        }
+        Question::RevokeToken { name } => {
+            let of = if role.is_local() { None } else { acts_as(role, None)? };
+            hub.roster().revoke_token(&name, of).map_err(roster_refusal)?;
+            tracing::warn!(name, "a token was revoked");
+            hub.revoked.send_replace(());
             Ok(Answer::Done)
         }
         Question::AllowDeletes { share } => {
@@ -147,6 +179,26 @@ pub(crate) fn client(hub: &Hub, id: u64) -> Result<Standing, Refusal> {
 
 fn client_id(id: u64) -> Result<ClientId, Refusal> {
     ClientId::new(id).map_err(|e| refusal(Code::BadId, e.to_string()))
+}
+
+/// As whom a token of `role` signs in: of the hub's machine as anybody, of a client as that client.
+fn acts_as(role: &Role, id: Option<u64>) -> Result<Option<ClientId>, Refusal> {
+    match (role.session(), id) {
+        (None, id) => id.map(client_id).transpose(),
+        (Some(session), id) if id.is_none_or(|id| id == session.id) => client_id(session.id).map(Some),
+        (Some(_), _) => only_here(role).map(|()| None),
+    }
+}
+
+fn token_row(token: &Token, good: bool) -> TokenRow {
+    TokenRow {
+        name: token.name.clone(),
+        id: token.client.map_or(0, ClientId::get),
+        may_put: token.may_put,
+        created_at_ms: token.created_at_ms,
+        expires_at_ms: token.expires_at_ms,
+        good,
+    }
 }
 
 fn only_here(role: &Role) -> Result<(), Refusal> {

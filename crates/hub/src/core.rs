@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     pub(crate) standing: watch::Sender<u64>,
     /// Rings when a table on disk is out of date.
     pub(crate) tables: Notify,
+    /// Moves when a client or a token was revoked: whoever is served for one looks whether it still is let in.
+    pub(crate) revoked: watch::Sender<()>,
     /// Set once, when the hub stops.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -94,6 +96,7 @@ impl Hub {
             group_numbers: AtomicU32::new(1),
             standing: watch::Sender::new(0),
             tables: Notify::new(),
+            revoked: watch::Sender::new(()),
             stopping: watch::Sender::new(false),
         }
     }

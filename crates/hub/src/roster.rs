@@ -12,15 +12,19 @@ mod store;
 use std::collections::BTreeSet;
 use std::path::Path;
 use store::Store;
+use wire::bearer::{Bearer, BearerHash};
 use wire::id::ClientId;
 use wire::link::{InviteCode, InviteHash};
-use wire::roster::{Book, Change, Client, Grant, Invite, InvitePurpose, Known, RosterError};
+use wire::roster::{Book, Change, Client, Grant, Invite, InvitePurpose, Known, RosterError, Token};
 use wire::unique_id::KeyHash;
 
 /// For how long a reissue is good.
 pub(crate) const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
 /// The longest life of an invite.
 pub(crate) const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
+
+/// The longest life of a bearer token: ten years.
+pub(crate) const TOKEN_DAYS_MAX: u64 = 3653;
 
 /// The roster, in memory and on disk.
 #[derive(Debug)]
@@ -38,8 +42,8 @@ impl Roster {
     /// When it cannot be read or written, is of another release, or does not hold together; the text has the path.
     pub fn open(path: &Path) -> Result<Roster, RosterError> {
         let store = Store::open(path)?;
-        let (clients, invites) = store.read()?;
-        Ok(Roster { book: Book::new(clients, invites), store, unwritten: BTreeSet::new() })
+        let (clients, invites, tokens) = store.read()?;
+        Ok(Roster { book: Book::new(clients, invites, tokens), store, unwritten: BTreeSet::new() })
     }
 
     /// Everybody known, by id; who never confirmed in time is not.
@@ -73,6 +77,52 @@ impl Roster {
     /// When nobody has that id, it was revoked, or as [`Roster::new_invite`].
     pub fn reissue(&mut self, id: ClientId, now_ms: i64) -> Result<InviteCode, RosterError> {
         self.invite(InvitePurpose::Reissue(id), 1, REISSUE_EXPIRES_MS, now_ms)
+    }
+
+    /// A new bearer token of that name, or of the first free one: the token is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// When the name is taken, there are too many, its client could not log in, or as [`Roster::new_invite`].
+    pub fn new_token(
+        &mut self,
+        name: Option<String>,
+        client: Option<ClientId>,
+        may_put: bool,
+        expires_in_ms: i64,
+        now_ms: i64,
+    ) -> Result<(Bearer, Token), RosterError> {
+        let bearer = Bearer::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
+        let expires_at_ms = now_ms.saturating_add(expires_in_ms);
+        let name = name.unwrap_or_else(|| self.free_token_name());
+        let token = Token { hash: bearer.hash(), name, client, may_put, created_at_ms: now_ms, expires_at_ms };
+        let change = self.book.plan_token(token.clone())?;
+        self.make(change)?;
+        Ok((bearer, token))
+    }
+
+    /// Ends the token of that name; one of this client's, where there is one named.
+    ///
+    /// # Errors
+    /// When there is none, or the roster cannot be written.
+    pub fn revoke_token(&mut self, name: &str, of: Option<ClientId>) -> Result<(), RosterError> {
+        let change = self.book.plan_token_gone(name, of)?;
+        self.make(change)
+    }
+
+    /// The token with this hash, if it lets in now.
+    pub fn token(&self, hash: &BearerHash, now_ms: i64) -> Option<&Token> {
+        self.book.token(hash, now_ms)
+    }
+
+    /// All tokens, the oldest first.
+    pub fn tokens(&self) -> Vec<&Token> {
+        self.book.tokens()
+    }
+
+    fn free_token_name(&self) -> String {
+        let taken: BTreeSet<&str> = self.book.tokens().into_iter().map(|token| token.name.as_str()).collect();
+        let mut names = (1_u64..).map(|n| format!("token-{n}"));
+        names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
     }
 
     /// Never lets `id` in again. Its session is the caller's to cut.

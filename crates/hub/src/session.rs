@@ -50,7 +50,7 @@ impl Role {
         }
     }
 
-    fn session(&self) -> Option<&Arc<Session>> {
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
         match self {
             Role::Client(session) | Role::Relay(session) => Some(session),
             Role::Local => None,

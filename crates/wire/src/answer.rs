@@ -55,6 +55,24 @@ pub enum Question {
         /// The share.
         share: String,
     },
+    /// A new bearer token.
+    Token {
+        /// What it is for; `None`: the hub names it.
+        name: Option<String>,
+        /// As which client; `None`: as who asks.
+        id: Option<u64>,
+        /// Whether it may change values; else only read.
+        may_put: bool,
+        /// For how long, seconds.
+        expires_s: u64,
+    },
+    /// The bearer tokens: all, or those of the client that asks.
+    Tokens,
+    /// The end of a bearer token.
+    RevokeToken {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What comes back.
@@ -73,6 +91,32 @@ pub enum Answer {
     },
     /// Done; nothing to tell.
     Done,
+    /// To [`Question::Token`].
+    Token {
+        /// The token itself, shown this once.
+        token: Secret,
+        /// What is known of it.
+        row: TokenRow,
+    },
+    /// To [`Question::Tokens`], the oldest first, at most [`crate::limits::TOKENS_MAX`].
+    Tokens(Vec<TokenRow>),
+}
+
+/// A bearer token, without its secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// What it is for.
+    pub name: String,
+    /// As which client it signs in; 0: as the hub's own machine.
+    pub id: u64,
+    /// Whether it may change values.
+    pub may_put: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: i64,
+    /// From then on it is of no use; milliseconds since the Unix epoch.
+    pub expires_at_ms: i64,
+    /// Whether it lets in now: neither expired, nor its client revoked.
+    pub good: bool,
 }
 
 /// The hub at a glance.

@@ -159,12 +159,15 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
         | Question::Client { .. }
         | Question::Invite { .. }
         | Question::Revoke { .. }
-        | Question::Reissue { .. } => Ok(()),
+        | Question::Reissue { .. }
+        | Question::Tokens => Ok(()),
         Question::Wait { target, clients, timeout_ms: _ } => {
             length("the share or value to wait for", target.as_ref().map_or(0, String::len), VALUE_NAME_BYTES_MAX)?;
             count("the list of clients", clients.len(), WAIT_CLIENTS_MAX)
         }
         Question::AllowDeletes { share } => share_name(share),
+        Question::Token { name, id: _, may_put: _, expires_s: _ } => name.as_deref().map_or(Ok(()), token_name),
+        Question::RevokeToken { name } => token_name(name),
     }
 }
 
@@ -205,7 +208,13 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
 fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
         Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
+        Answer::Token { .. } | Answer::Tokens(_) => Ok(()),
     }
+}
+
+fn token_name(name: &str) -> Result<(), BadMessage> {
+    filled("the token's name", name.len(), TOKEN_NAME_BYTES_MAX)?;
+    shown("the token's name", name, TOKEN_NAME_BYTES_MAX)
 }
 
 fn board_name(name: &str) -> Result<(), BadMessage> {

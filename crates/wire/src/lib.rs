@@ -102,6 +102,7 @@
 
 pub mod answer;
 mod base32;
+pub mod bearer;
 mod block;
 mod bounded;
 pub mod check;

@@ -70,6 +70,10 @@ pub const ID_TEXT_BYTES_MAX: usize = 256;
 pub const UNIQUE_ID_TEXT_BYTES_MAX: usize = 256;
 /// An invite's code.
 pub const INVITE_BYTES_MAX: usize = 64;
+/// Bearer tokens of a hub: they go in one answer.
+pub const TOKENS_MAX: usize = 256;
+/// What a bearer token is for, in words.
+pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// The words of a refusal.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
 

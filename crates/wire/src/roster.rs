@@ -9,17 +9,15 @@
 //! is given back. Times are milliseconds since the Unix epoch and come in as arguments; a clock that went back starts
 //! the time of what would otherwise lie in the future anew.
 
+mod book;
+
+pub use book::Book;
+
+use crate::bearer::BearerHash;
 use crate::id::ClientId;
-use crate::limits::PROVISIONAL_MAX;
 use crate::link::InviteHash;
 use crate::unique_id::KeyHash;
-use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
-
-/// For how long the key of a lapsed id still confirms it, when nobody else took the id.
-const LAPSED_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
-/// For how long an invite that cannot be used any more stays, so that what it is held by can give it back.
-const INVITE_SPENT_MS_MAX: i64 = 24 * 3600 * 1000;
 
 /// What the login needs of a roster. One call after another on the same `&mut` is one step nobody comes between.
 pub trait Roster {
@@ -184,6 +182,23 @@ pub enum InvitePurpose {
     Reissue(ClientId),
 }
 
+/// A bearer token: lets in programs that sign requests with it, as somebody and for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// It is known by its hash.
+    pub hash: BearerHash,
+    /// What it is for; no two have the same.
+    pub name: String,
+    /// As whom; `None`: as the hub's own machine.
+    pub client: Option<ClientId>,
+    /// Whether it may change values; else only read.
+    pub may_put: bool,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// From when on it is of no use.
+    pub expires_at_ms: i64,
+}
+
 /// Rows that an operation changes. Empty where it changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -195,6 +210,10 @@ pub struct Change {
     pub invites: Vec<Invite>,
     /// Removed.
     pub invites_gone: Vec<InviteHash>,
+    /// Written or written anew.
+    pub tokens: Vec<Token>,
+    /// Removed.
+    pub tokens_gone: Vec<BearerHash>,
 }
 
 impl Change {
@@ -206,318 +225,6 @@ impl Change {
     fn client(client: Client) -> Change {
         Change { clients: vec![client], ..Change::default() }
     }
-}
-
-/// The roster as plain values.
-#[derive(Clone, Debug, Default)]
-pub struct Book {
-    clients: BTreeMap<ClientId, Client>,
-    invites: BTreeMap<InviteHash, Invite>,
-    /// Clients that a sweep has to look at: provisional ones, and those with a newer unique ID on its way.
-    unsettled: BTreeSet<ClientId>,
-}
-
-impl Book {
-    /// A book of these rows.
-    pub fn new(clients: Vec<Client>, invites: Vec<Invite>) -> Book {
-        let mut book = Book::default();
-        book.apply(Change { clients, invites, ..Change::default() });
-        book
-    }
-
-    /// One client, also when it has lapsed.
-    pub fn client(&self, id: ClientId) -> Option<&Client> {
-        self.clients.get(&id)
-    }
-
-    /// Everybody known, by id. Lapsed ones are unknown and not among them.
-    pub fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.clients.values().filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
-    }
-
-    /// An invite, also when it is of no use any more.
-    pub fn invite(&self, hash: &InviteHash) -> Option<&Invite> {
-        self.invites.get(hash)
-    }
-
-    /// See [`Roster::provisional_of`].
-    pub fn provisional_of(&self, code: &InviteHash) -> Option<ClientId> {
-        let mut of_code = self.unsettled.iter().filter(|id| {
-            matches!(self.clients.get(id), Some(Client { known: Known::Provisional { origin, lapsed: false, .. }, .. })
-                if origin.invite.as_ref() == Some(code))
-        });
-        match (of_code.next(), of_code.next()) {
-            (Some(&id), None) => Some(id),
-            _ => None,
-        }
-    }
-
-    /// See [`Roster::next_free_id`].
-    pub fn next_free_id(&self) -> Option<ClientId> {
-        let bound: BTreeSet<ClientId> = self
-            .invites
-            .values()
-            .filter_map(|invite| match invite.purpose {
-                InvitePurpose::Enrol(id) => id,
-                InvitePurpose::Reissue(_) => None,
-            })
-            .collect();
-        (ClientId::MIN.get()..=ClientId::MAX.get())
-            .filter_map(|id| ClientId::new(id).ok())
-            .find(|id| !self.clients.contains_key(id) && !bound.contains(id))
-    }
-
-    /// See [`Roster::issue`].
-    ///
-    /// # Errors
-    /// When the grant does not fit what is known.
-    pub fn plan_issue(&self, grant: &Grant) -> Result<Change, RosterError> {
-        let unfit = || RosterError::Unfit { id: grant.id };
-        let known = self.clients.get(&grant.id);
-        let mut change = Change::default();
-        match grant.ground {
-            Ground::New => {
-                if !matches!(known.map(|client| &client.known), None | Some(Known::Provisional { lapsed: true, .. })) {
-                    return Err(unfit());
-                }
-                if let Some(code) = &grant.origin.invite {
-                    change.invites.push(self.spent(code, grant.now_ms).ok_or_else(unfit)?);
-                }
-                change.clients.push(Client {
-                    id: grant.id,
-                    name: grant.name.clone(),
-                    known: Known::Provisional {
-                        hash: grant.hash,
-                        origin: grant.origin.clone(),
-                        issued_at_ms: grant.now_ms,
-                        lapsed: false,
-                    },
-                    address: grant.origin.address.clone(),
-                    transport: String::new(),
-                    enrolled_at_ms: grant.now_ms,
-                    last_login_ms: None,
-                    last_seen_ms: None,
-                    shares: Vec::new(),
-                    version: String::new(),
-                });
-            }
-            Ground::Lost => {
-                let mut client = known.cloned().ok_or_else(unfit)?;
-                let Known::Provisional { hash, issued_at_ms, lapsed: false, .. } = &mut client.known else {
-                    return Err(unfit());
-                };
-                (*hash, *issued_at_ms) = (grant.hash, grant.now_ms);
-                change.clients.push(client);
-            }
-            Ground::Reissue | Ground::ReissueLost => {
-                let mut client = known.cloned().ok_or_else(unfit)?;
-                let invite = grant.origin.invite.ok_or_else(unfit)?;
-                let Known::Confirmed { next, .. } = &mut client.known else { return Err(unfit()) };
-                if grant.ground == Ground::Reissue {
-                    let spent = self.spent(&invite, grant.now_ms).ok_or_else(unfit)?;
-                    // A reissue begun with another code and not finished gives that code back.
-                    let before = next.as_ref().filter(|next| !next.lapsed && next.invite != invite);
-                    change.invites.extend(before.and_then(|next| self.given_back(&next.invite)));
-                    change.invites.push(spent);
-                } else if !next.as_ref().is_some_and(|next| next.invite == invite && !next.lapsed) {
-                    return Err(unfit());
-                }
-                *next = Some(Next { hash: grant.hash, invite, issued_at_ms: grant.now_ms, lapsed: false });
-                change.clients.push(client);
-            }
-        }
-        Ok(change)
-    }
-
-    /// See [`Roster::confirm`]; `None` where that says `false`.
-    pub fn plan_confirm(&self, id: ClientId, hash: &KeyHash, now_ms: i64) -> Option<Change> {
-        let mut client = self.clients.get(&id)?.clone();
-        let mut change = Change::default();
-        client.known = match client.known {
-            Known::Provisional { hash: held, origin, lapsed, .. } => {
-                if held != *hash {
-                    return None;
-                }
-                if let (true, Some(code)) = (lapsed, &origin.invite) {
-                    // It was used in time, so that it has expired since does not matter; that somebody else used it does.
-                    let mut invite = self.invites.get(code)?.clone();
-                    invite.uses_left = invite.uses_left.checked_sub(1)?;
-                    change.invites.push(invite);
-                }
-                Known::Confirmed { hash: held, next: None }
-            }
-            Known::Confirmed { hash: held, next } => match next {
-                Some(next) if next.hash == *hash => {
-                    if let (true, Some(invite)) = (next.lapsed, self.invites.get(&next.invite)) {
-                        change.invites.push(Invite { uses_left: invite.uses_left.saturating_sub(1), ..invite.clone() });
-                    }
-                    Known::Confirmed { hash: next.hash, next: None }
-                }
-                // An older unique ID that is still right changes nothing: the newer one stays on its way.
-                _ if held == *hash => return Some(Change::default()),
-                _ => return None,
-            },
-            Known::Revoked => return None,
-        };
-        client.last_login_ms = Some(now_ms);
-        change.clients.push(client);
-        Some(change)
-    }
-
-    /// See [`Roster::sweep`].
-    pub fn plan_sweep(&self, now_ms: i64) -> Change {
-        let mut change = Change::default();
-        let mut given_back: BTreeMap<InviteHash, u32> = BTreeMap::new();
-        for client in self.unsettled.iter().filter_map(|id| self.clients.get(id)) {
-            let mut client = client.clone();
-            let (issued_at_ms, lapsed, code) = match &mut client.known {
-                Known::Provisional { issued_at_ms, lapsed, origin, .. } => (issued_at_ms, lapsed, origin.invite),
-                Known::Confirmed { next: Some(next), .. } => {
-                    (&mut next.issued_at_ms, &mut next.lapsed, Some(next.invite))
-                }
-                Known::Confirmed { next: None, .. } | Known::Revoked => continue,
-            };
-            let settled = *lapsed;
-            if *issued_at_ms > now_ms {
-                *issued_at_ms = now_ms;
-                change.clients.push(client);
-            } else if !settled && now_ms - *issued_at_ms >= provisional_ms() {
-                *lapsed = true;
-                if let Some(code) = code {
-                    *given_back.entry(code).or_default() += 1;
-                }
-                change.clients.push(client);
-            } else if settled
-                && now_ms - *issued_at_ms >= LAPSED_MS_MAX
-                && matches!(client.known, Known::Provisional { .. })
-            {
-                change.clients_gone.push(client.id);
-            }
-        }
-        for invite in self.invites.values() {
-            let mut after = invite.clone();
-            after.uses_left = after.uses.min(after.uses_left + given_back.get(&after.hash).unwrap_or(&0));
-            if after.created_at_ms > now_ms {
-                after.expires_at_ms -= after.created_at_ms - now_ms;
-                after.created_at_ms = now_ms;
-            }
-            if now_ms.saturating_sub(after.expires_at_ms) >= INVITE_SPENT_MS_MAX {
-                change.invites_gone.push(after.hash);
-            } else if after != *invite {
-                change.invites.push(after);
-            }
-        }
-        change
-    }
-
-    /// A new invite.
-    ///
-    /// # Errors
-    /// When it is a reissue for an id that is not confirmed.
-    pub fn plan_invite(&self, invite: Invite) -> Result<Change, RosterError> {
-        if let InvitePurpose::Reissue(id) = invite.purpose {
-            match self.clients.get(&id).map(|client| &client.known) {
-                Some(Known::Confirmed { .. }) => {}
-                Some(Known::Revoked) => return Err(RosterError::Revoked { id }),
-                Some(Known::Provisional { .. }) | None => return Err(RosterError::Unknown { id }),
-            }
-        }
-        Ok(Change { invites: vec![invite], ..Change::default() })
-    }
-
-    /// Never lets `id` in again: its hashes go, and so do the invites bound to it.
-    ///
-    /// # Errors
-    /// When nobody has that id.
-    pub fn plan_revoke(&self, id: ClientId) -> Result<Change, RosterError> {
-        let client = self.clients().find(|client| client.id == id).ok_or(RosterError::Unknown { id })?;
-        let bound = self.invites.values().filter(
-            |invite| matches!(invite.purpose, InvitePurpose::Reissue(to) | InvitePurpose::Enrol(Some(to)) if to == id),
-        );
-        let invites_gone = bound.map(|invite| invite.hash).collect();
-        Ok(Change { invites_gone, ..Change::client(Client { known: Known::Revoked, ..client.clone() }) })
-    }
-
-    /// A client whose row is changed by `edit`, where that makes a difference. An unknown id changes nothing.
-    pub fn plan_edit(&self, id: ClientId, edit: impl FnOnce(&mut Client)) -> Change {
-        let Some(before) = self.clients.get(&id) else { return Change::default() };
-        let mut after = before.clone();
-        edit(&mut after);
-        if after == *before { Change::default() } else { Change::client(after) }
-    }
-
-    /// Makes a planned change.
-    pub fn apply(&mut self, change: Change) {
-        for id in change.clients_gone {
-            self.clients.remove(&id);
-            self.unsettled.remove(&id);
-        }
-        for client in change.clients {
-            match client.known {
-                Known::Provisional { .. } | Known::Confirmed { next: Some(_), .. } => self.unsettled.insert(client.id),
-                Known::Confirmed { next: None, .. } | Known::Revoked => self.unsettled.remove(&client.id),
-            };
-            self.clients.insert(client.id, client);
-        }
-        for hash in change.invites_gone {
-            self.invites.remove(&hash);
-        }
-        for invite in change.invites {
-            self.invites.insert(invite.hash, invite);
-        }
-    }
-
-    fn spent(&self, code: &InviteHash, now_ms: i64) -> Option<Invite> {
-        let invite = self.invites.get(code).filter(|invite| invite.is_good(now_ms))?;
-        Some(Invite { uses_left: invite.uses_left - 1, ..invite.clone() })
-    }
-
-    fn given_back(&self, code: &InviteHash) -> Option<Invite> {
-        let invite = self.invites.get(code)?;
-        Some(Invite { uses_left: invite.uses.min(invite.uses_left + 1), ..invite.clone() })
-    }
-}
-
-/// A book is a roster that nothing survives: for tests, and for a hub's control socket that needs none.
-impl Roster for Book {
-    fn lookup(&self, id: ClientId) -> Option<Known> {
-        self.client(id).map(|client| client.known.clone())
-    }
-
-    fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
-        self.invite(code).cloned()
-    }
-
-    fn provisional_of(&self, code: &InviteHash) -> Option<ClientId> {
-        self.provisional_of(code)
-    }
-
-    fn next_free_id(&self) -> Option<ClientId> {
-        self.next_free_id()
-    }
-
-    fn sweep(&mut self, now_ms: i64) -> Result<(), RosterError> {
-        let change = self.plan_sweep(now_ms);
-        self.apply(change);
-        Ok(())
-    }
-
-    fn issue(&mut self, grant: &Grant) -> Result<(), RosterError> {
-        let change = self.plan_issue(grant)?;
-        self.apply(change);
-        Ok(())
-    }
-
-    fn confirm(&mut self, id: ClientId, hash: &KeyHash, now_ms: i64) -> Result<bool, RosterError> {
-        let change = self.plan_confirm(id, hash, now_ms);
-        let confirmed = change.is_some();
-        self.apply(change.unwrap_or_default());
-        Ok(confirmed)
-    }
-}
-
-fn provisional_ms() -> i64 {
-    i64::try_from(PROVISIONAL_MAX.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Why a roster did not do something.
@@ -538,6 +245,15 @@ pub enum RosterError {
         /// Which.
         id: ClientId,
     },
+    /// That token's name is taken.
+    #[error("there is a token of that name already: give it another --name, or revoke that one first")]
+    TokenTaken,
+    /// Nobody has a token of that name.
+    #[error("there is no token of that name: `lockstep token list` shows all")]
+    TokenUnknown,
+    /// Too many tokens.
+    #[error("there are {} tokens already: revoke some that are not used any more", crate::limits::TOKENS_MAX)]
+    TokensFull,
     /// A revoked client stays out.
     #[error("client {id} was revoked and stays out: give that machine another id")]
     Revoked {

@@ -1,29 +1,66 @@
-//! Who sent a request: an id and its unique ID, as HTTP's Basic scheme carries them.
+//! Who sent a request: an id and its unique ID, as HTTP's Basic scheme carries them, or a bearer token.
 
 use super::Peer;
 use super::problem::Problem;
+use crate::clock;
 use crate::core::Hub;
 use crate::reception;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use wire::bearer::{Bearer, BearerHash};
 use wire::id::ClientId;
 use wire::message::Code;
+use wire::roster::Known;
 use wire::secret::Secret;
+
+/// A token's end is looked for at least this often, as the wall clock that it is told by may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Who proved with this request who it is. It is not logged in by it.
 #[derive(Clone)]
 pub(crate) struct Who {
-    /// The client's id.
-    pub(crate) id: u64,
+    client: Option<ClientId>,
+    may_put: bool,
+    token: Option<BearerHash>,
 }
 
 impl Who {
-    /// The client that this is, if it is one.
+    /// The client that this is; `None` for the hub's own machine.
     pub(crate) fn client(&self) -> Option<ClientId> {
-        ClientId::new(self.id).ok()
+        self.client
+    }
+
+    /// As whom it changes something.
+    pub(crate) fn id(&self) -> u64 {
+        self.client.map_or(0, ClientId::get)
+    }
+
+    /// Resolves when it would not be let in any more: its token's time is over, or it or its token was revoked.
+    pub(crate) async fn lost(&self, hub: &Hub) -> &'static str {
+        let mut revoked = hub.revoked.subscribe();
+        loop {
+            let Some(left) = self.time_left(hub) else { return "it is not let in any more" };
+            tokio::select! {
+                moved = revoked.changed() => if moved.is_err() { return "the hub is stopping" },
+                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+            }
+        }
+    }
+
+    fn time_left(&self, hub: &Hub) -> Option<Duration> {
+        let (roster, now_ms) = (hub.roster(), clock::now_ms());
+        if let Some(hash) = &self.token {
+            let left_ms = roster.token(hash, now_ms)?.expires_at_ms - now_ms;
+            return Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)));
+        }
+        let revoked = self.client.and_then(|id| roster.client(id)).is_none_or(|c| matches!(c.known, Known::Revoked));
+        (!revoked).then_some(Duration::MAX)
     }
 }
 
@@ -37,18 +74,25 @@ impl FromRequestParts<Arc<Hub>> for Who {
         let Some(peer) = parts.extensions.get::<Peer>() else {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "hub_failed", "the connection has no address"));
         };
-        let (id, unique_id) = basic(&parts.headers).ok_or_else(|| {
-            let text = "sign in with your id as the user and your unique ID as the password (HTTP Basic)";
-            Problem::new(StatusCode::UNAUTHORIZED, "not_proven", text)
-        })?;
-        let proved = reception::prove(hub, peer.address.ip(), &id, unique_id.reveal()).await;
-        // What is no id proves nothing either.
-        let id = proved.map_err(|refusal| match refusal.code {
-            Code::BadId => Problem::new(StatusCode::UNAUTHORIZED, "bad_id", refusal.text),
-            _ => Problem::from(refusal),
-        })?;
+        let who = match Credentials::read(&parts.headers) {
+            Some(Credentials::Bearer(token)) => by_token(hub, peer.address.ip(), &token)?,
+            Some(Credentials::Basic(id, unique_id)) => {
+                let proved = reception::prove(hub, peer.address.ip(), &id, unique_id.reveal()).await;
+                // What is no id proves nothing either.
+                let id = proved.map_err(|refusal| match refusal.code {
+                    Code::BadId => not_proven("bad_id", &refusal.text),
+                    _ => Problem::from(refusal),
+                })?;
+                Who { client: Some(id), may_put: true, token: None }
+            }
+            None => {
+                let text = "sign in with your id as the user and your unique ID as the password (HTTP Basic), or with a \
+                            token of `lockstep token` (Authorization: Bearer TOKEN)";
+                return Err(not_proven("not_proven", text));
+            }
+        };
         peer.signed_in();
-        Ok(Who { id: id.get() })
+        Ok(who)
     }
 }
 
@@ -56,18 +100,53 @@ impl FromRequestParts<Arc<Hub>> for MayPut {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Problem> {
-        Who::from_request_parts(parts, hub).await.map(MayPut)
+        let who = Who::from_request_parts(parts, hub).await?;
+        if who.may_put {
+            return Ok(MayPut(who));
+        }
+        let text = "this token may only read: make one that may change values with `lockstep token --put`";
+        Err(Problem::new(StatusCode::FORBIDDEN, "not_allowed", text))
     }
 }
 
-/// User and password of the Basic scheme (RFC 7617).
-fn basic(headers: &HeaderMap) -> Option<(String, Secret)> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, encoded) = value.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+/// Whom a token lets in. Nothing is held back after a wrong one: 130 random bits are not guessed at any rate, and looking
+/// one up costs less than answering.
+fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<Who, Problem> {
+    let text = "this is no token that is good here: it was mistyped, its time is over, or it was revoked";
+    let refused = || {
+        hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%address, "a request with a token that is not good was refused");
+        not_proven("not_proven", text)
+    };
+    let hash = Bearer::parse(token.reveal()).ok_or_else(refused)?.hash();
+    let roster = hub.roster();
+    let token = roster.token(&hash, clock::now_ms()).ok_or_else(refused)?;
+    Ok(Who { client: token.client, may_put: token.may_put, token: Some(hash) })
+}
+
+fn not_proven(code: &'static str, text: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, code, text)
+}
+
+/// What a request is signed with.
+enum Credentials {
+    /// User and password (RFC 7617).
+    Basic(String, Secret),
+    /// A token (RFC 6750).
+    Bearer(Secret),
+}
+
+impl Credentials {
+    fn read(headers: &HeaderMap) -> Option<Credentials> {
+        let (scheme, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Credentials::Bearer(rest.trim().into()));
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let text = String::from_utf8(data_encoding::BASE64.decode(rest.trim().as_bytes()).ok()?).ok()?;
+        let (user, password) = text.split_once(':')?;
+        Some(Credentials::Basic(user.to_owned(), password.into()))
     }
-    let text = String::from_utf8(data_encoding::BASE64.decode(encoded.trim().as_bytes()).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.to_owned(), password.into()))
 }

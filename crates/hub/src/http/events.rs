@@ -32,7 +32,7 @@ const ALIVE: &str = ": alive\n\n";
 /// The stream; while it is open its client is among the active ones.
 pub(super) async fn stream(
     hub: Arc<Hub>,
-    who: &Who,
+    who: Who,
     peer: &Peer,
     headers: &HeaderMap,
     following: Following,
@@ -41,7 +41,7 @@ pub(super) async fn stream(
     let software: String = software.chars().filter(|c| !c.is_control()).take(SOFTWARE_BYTES_MAX).collect();
     let guest = Guest::begin(&hub, who.client(), peer.address, software)?;
     let (taker, body) = Pieces::channel();
-    tokio::spawn(write(hub, guest, following, taker));
+    tokio::spawn(write(hub, who, guest, following, taker));
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -52,11 +52,12 @@ pub(super) async fn stream(
 }
 
 /// Writes until the client is gone, is not let in any more, or the hub stops.
-async fn write(hub: Arc<Hub>, mut guest: Guest, following: Following, taker: Taker) {
+async fn write(hub: Arc<Hub>, who: Who, mut guest: Guest, following: Following, taker: Taker) {
     let mut stopping = hub.stopping.subscribe();
     let why = tokio::select! {
         () = pieces(following, &taker) => "its stream was closed".to_owned(),
         why = guest.ended() => why.text,
+        why = who.lost(&hub) => why.to_owned(),
         _ = stopping.wait_for(|stop| *stop) => "the hub is stopping".to_owned(),
     };
     guest.leave(&why);

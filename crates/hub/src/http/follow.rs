@@ -95,7 +95,7 @@ pub(super) async fn get(
         let last = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("-")).filter(|id| !id.is_empty());
         let since = since_cursor(last.or(since), &pattern)?;
         let following = Following::begin(&hub, pattern, since);
-        return events::stream(hub, &who, &peer, &headers, following).await;
+        return events::stream(hub, who, &peer, &headers, following).await;
     }
     let since = since_cursor(since, &pattern)?;
     let came_back = since.is_some();
@@ -103,7 +103,10 @@ pub(super) async fn get(
     let limits = Limits { entries: usize::try_from(entries).unwrap_or(usize::MAX), bytes: PAGE_BYTES_MAX };
     let mut page = fill(&mut following, limits);
     if wait_s > 0 && page.values.is_empty() && !page.reset {
-        page = wait(&hub, &mut following, limits, Duration::from_secs(wait_s)).await;
+        page = tokio::select! {
+            page = wait(&hub, &mut following, limits, Duration::from_secs(wait_s)) => page,
+            why = who.lost(&hub) => return Err(Problem::new(StatusCode::UNAUTHORIZED, "not_proven", why)),
+        };
     }
     page.reset &= came_back;
     let mut response = Json(page).into_response();

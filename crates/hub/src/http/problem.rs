@@ -57,7 +57,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"lockstep\""));
+            let schemes = HeaderValue::from_static("Basic realm=\"lockstep\", Bearer realm=\"lockstep\"");
+            headers.insert(header::WWW_AUTHENTICATE, schemes);
         }
         if let Some(ms) = self.retry_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));

@@ -73,7 +73,7 @@ pub(super) async fn put(
     };
     let bytes = whole(body, VALUE_BYTES_MAX, "a value (a file may be larger: share it)").await?;
     let content = Content { content_type, bytes };
-    let put = hub.data.put_if(name.clone(), Some(content), who.id, condition).await;
+    let put = hub.data.put_if(name.clone(), Some(content), who.id(), condition).await;
     let put = put.map_err(|error| put_problem(&error))?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     let etag = etag(&put.tag);
@@ -95,7 +95,7 @@ pub(super) async fn delete(
         given => given,
     };
     let plain = condition == Condition::Something && !headers.contains_key(IF_MATCH);
-    match hub.data.put_if(name, None, who.id, condition).await {
+    match hub.data.put_if(name, None, who.id(), condition).await {
         Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(PutError::Unmet) if plain => Err(no_value()),
         Err(error) => Err(put_problem(&error)),

@@ -1,4 +1,4 @@
-//! The roster's file: two tables, one row a client and one an invite.
+//! The roster's file: three tables, one row a client, one an invite, one a bearer token.
 //!
 //! SQLite with a write-ahead log and `synchronous=FULL`: what was committed survives a killed process and a power cut.
 //! The bytes of a row are defined here alone; a change of the tables is a new [`FORMAT`].
@@ -7,13 +7,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use wire::bearer::BearerHash;
 use wire::id::ClientId;
 use wire::link::InviteHash;
-use wire::roster::{Change, Client, Invite, InvitePurpose, Known, Next, Origin, RosterError};
+use wire::roster::{Change, Client, Invite, InvitePurpose, Known, Next, Origin, RosterError, Token};
 use wire::unique_id::KeyHash;
 
 /// The tables' format, kept as SQLite's `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE clients (
@@ -46,6 +47,21 @@ const TABLES: &str = "
         expires_at_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// What format 2 added.
+const TABLES_2: &str = "
+    CREATE TABLE tokens (
+        hash BLOB PRIMARY KEY,          -- of the token
+        name TEXT NOT NULL UNIQUE,
+        client INTEGER,                 -- none: the hub's own machine
+        may_put INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Everything that a roster holds.
+pub(super) type Rows = (Vec<Client>, Vec<Invite>, Vec<Token>);
 
 /// The open file.
 pub(super) struct Store {
@@ -86,6 +102,11 @@ impl Store {
             (FORMAT, Some(_)) => {}
             (0, None) => {
                 begin.execute_batch(TABLES).map_err(open)?;
+                begin.execute_batch(TABLES_2).map_err(open)?;
+                begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
+            }
+            (1, Some(_)) => {
+                begin.execute_batch(TABLES_2).map_err(open)?;
                 begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
             }
             (other, _) => {
@@ -106,7 +127,7 @@ impl Store {
     }
 
     /// All rows.
-    pub(super) fn read(&self) -> Result<(Vec<Client>, Vec<Invite>), RosterError> {
+    pub(super) fn read(&self) -> Result<Rows, RosterError> {
         let read = || -> Result<_, RowError> {
             let mut clients = Vec::new();
             let mut select = self.db.prepare("SELECT * FROM clients")?;
@@ -120,7 +141,13 @@ impl Store {
             while let Some(row) = rows.next()? {
                 invites.push(invite(row)?);
             }
-            Ok((clients, invites))
+            let mut tokens = Vec::new();
+            let mut select = self.db.prepare("SELECT * FROM tokens")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                tokens.push(token(row)?);
+            }
+            Ok((clients, invites, tokens))
         };
         read().map_err(|error| failed("read", &self.path, &error))
     }
@@ -158,6 +185,19 @@ impl Store {
                     invite.expires_at_ms
                 ],
             )?;
+        }
+        for hash in &change.tokens_gone {
+            write.execute("DELETE FROM tokens WHERE hash = ?1", [hash.0.as_slice()])?;
+        }
+        for token in &change.tokens {
+            write.prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                token.hash.0.as_slice(),
+                token.name,
+                token.client.map(number),
+                token.may_put,
+                token.created_at_ms,
+                token.expires_at_ms
+            ])?;
         }
         write.commit()
     }
@@ -254,6 +294,17 @@ fn invite(row: &Row<'_>) -> Result<Invite, RowError> {
         purpose,
         uses: row.get("uses")?,
         uses_left: row.get("uses_left")?,
+        created_at_ms: row.get("created_at_ms")?,
+        expires_at_ms: row.get("expires_at_ms")?,
+    })
+}
+
+fn token(row: &Row<'_>) -> Result<Token, RowError> {
+    Ok(Token {
+        hash: BearerHash(row.get("hash")?),
+        name: row.get("name")?,
+        client: row.get::<_, Option<i64>>("client")?.map(id).transpose()?,
+        may_put: row.get("may_put")?,
         created_at_ms: row.get("created_at_ms")?,
         expires_at_ms: row.get("expires_at_ms")?,
     })

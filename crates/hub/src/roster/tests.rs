@@ -173,3 +173,61 @@ fn revoked_clients_stay_out_and_cannot_be_reissued() {
     assert!(!roster.confirm(id(1), &unique_id.hash(), 11).unwrap());
     assert_eq!(roster.reissue(id(1), 12).map(|_| ()), Err(RosterError::Revoked { id: id(1) }));
 }
+
+#[test]
+fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let mut roster = Roster::open(&path).unwrap();
+    let key = UniqueId::fresh(id(7)).unwrap();
+    roster.issue(&grant(7, &key, None, 10)).unwrap();
+    let made = |roster: &mut Roster, name: &str, client| {
+        roster.new_token(Some(name.to_owned()), client, true, MINUTE_MS, 10).map(|(bearer, _)| bearer.hash())
+    };
+    assert_eq!(made(&mut roster, "early", Some(id(7))), Err(RosterError::Unknown { id: id(7) }));
+    roster.confirm(id(7), &key.hash(), 11).unwrap();
+    let of_client = made(&mut roster, "seven", Some(id(7))).unwrap();
+    let of_hub = made(&mut roster, "probe", None).unwrap();
+    assert_eq!(made(&mut roster, "probe", Some(id(7))), Err(RosterError::TokenTaken));
+    let (_bearer, unnamed) = roster.new_token(None, None, false, 5 * MINUTE_MS, 12).unwrap();
+    assert_eq!(unnamed.name, "token-1");
+
+    let (_dir, mut after) = killed(&path);
+    assert_eq!(after.tokens(), roster.tokens());
+    let good = |roster: &Roster, hash, now_ms| roster.token(&hash, now_ms).is_some();
+    assert!(good(&after, of_hub, 11) && good(&after, of_client, 9 + MINUTE_MS));
+    assert!(!good(&after, of_hub, 10 + MINUTE_MS));
+    after.revoke(id(7)).unwrap();
+    assert!(!good(&after, of_client, 11) && good(&after, of_hub, 11));
+    // One of a client's machine ends its own alone.
+    assert_eq!(after.revoke_token("probe", Some(id(7))), Err(RosterError::TokenUnknown));
+    after.revoke_token("probe", None).unwrap();
+    // An expired one is told for a week.
+    let week_ms = 7 * 24 * 60 * MINUTE_MS;
+    after.sweep(11 + 5 * MINUTE_MS + week_ms).unwrap();
+    assert_eq!(after.tokens(), [&unnamed]);
+    after.sweep(12 + 5 * MINUTE_MS + week_ms).unwrap();
+    assert!(after.tokens().is_empty());
+    for n in 0..wire::limits::TOKENS_MAX {
+        made(&mut after, &n.to_string(), None).unwrap();
+    }
+    assert_eq!(made(&mut after, "one more", None), Err(RosterError::TokensFull));
+}
+
+#[test]
+fn a_roster_of_the_format_before_is_taken_over_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let mut roster = Roster::open(&path).unwrap();
+    roster.issue(&grant(7, &UniqueId::fresh(id(7)).unwrap(), None, 10)).unwrap();
+    let before: Vec<Client> = roster.list().cloned().collect();
+    drop(roster);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("DROP TABLE tokens; PRAGMA user_version = 1;").unwrap();
+    drop(db);
+    let mut roster = Roster::open(&path).unwrap();
+    assert_eq!(roster.list().cloned().collect::<Vec<_>>(), before);
+    roster.new_token(None, None, false, 1, 1).unwrap();
+    drop(roster);
+    assert_eq!(Roster::open(&path).unwrap().tokens().len(), 1);
+}

@@ -74,6 +74,9 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_revoke", ask(Question::Revoke { id: 7 })),
         ("ask_reissue", ask(Question::Reissue { id: 7 })),
         ("ask_allow_deletes", ask(Question::AllowDeletes { share: "s".into() })),
+        ("ask_token", ask(Question::Token { name: Some("t".into()), id: Some(7), may_put: true, expires_s: 3600 })),
+        ("ask_tokens", ask(Question::Tokens)),
+        ("ask_revoke_token", ask(Question::RevokeToken { name: "t".into() })),
         ("ping", ToHub::Ping { nonce: 1 << 63 }),
         ("want", ToHub::Want { share: "s".into(), contents: vec![HASH] }),
         ("want_chunks", ToHub::WantChunks { share: "s".into(), content: HASH, chunks: vec![0, 1, 300] }),
@@ -133,6 +136,7 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
     let wait =
         WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind], shares: vec![share_behind] };
+    let token = TokenRow { name: "t".into(), id: 7, may_put: true, created_at_ms: 1, expires_at_ms: 2, good: true };
     let answer = |answer| ToClient::Answer { req: 6, answer };
     let record = |name: &'static [u8], value: Option<&'static [u8]>, inline: Option<&'static [u8]>| Record {
         name: Bytes::from_static(name),
@@ -182,6 +186,8 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         ("answer_wait", answer(Answer::Wait(wait))),
         ("answer_link", answer(Answer::Link { link: "lsj1.X".into() })),
         ("answer_done", answer(Answer::Done)),
+        ("answer_token", answer(Answer::Token { token: "lst_X".into(), row: token.clone() })),
+        ("answer_tokens", answer(Answer::Tokens(vec![token]))),
         ("failed", ToClient::Failed { req: 2, refusal: refusal(Code::NotAllowed, None) }),
         ("pong", ToClient::Pong { nonce: 1 << 63 }),
         ("bye", ToClient::Bye(refusal(Code::Stopping, Some(1000)))),

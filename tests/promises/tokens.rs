@@ -1,0 +1,164 @@
+//! Tokens: what `lockstep token` makes lets a program in over HTTP, as whom and as long as it says, and nothing else.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Cluster, PATIENCE, lockstep_at, until};
+
+use crate::http::{active, hub};
+use crate::web::Web;
+
+/// Runs `lockstep token` with these words on the hub's machine; what it printed.
+#[track_caller]
+fn token(cluster: &Cluster, words: &[&str]) -> String {
+    let output = cluster.run(&[&["token"], words].concat());
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The same, of what is refused; what it said.
+#[track_caller]
+fn refused(cluster: &Cluster, words: &[&str]) -> String {
+    let output = cluster.run(&[&["token"], words].concat());
+    assert_eq!(output.status.code(), Some(3), "{words:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_token_reads_everything_and_changes_values_only_where_it_may() {
+    let (cluster, web, _) = hub(&[]);
+    web.put("/api/values/x", &[("content-type", "text/plain")], b"one");
+    let reader = web.bearer(&token(&cluster, &[]));
+    for target in
+        ["/api/values/x", "/api/values", "/api/status", "/api/clients", "/clients.csv", "/metrics", "/api/openapi.json"]
+    {
+        assert_eq!(reader.get(target).status, 200, "{target}");
+    }
+    for (method, body) in [("PUT", &b"two"[..]), ("DELETE", b"")] {
+        let reply = reader.send(method, "/api/values/x", &[], body);
+        assert_eq!((reply.status, reply.problem().as_str()), (403, "not_allowed"), "{method}");
+    }
+    assert_eq!(web.get("/api/values/x").text(), "one");
+    // As the hub's own machine, and as a client.
+    for (words, by) in [(&["--put"][..], 0), (&["--put", "--as", "7", "--name", "of seven"], 7)] {
+        let writer = web.bearer(&token(&cluster, words));
+        assert_eq!(writer.put("/api/values/x", &[], by.to_string().as_bytes()).status, 200);
+        let values = reader.get("/api/values").json();
+        assert_eq!(values["values"][0]["changed_by"], by, "{values}");
+    }
+    // It signs requests and is no login: nobody is among the active ones by it, but by a client's open stream.
+    let mut stream = reader.events("/api/values", None);
+    stream.until_current();
+    assert!(active(&cluster).is_empty());
+    let of_seven = token(&cluster, &["--as", "7"]);
+    let mut stream_of_seven = web.bearer(&of_seven).events("/api/values", None);
+    stream_of_seven.until_current();
+    assert_eq!(active(&cluster), [(7, "http".to_owned())]);
+    // Nor is it a unique ID.
+    assert_eq!(web.user("7", &of_seven).get("/api/status").status, 401);
+}
+
+#[test]
+fn whatever_is_no_good_token_is_refused_alike_and_a_good_one_outlives_a_killed_hub() {
+    let (mut cluster, web, _) = hub(&[]);
+    let good = token(&cluster, &["--name", "probe"]);
+    let other = if good.ends_with('0') { "1" } else { "0" };
+    let mistyped = format!("{}{other}", &good[..good.len() - 1]);
+    let never_made = wire::bearer::Bearer::fresh().unwrap().reveal();
+    for wrong in [mistyped.as_str(), &never_made, "lst_", "x", "", "7"] {
+        let reply = web.bearer(wrong).get("/api/status");
+        assert_eq!((reply.status, reply.problem().as_str()), (401, "not_proven"), "{wrong}");
+        let schemes = &reply.headers["www-authenticate"];
+        assert!(schemes.starts_with("Basic ") && schemes.contains("Bearer "), "{schemes}");
+        assert!(wrong.len() < 9 || !reply.text().contains(wrong));
+    }
+    // It is on disk before it is shown.
+    cluster.kill_hub();
+    cluster.start_hub();
+    let web = web.again(&mut cluster);
+    assert_eq!(web.bearer(&good).get("/api/status").status, 200);
+    assert_eq!(web.bearer(&good.to_lowercase()).get("/api/status").status, 200);
+}
+
+#[test]
+fn what_a_token_has_open_is_cut_when_it_is_revoked_or_expires_and_when_its_client_is_revoked() {
+    let (cluster, web, _) = hub(&[]);
+    let end = |made: &[&str], ends: &dyn Fn()| {
+        let web = web.bearer(&token(&cluster, made));
+        let mut stream = web.events("/api/values", None);
+        stream.until_current();
+        let since = web.get("/api/values").json()["next"].as_str().unwrap().to_owned();
+        let polling = std::thread::spawn({
+            let web = web.clone();
+            move || web.get(&format!("/api/values?since={since}&wait=50"))
+        });
+        ends();
+        assert!(stream.ends(Duration::from_secs(5)), "{made:?}");
+        assert_eq!(web.get("/api/status").problem(), "not_proven", "{made:?}");
+        assert_eq!(polling.join().unwrap().problem(), "not_proven", "{made:?}");
+    };
+    end(&["--name", "a"], &|| assert_eq!(token(&cluster, &["revoke", "a"]), ""));
+    end(&["--name", "b", "--expires", "2s"], &|| {});
+    end(&["--name", "c", "--as", "7"], &|| assert!(cluster.run(&["clients", "revoke", "7"]).status.success()));
+    assert!(refused(&cluster, &["--as", "7"]).contains("revoked"));
+}
+
+#[test]
+fn tokens_are_listed_named_and_bounded() {
+    let (cluster, web, _) = hub(&[]);
+    let made: Value = serde_json::from_str(&token(&cluster, &["--json", "--put", "--as", "7"])).unwrap();
+    assert_eq!(web.bearer(made["token"].as_str().unwrap()).get("/api/status").status, 200);
+    token(&cluster, &["--expires", "1s", "--name", "short\u{202e}"]);
+    let listed = || -> Vec<Value> {
+        token(&cluster, &["list", "--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    until(PATIENCE, "the short one's end", || listed()[1]["good"] == false);
+    let rows = listed();
+    let row = |n: usize, key: &str| rows[n][key].clone();
+    assert_eq!((row(0, "name"), row(0, "id"), row(0, "may_put")), ("token-1".into(), 7.into(), true.into()));
+    let year_ms = row(0, "expires_at_ms").as_i64().unwrap() - row(0, "created_at_ms").as_i64().unwrap();
+    assert_eq!(year_ms, 365 * 24 * 3600 * 1000);
+    assert!(rows.iter().all(|row| row.get("token").is_none()));
+    let shown = token(&cluster, &["list"]);
+    assert!(shown.contains("read, put") && !shown.contains('\u{202e}'), "{shown}");
+    // Every wrong wish has its answer, and makes nothing.
+    for (words, hint) in [
+        (&["--name", "token-1"][..], "name"),
+        (&["--as", "8"], "no client 8"),
+        (&["--as", "0"], "0"),
+        (&["--expires", "0s"], "one second"),
+        (&["--expires", "36000d"], "3653 days"),
+        (&["--name", ""], "empty"),
+        (&["revoke", "none"], "token list"),
+    ] {
+        let said = refused(&cluster, words);
+        assert!(said.contains(hint), "{words:?}: {said}");
+    }
+    assert_eq!(listed().len(), 2);
+}
+
+#[test]
+fn a_clients_machine_makes_tokens_of_that_client_and_sees_and_ends_no_others() {
+    let mut cluster = Cluster::start(|share| std::fs::write(share.join("f"), "x").unwrap(), &["--http", "127.0.0.1:0"]);
+    let web = Web::of(&mut cluster);
+    let cluster = cluster.with_agents(1);
+    let at_agent = |words: &[&str]| {
+        let mut command = lockstep_at(cluster.agent_home(1));
+        command.arg("token").args(words).arg("--data").arg(cluster.agent_home(1).join("agent"));
+        command.output().unwrap()
+    };
+    token(&cluster, &["--name", "of the hub"]);
+    let made = at_agent(&["--put"]);
+    assert!(made.status.success(), "{made:?}");
+    let web = web.bearer(String::from_utf8(made.stdout).unwrap().trim());
+    assert_eq!(web.put("/api/values/x", &[], b"1").status, 201);
+    let by = web.get("/api/values").json()["values"][0]["changed_by"].clone();
+    let list = String::from_utf8(at_agent(&["list", "--json"]).stdout).unwrap();
+    let row: Value = serde_json::from_str(&list).expect("one token, its own");
+    assert!(row["id"] == by && by != 0, "{row}");
+    for refused in [&["--as", "70"][..], &["revoke", "of the hub"]] {
+        assert_eq!(at_agent(refused).status.code(), Some(3), "{refused:?}");
+    }
+    assert!(at_agent(&["revoke", row["name"].as_str().unwrap()]).status.success());
+    assert_eq!(web.get("/api/status").status, 401);
+}
