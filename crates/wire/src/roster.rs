@@ -5,7 +5,7 @@
 //! the disk does not hold.
 //!
 //! The life of an id: unknown → provisional (issued, not confirmed) → confirmed → revoked. A provisional one lapses
-//! after [`PROVISIONAL_MAX`]: it is unknown again to everybody but the holder of its key, and the invite that it used
+//! after [`PROVISIONAL_MAX`](crate::limits::PROVISIONAL_MAX): it is unknown again to everybody but the holder of its key, and the invite that it used
 //! is given back. Times are milliseconds since the Unix epoch and come in as arguments; a clock that went back starts
 //! the time of what would otherwise lie in the future anew.
 
