@@ -1,0 +1,42 @@
+"""The latest values of a Lockstep hub, live.
+
+:class:`Client` is for programs with threads, :class:`AsyncClient` for asyncio. Both need python-socketio, which is looked for
+when one is made; importing this package needs nothing but Python.
+"""
+
+from ._aio import AsyncClient
+from ._sync import Client
+from ._words import Peer, Value
+from .errors import (
+    Closed,
+    Error,
+    KeyFileError,
+    LimitExceeded,
+    NotInvited,
+    NotProven,
+    Refused,
+    Revoked,
+    TakenOver,
+    TimedOut,
+    Unanswered,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Closed",
+    "Error",
+    "KeyFileError",
+    "LimitExceeded",
+    "NotInvited",
+    "NotProven",
+    "Peer",
+    "Refused",
+    "Revoked",
+    "TakenOver",
+    "TimedOut",
+    "Unanswered",
+    "Value",
+]
