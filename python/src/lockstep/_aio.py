@@ -45,7 +45,7 @@ class AsyncClient(_base.Base):
         :raises KeyFileError: the key file cannot be used.
         :raises Error: it was closed, or has ended.
         """
-        if self._tasks:
+        if self._tasks and not self.ended:
             return
         self._begin()
         self._tasks = [asyncio.create_task(self._connect()), asyncio.create_task(self._tell())]

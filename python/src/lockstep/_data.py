@@ -21,8 +21,8 @@ class _Follow:
         self.current = False
         #: Without a cursor a reset comes first; what is said before it is of an earlier follow of the same pattern.
         self.awaits_reset = True
-        #: Not all that was held before a reset has been heard of anew.
-        self.resets = False
+        #: Names whose value is from before its reset, and of which nothing was heard since: whatever comes is newer.
+        self.unproven: set[str] = set()
 
 
 class Data:
@@ -34,8 +34,6 @@ class Data:
         self.conflated = 0
         self._telling = telling
         self._follows = {pattern: _Follow() for pattern in patterns}
-        #: Names whose value is from before a reset: whatever comes is newer.
-        self._unproven: set[str] = set()
 
     @property
     def patterns(self) -> list[str]:
@@ -52,7 +50,7 @@ class Data:
             return False
         for name in [name for name in self.values if not self._is_followed(name)]:
             del self.values[name]
-            self._unproven.discard(name)
+            self._proven(name)
         return True
 
     def resume(self, pattern: str) -> str | None:
@@ -76,9 +74,8 @@ class Data:
         if not follow:
             return
         follow.awaits_reset = follow.current = False
-        follow.resets = True
         follow.cursor = None
-        self._unproven.update(name for name in self.values if matches(pattern, name))
+        follow.unproven = {name for name in self.values if matches(pattern, name)}
 
     def value(self, told: dict[str, Any]) -> None:
         """The newest of a name."""
@@ -89,7 +86,7 @@ class Data:
         if self.values.get(name) != value:
             self._telling.queue("name", name)
         self.values[name] = value
-        self._unproven.discard(name)
+        self._proven(name)
 
     def gone(self, told: dict[str, Any]) -> None:
         """A name was removed."""
@@ -106,10 +103,8 @@ class Data:
         self.conflated += told["conflated"]
         if not current:
             return
-        if follow.resets:
-            follow.resets = False
-            for name in [name for name in self._unproven if matches(told["pattern"], name)]:
-                self._drop(name)
+        for name in list(follow.unproven):
+            self._drop(name)
         if self.is_current():
             self._telling.queue_current()
 
@@ -124,9 +119,13 @@ class Data:
         if told["board"] != "data" or not self._is_followed(name):
             return False
         held = self.values.get(name)
-        return held is None or name in self._unproven or told["version"] > held.version
+        return held is None or told["version"] > held.version or any(name in f.unproven for f in self._follows.values())
+
+    def _proven(self, name: str) -> None:
+        for follow in self._follows.values():
+            follow.unproven.discard(name)
 
     def _drop(self, name: str) -> None:
-        self._unproven.discard(name)
+        self._proven(name)
         if self.values.pop(name, None):
             self._telling.queue("name", name)

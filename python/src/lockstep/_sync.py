@@ -46,7 +46,7 @@ class Client(_base.Base):
         :raises KeyFileError: the key file cannot be used.
         :raises Error: it was closed, or has ended.
         """
-        if self._threads:
+        if self._threads and not self.ended:
             return
         self._begin()
         for target in (self._connect, self._tell):
