@@ -7,8 +7,15 @@ use std::process::Command;
 
 use support::{binary, workspace};
 
-const DOCUMENTS: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/command-line.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/command-line.md",
+    "python/README.md",
+];
 /// Where all flags are ours.
 const FOR_USERS: [&str; 3] = ["README.md", "docs/command-line.md", "CHANGELOG.md"];
 /// Flags every command has, told once for all.
@@ -29,7 +36,7 @@ fn documents() -> Vec<(String, String)> {
 
 /// The paths of the repository a text names, in backticks or as the target of a link.
 fn paths_named(text: &str) -> BTreeSet<String> {
-    let places = ["crates/", "tests/", "docs/", "bench/", "make/", ".ci/", "web/"];
+    let places = ["crates/", "tests/", "docs/", "bench/", "make/", ".ci/", "web/", "python/", "examples/"];
     let code = text.split('`').skip(1).step_by(2).filter(|word| places.iter().any(|place| word.starts_with(place)));
     let code = code.filter(|word| !word.contains(char::is_whitespace));
     let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

@@ -18,6 +18,7 @@ mod machines;
 mod mirror;
 mod monitor;
 mod presence;
+mod python_client;
 mod readers;
 mod realinput;
 mod sessions;

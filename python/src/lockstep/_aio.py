@@ -113,7 +113,7 @@ class AsyncClient(_base.Base):
         return await self._ask(timeout, "put", _base.putting(name, value, content_type), _base.version)
 
     async def remove(self, name: str, *, timeout: float | None = None) -> int:
-        """Removes a value; as :meth:`put`."""
+        """Removes a value, if it is there; as :meth:`put`."""
         return await self._ask(timeout, "remove", (name,), _base.version)
 
     async def fetch(self, name: str, *, timeout: float | None = None) -> Value | None:

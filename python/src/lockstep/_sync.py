@@ -113,7 +113,7 @@ class Client(_base.Base):
         return self._ask(timeout, "put", _base.putting(name, value, content_type), _base.version)
 
     def remove(self, name: str, *, timeout: float | None = None) -> int:
-        """Removes a value; as :meth:`put`."""
+        """Removes a value, if it is there; as :meth:`put`."""
         return self._ask(timeout, "remove", (name,), _base.version)
 
     def fetch(self, name: str, *, timeout: float | None = None) -> Value | None:

@@ -13,8 +13,8 @@ try:
     import socketio  # type: ignore[import-untyped]
 except ImportError as error:
     raise ImportError(
-        f"lockstep.AsyncClient needs python-socketio with aiohttp, and there is no {error.name}: "
-        "pip install 'python-socketio[asyncio_client]'"
+        f"lockstep.AsyncClient needs python-socketio and aiohttp, and there is no {error.name}: "
+        "pip install python-socketio aiohttp"
     ) from error
 
 LOG = logging.getLogger("lockstep.socketio")
@@ -22,6 +22,8 @@ LOG = logging.getLogger("lockstep.socketio")
 LOG.setLevel(logging.ERROR)
 # From the connection to its acceptance.
 _CONNECT_S = 10.0
+# What is still to be said is given so long, and the engine to end.
+_LEAVE_S = 1.0
 
 
 class Connection(socketio.AsyncClient):  # type: ignore[misc]
@@ -48,7 +50,20 @@ class Connection(socketio.AsyncClient):  # type: ignore[misc]
             self._lost(str(error))
         finally:
             self._lost("it was ended")
-            await self.eio.disconnect()
+            await self._leave()
+
+    async def _leave(self) -> None:
+        # Said and sent before the engine is stopped, which may drop what it was to send: then the hub would keep this client on
+        # its list until it misses it.
+        queue = self.eio.queue
+        await self._send_packet(self.packet_class(socketio.packet.DISCONNECT, namespace="/"))
+        if writer := self.eio.write_loop_task:
+            await _one_of(queue.join(), writer)
+        await self.eio.disconnect(abort=True)
+        # Also dropped may be what ends the engine's writer, for which its reader then waits.
+        await queue.put(None)
+        if reader := self.eio.read_loop_task:
+            await _one_of(reader)
 
     async def say(self, event: str, args: tuple[Any, ...], then: Callable[[dict[str, Any]], Awaitable[None]] | None) -> None:
         """Emits an event. Of a connection that is over nothing is said, and nobody is told: :attr:`over` tells."""
@@ -76,10 +91,22 @@ class Connection(socketio.AsyncClient):  # type: ignore[misc]
         # Acknowledged by us, and not when the handler returns: see lockstep._core.
         await self._hear(data[0], data[1:], id)
 
+    async def _handle_disconnect(self, namespace: str) -> None:
+        # Left to :meth:`run`, that one task ends the connection and no other.
+        self.over.set()
+
     async def _handle_eio_disconnect(self, reason: str) -> None:
         self._lost(f"the connection has ended ({reason})")
         await super()._handle_eio_disconnect(reason)
         self.over.set()
+
+
+async def _one_of(*works: Awaitable[Any]) -> None:
+    """Waits for the first of them, for a while; and has none of them go on."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    await asyncio.wait(tasks, timeout=_LEAVE_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ LOG = logging.getLogger("lockstep.socketio")
 LOG.setLevel(logging.ERROR)
 # From the connection to its acceptance.
 _CONNECT_S = 10.0
+# What is still to be said is given so long, and the engine to end.
+_LEAVE_S = 1.0
 
 
 class _Engine(engineio.Client):  # type: ignore[misc]
@@ -67,10 +70,26 @@ class Connection(socketio.Client):  # type: ignore[misc]
             self._lost(str(error))
         finally:
             self._lost("it was ended")
-            self.eio.disconnect()
+            self._leave()
             self.eio.inbox.put(None)
             listening.join()
             self._http.close()
+
+    def _leave(self) -> None:
+        # Said and sent before the engine is stopped, which may drop what it was to send: then the hub would keep this client on
+        # its list until it misses it.
+        queue = self.eio.queue
+        with self._sending:
+            self._send_packet(self.packet_class(socketio.packet.DISCONNECT, namespace="/"))
+        deadline = time.monotonic() + _LEAVE_S
+        while queue.unfinished_tasks and self.eio.write_loop_task and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.eio.disconnect(abort=True)
+        # Also dropped may be what ends the engine's writer, for which its reader then waits; now, or when the reader ends it too.
+        deadline = time.monotonic() + _LEAVE_S
+        while (reader := self.eio.read_loop_task) and reader.is_alive() and time.monotonic() < deadline:
+            queue.put(None)
+            reader.join(0.01)
 
     def say(self, event: str, args: tuple[Any, ...], then: Callable[[dict[str, Any]], None] | None) -> None:
         """Emits an event. Of a connection that is over nothing is said, and nobody is told: :attr:`over` tells."""
@@ -104,6 +123,10 @@ class Connection(socketio.Client):  # type: ignore[misc]
     def _handle_event(self, namespace: str, id: int | None, data: list[Any]) -> None:
         # Acknowledged by us, and not when the handler returns: see lockstep._core.
         self._hear(data[0], data[1:], id)
+
+    def _handle_disconnect(self, namespace: str) -> None:
+        # Left to :meth:`run`: of two threads that end a connection one may wait for the other's queue for long.
+        self.over.set()
 
     def _handle_eio_disconnect(self, reason: str) -> None:
         self._lost(f"the connection has ended ({reason})")
