@@ -15,7 +15,7 @@ import engineio
 
 import lockstep
 from lockstep import _tasks, _threads
-from lockstep._base import putting
+from lockstep._base import code_of, putting
 from model import told
 
 URL = "http://127.0.0.1:9"
@@ -61,6 +61,12 @@ class Arguments(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "plain=True"):
                 kind("http://hub.example:7118", 7)
             kind("http://hub.example:7118", 7, plain=True)
+
+    def test_an_invite_is_the_code_its_link_or_the_whole_line(self):
+        for invite in ("CODE", " CODE\n", "lsj1.h.1.FP.CODE.CHEC", "lsj1.2001:db8::7.7117.FP.CODE.CHEC"):
+            for line in (invite, f"lockstep join {invite}"):
+                self.assertEqual(code_of(line), "CODE")
+        self.assertEqual((code_of(None), code_of("")), (None, None))
 
     def test_what_can_be_put_is_json_a_text_or_bytes(self):
         self.assertEqual(putting("n", bytearray(b"\xff"), None), ("n", b"\xff"))
@@ -161,7 +167,9 @@ class Order(unittest.TestCase):
                 for n in range(50):
                     for message in (f'2["e{n}"]', f'51-7["v{n}",{{"_placeholder":true,"num":0}}]', b"%d" % n):
                         await connection.eio._trigger_event("message", message, run_async=True)
-                await asyncio.sleep(0.1)
+                deadline = time.monotonic() + 10
+                while len(heard) < 100 and time.monotonic() < deadline:
+                    await asyncio.sleep(0.001)
 
         asyncio.run(run())
         self.assertEqual(heard, [event for n in range(50) for event in ((f"e{n}", []), (f"v{n}", [b"%d" % n]))])

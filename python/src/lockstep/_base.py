@@ -47,7 +47,8 @@ class Base(Mapping[str, Any]):
         :param url: the hub's HTTP address, as it prints it: ``http://127.0.0.1:7118``, ``https://hub.example:7118``.
         :param id: the number of this client, from 1 on. No two programs that run at once have the same.
         :param name: what people call it; the machine's host name if not given.
-        :param invite: the code, where the hub wants one for a new id, or for a new unique ID of a known one.
+        :param invite: where the hub wants one for a new id, or to get a new unique ID for a known one: the line that
+            ``lockstep invite`` or ``lockstep clients reissue`` prints, or the code in it.
         :param follow: which names: a name, or the beginning of names with ``*`` behind it. All of them if not given.
         :param ca: a file with the certificate that ``lockstep cert`` prints on the hub's machine; without it, the
             certificates that this system trusts. There is no way to trust any.
@@ -86,7 +87,7 @@ class Base(Mapping[str, Any]):
                     f"{self._ca} is no certificate to trust ({error}): 'lockstep cert > {self._ca}' on the hub's machine"
                 ) from error
         self._key = KeyFile(key_file if key_file is not None else default_path(url, id), id)
-        self._core = Core(id, socket.gethostname() if name is None else name, invite, follow)
+        self._core = Core(id, socket.gethostname() if name is None else name, code_of(invite), follow)
         self._prepare()
 
     # --- The latest values
@@ -214,6 +215,13 @@ class Base(Mapping[str, Any]):
         core = self._core
         why = "" if core.is_in() else f"; there is no connection to {self.url}: {core.trouble}"
         return f"{what} did not come within {timeout:g} s{why}"
+
+
+def code_of(invite: str | None) -> str | None:
+    """The code in a join line, in its link, or alone."""
+    word = (invite or "").split()[-1:]
+    # lsj1.HOST.PORT.FINGERPRINT.INVITE.CHECK
+    return None if not word else word[0].split(".")[-2] if word[0].startswith("lsj1.") else word[0]
 
 
 def putting(name: str, value: Any, content_type: str | None) -> tuple[Any, ...]:
