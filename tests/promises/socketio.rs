@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crowd;
+mod differential;
 mod door;
 
 use std::collections::BTreeMap;
