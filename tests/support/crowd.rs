@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::engine::{Frame, WebSocket};
@@ -194,7 +194,11 @@ impl Crowd {
                 let heard = tokio::time::timeout(ANSWER_MAX, hear(&mut socket, &member, &shared)).await;
                 heard.with_context(|| format!("silence: {member:?}"))??;
             }
-            Ok(Putter { socket, member, asked: 0, answered: 0 })
+            let (orders, taken) = mpsc::channel(1);
+            let putting = Putting { socket, member, asked: 0, answered: 0 };
+            // It ends with the crowd.
+            drop(tokio::spawn(putting.serve(taken)));
+            Ok(Putter { orders })
         })
     }
 
@@ -204,20 +208,54 @@ impl Crowd {
     }
 }
 
-/// A client that puts.
+/// A client that puts; between its puts it hears what comes, as the others do.
 pub struct Putter {
-    socket: WebSocket,
-    member: Member,
-    asked: u64,
-    answered: u64,
+    orders: mpsc::Sender<Order>,
 }
+
+/// What to put, and whom to tell that it was.
+type Order = (Vec<(String, Value)>, oneshot::Sender<Result<()>>);
 
 impl Putter {
     /// Puts each, several on their way at a time; returns when all are acknowledged.
     ///
     /// # Errors
     /// When one is not done.
-    pub async fn put_all(&mut self, values: &[(String, Value)]) -> Result<()> {
+    pub async fn put_all(&self, values: &[(String, Value)]) -> Result<()> {
+        let (done, told) = oneshot::channel();
+        self.orders.send((values.to_vec(), done)).await.ok().context("the client that puts has ended")?;
+        told.await.context("the client that puts has ended")?
+    }
+}
+
+/// Its connection.
+struct Putting {
+    socket: WebSocket,
+    member: Member,
+    asked: u64,
+    answered: u64,
+}
+
+impl Putting {
+    async fn serve(mut self, mut orders: mpsc::Receiver<Order>) {
+        let shared = Shared::default();
+        loop {
+            let heard = tokio::select! {
+                order = orders.recv() => {
+                    let Some((values, done)) = order else { return };
+                    // Nobody waits where the test has failed already.
+                    done.send(self.put_all(&values).await).ok();
+                    continue;
+                }
+                readable = self.socket.readable() => readable,
+            };
+            if heard.is_err() || hear(&mut self.socket, &self.member, &shared).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn put_all(&mut self, values: &[(String, Value)]) -> Result<()> {
         const AT_ONCE: usize = 32;
         let shared = Shared::default();
         for chunk in values.chunks(AT_ONCE) {

@@ -122,6 +122,17 @@ impl WebSocket {
         }
     }
 
+    /// Resolves when there may be something; it may be given up.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn readable(&self) -> Result<()> {
+        if self.read.is_empty() {
+            self.stream.readable().await?;
+        }
+        Ok(())
+    }
+
     async fn frame(&mut self) -> Result<Option<(u8, Bytes)>> {
         loop {
             if let Some((header_bytes, payload_bytes)) = frame_size(&self.read)?

@@ -144,7 +144,7 @@ fn m3_7_a_tenth_that_does_not_read_costs_the_others_nothing_and_gets_exactly_the
         let (mut cluster, url) = hub();
         let mut crowd = Crowd::new(address(&url));
         crowd.enter(FIRST..FIRST + count, AT_ONCE, PATIENCE * 2).unwrap_or_else(|error| panic!("{error:#}"));
-        let mut putter = putter(&crowd);
+        let putter = putter(&crowd);
         let mut newest = Newest::new();
         crowd.run(putter.put_all(&values(&mut rng, 400, NAMES, 4000, &mut newest))).unwrap();
         all_have(&crowd, &newest, PATIENCE);
