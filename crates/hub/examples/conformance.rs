@@ -63,7 +63,8 @@ async fn main() -> Result<(), hub::Error> {
 }
 
 async fn listen(socket: SocketRef) -> Result<(), &'static str> {
-    socket.on("message", |socket: SocketRef, arguments: Arguments| ready(drop(socket.emit("message-back", &arguments))));
+    socket
+        .on("message", |socket: SocketRef, arguments: Arguments| ready(drop(socket.emit("message-back", &arguments))));
     socket.on("message-with-ack", |arguments: Arguments, ack: AckSender| ready(drop(ack.send(&arguments))));
     Ok(())
 }

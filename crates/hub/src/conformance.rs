@@ -50,8 +50,7 @@ impl Stack {
     ) -> Result<(), Error> {
         let (listener, address) = crate::listen::listen(address, "--port").await?;
         let stopping = watch::Sender::new(false);
-        let ground =
-            Ground { strangers: Strangers::default(), counts: Arc::default(), stopping: stopping.subscribe() };
+        let ground = Ground { strangers: Strangers::default(), counts: Arc::default(), stopping: stopping.subscribe() };
         let serving = http::open(ground, listener, Guard::new(address, None, None), None, self.app);
         up(address);
         let stopped = async {

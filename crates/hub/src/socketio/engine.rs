@@ -63,11 +63,7 @@ impl Engine {
     }
 
     /// The engine alone, for those who speak nothing above it.
-    pub(crate) fn engineio<H: EngineIoHandler>(
-        &self,
-        path: &str,
-        handler: H,
-    ) -> Guard<EngineIoService<H, NotHere>> {
+    pub(crate) fn engineio<H: EngineIoHandler>(&self, path: &str, handler: H) -> Guard<EngineIoService<H, NotHere>> {
         let bytes_max = self.message_bytes_max;
         let config = EngineIoConfig::builder()
             .req_path(path.trim_end_matches('/').to_owned())
