@@ -15,6 +15,7 @@ mod mirror;
 mod put;
 mod relay;
 mod share;
+mod socketio;
 
 use anyhow::{Context as _, Result};
 use harness::Report;
@@ -54,10 +55,12 @@ enum Program {
     Share,
     /// What a hub and agents cost that have nothing to do
     Idle,
+    /// Socket.IO clients: log-ins, memory, one value to many
+    Socketio,
 }
 
-const ALL: [Program; 6] =
-    [Program::Live, Program::Mirror, Program::Fanout, Program::Put, Program::Share, Program::Idle];
+const ALL: [Program; 7] =
+    [Program::Live, Program::Mirror, Program::Fanout, Program::Put, Program::Share, Program::Idle, Program::Socketio];
 
 fn main() -> Result<()> {
     let args = <Args as clap::Parser>::parse();
@@ -91,6 +94,7 @@ impl Program {
             Program::Put => put::run(),
             Program::Share => share::run(),
             Program::Idle => idle::run(),
+            Program::Socketio => socketio::run(),
         }
     }
 }

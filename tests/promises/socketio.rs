@@ -1,5 +1,8 @@
 //! Stock Socket.IO clients take part as they are: python-socketio and socket.io-client, over WebSocket and long polling.
 
+mod conformance;
+mod crowd;
+mod differential;
 mod door;
 
 use std::collections::BTreeMap;
@@ -422,49 +425,4 @@ fn the_examples_keep_their_unique_id_and_put_and_get() {
             until(PATIENCE, "it is out", || !active(&cluster).contains(&id));
         }
     }
-}
-
-/// The ids that log in at once, each by its own connection, as a script of Node does it.
-const CROWD: &str = r#"
-const { io } = require("socket.io-client");
-const [url, count, transport] = [process.argv[1], Number(process.argv[2]), process.argv[3]];
-let settled = 0, disordered = 0;
-for (let id = 1; id <= count; id++) {
-  let last = 0;
-  const socket = io(url, { transports: [transport], forceNew: true, auth: { id: 1000 + id },
-    // Several addresses, as a classroom has: one may not enrol more than so many at once.
-    localAddress: `127.0.0.${2 + id % 4}` });
-  socket.on("unique_id", (_, acknowledge) => acknowledge());
-  socket.on("value", ({ version }) => { if (version <= last) disordered++; last = version; });
-  socket.once("current", () => { if (++settled === count) console.log("settled", settled); });
-  socket.on("value", ({ name, payload }) => { if (name === "last" && payload === "end") console.log("end"); });
-}
-require("node:readline").createInterface({ input: process.stdin }).on("close", () => {
-  console.log("disordered", disordered);
-  process.exit(0);
-});
-"#;
-
-#[test]
-fn m3_1_of_many_that_log_in_at_once_none_is_lost_and_nothing_comes_out_of_order() {
-    let (mut cluster, url) = hub();
-    let count = 300;
-    let before = cluster.hub().rss_bytes().unwrap();
-    let mut command = node();
-    let count_text = count.to_string();
-    let mut crowd =
-        Proc::start_with_stdin(command.args(["-e", CROWD, &url, &count_text, "websocket"]).stdin(Stdio::piped()));
-    let stdin = crowd.take_stdin().unwrap();
-    crowd.wait_for_line(&format!("settled {count}"), PATIENCE * 2);
-    assert_eq!(active(&cluster).len(), count);
-    println!("{} B a client", (cluster.hub().rss_bytes().unwrap() - before) / count as u64);
-    let (mut putter, _) = enrolled(Library::Node, &url, WEBSOCKET, 1);
-    let puts = pick(300, 3000);
-    for n in 0..puts {
-        putter.ask_later(json!(["put", format!("hot/{}", n % 10), n]));
-    }
-    assert_eq!(putter.ask(json!(["put", "last", "end"]))["ok"], true);
-    until(PATIENCE * 2, "each has the last", || crowd.output().iter().filter(|line| *line == "end").count() == count);
-    drop(stdin);
-    crowd.wait_for_line("disordered 0", PATIENCE);
 }

@@ -20,7 +20,9 @@
 //! ```
 
 pub mod cluster;
+pub mod crowd;
 pub mod edits;
+pub mod engine;
 pub mod process;
 pub mod program;
 pub mod same;
@@ -34,6 +36,7 @@ pub mod vendor;
 pub mod wait;
 
 pub use cluster::{Cluster, PATIENCE};
+pub use crowd::Crowd;
 pub use edits::{Edit, Edits};
 pub use process::Proc;
 pub use program::{binary, lockstep, lockstep_at, workspace};

@@ -5,6 +5,7 @@ use crate::counts::Counts;
 use crate::data::Data;
 use crate::fanout::{Extras, Group};
 use crate::fleet::Fleet;
+use crate::http::Ground;
 use crate::presence::Presence;
 use crate::roster::Roster;
 use crate::share::Share;
@@ -33,7 +34,7 @@ pub(crate) struct Hub {
     pub(crate) advertise: RwLock<Option<(String, u16)>>,
     pub(crate) presence: Presence,
     pub(crate) strangers: Strangers,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) data: Data,
     pub(crate) fleet: Fleet,
     pub(crate) shares: BTreeMap<String, Arc<Share>>,
@@ -86,7 +87,7 @@ impl Hub {
             advertise: RwLock::default(),
             presence: Presence::default(),
             strangers: Strangers::default(),
-            counts: Counts::default(),
+            counts: Arc::default(),
             data: parts.data,
             fleet: parts.fleet,
             shares: parts.shares,
@@ -99,6 +100,12 @@ impl Hub {
             revoked: watch::Sender::new(()),
             stopping: watch::Sender::new(false),
         }
+    }
+
+    /// What a listener of HTTP needs of it.
+    pub(crate) fn ground(&self) -> Ground {
+        let (strangers, counts) = (self.strangers.clone(), Arc::clone(&self.counts));
+        Ground { strangers, counts, stopping: self.stopping.subscribe() }
     }
 
     /// The time of a login's step.

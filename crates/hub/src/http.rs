@@ -20,8 +20,9 @@ mod tls;
 mod told;
 mod values;
 
+pub(crate) use guard::Guard;
 pub use guard::Origin;
-pub(crate) use listen::Peer;
+pub(crate) use listen::{Ground, Peer, open};
 pub use port::HttpConfig;
 pub(crate) use port::Port;
 pub use tls::TlsError;

@@ -16,6 +16,7 @@ mod answers;
 mod authority;
 mod bulk;
 mod clock;
+pub mod conformance;
 mod core;
 mod counts;
 mod cursor;

@@ -32,6 +32,7 @@
 //!
 //! The engine's id of a session is a secret of that session, and is told to nobody else.
 
+mod engine;
 mod event;
 mod follow;
 mod guard;
@@ -45,13 +46,13 @@ mod track;
 
 use crate::core::Hub;
 use crate::reception::Stay;
+pub use engine::Engine;
+use engine::Guarded;
 use event::{Event, Parts};
-use guard::{Guard, NotHere};
 use inbox::Inbox;
 use login::{NotIn, log_in};
 use serde_json::{Value as Json, json};
 use session::{Ended, Serving};
-use socketioxide::ParserConfig;
 use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::DisconnectReason;
@@ -60,24 +61,13 @@ use std::time::Duration;
 use talk::Talk;
 use tokio::task::JoinSet;
 use track::Track;
-use wire::limits::{FRAME_BYTES_MAX, PING_EVERY};
 
-/// Events that the engine keeps for one client. Two batches, and answers to what it asked meanwhile.
-const BUFFER_EVENTS: usize = 1024;
-/// A client that does not answer a ping for so long is gone.
-const PONG_MAX: Duration = Duration::from_secs(10);
-/// A connection that never asks for the namespace ends after this.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// An acknowledgement is remembered for so long; longer than a login may last.
-const ACK_MAX: Duration = Duration::from_secs(90);
-/// Byte strings in one event.
-const ATTACHMENTS_MAX: usize = 4;
 /// The engine's own ends are given this long when the hub stops.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// The transport: a service for HTTP, and the sessions behind it.
 pub(crate) struct SocketIo {
-    guard: Guard,
+    guard: Guarded,
     io: socketioxide::SocketIo,
     sessions: Arc<Mutex<JoinSet<()>>>,
 }
@@ -87,22 +77,7 @@ impl SocketIo {
     pub(crate) const PATH: &str = "/socket.io/";
 
     pub(crate) fn new(hub: &Arc<Hub>) -> SocketIo {
-        let bytes_max = FRAME_BYTES_MAX;
-        let parser =
-            ParserConfig::common().max_incoming_binaries(ATTACHMENTS_MAX).max_incoming_binary_buf_size(bytes_max);
-        let (engine, io) = socketioxide::SocketIo::builder()
-            .req_path(Self::PATH.trim_end_matches('/'))
-            .ping_interval(PING_EVERY)
-            .ping_timeout(PONG_MAX)
-            .connect_timeout(CONNECT_MAX)
-            .ack_timeout(ACK_MAX)
-            .max_buffer_size(BUFFER_EVENTS)
-            // Of polling, and of WebSocket: the engine has a limit of its own for each.
-            .max_payload(bytes_max as u64)
-            .ws_max_message_size(bytes_max)
-            .ws_max_frame_size(bytes_max)
-            .with_parser(parser)
-            .build_with_inner_svc(NotHere);
+        let (guard, io) = Engine::default().socketio(Self::PATH);
         let sessions: Arc<Mutex<JoinSet<()>>> = Arc::default();
         let (hub, begun) = (Arc::clone(hub), Arc::clone(&sessions));
         let connected = async move |socket: SocketRef, TryData(auth): TryData<Json>| {
@@ -114,10 +89,10 @@ impl SocketIo {
         };
         // In a middleware, since that ends before the client hears that it is connected: so nothing it sends comes too early.
         io.ns("/", connected.with(listen));
-        SocketIo { guard: Guard { tracks: Arc::default(), engine }, io, sessions }
+        SocketIo { guard, io, sessions }
     }
 
-    pub(crate) fn service(&self) -> Guard {
+    pub(crate) fn service(&self) -> Guarded {
         self.guard.clone()
     }
 

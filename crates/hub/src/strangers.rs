@@ -11,7 +11,7 @@ use wire::limiter::network;
 use wire::limits::STRANGERS_MAX;
 
 /// Connections that have not logged in.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Strangers(Arc<Mutex<Waiting>>);
 
 #[derive(Default)]

@@ -6,12 +6,9 @@
 
 use super::guard::{self, Guard};
 use super::line::{Line, Lined};
-use super::routes;
 use super::tls::Tls;
-use crate::core::Hub;
-use crate::counts::Counted;
-use crate::socketio::SocketIo;
-use crate::strangers::Place;
+use crate::counts::{Counted, Counts};
+use crate::strangers::{Place, Strangers};
 use axum::Router;
 use axum::body::Body;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -66,14 +63,21 @@ impl Peer {
     }
 }
 
-/// Serves who comes, until the hub stops; returns when every connection has ended.
-pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, guard: Guard, tls: Option<Arc<Tls>>) {
+/// What a listener shares with the rest of its hub.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) strangers: Strangers,
+    pub(crate) counts: Arc<Counts>,
+    /// Becomes true once, when the hub stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// Serves `app` to who comes, until the hub stops; returns when every connection has ended.
+pub(crate) async fn open(ground: Ground, listener: TcpListener, guard: Guard, tls: Option<Arc<Tls>>, app: Router) {
     let guard = Arc::new(guard);
-    let socketio = SocketIo::new(&hub);
-    let app = routes(Arc::clone(&hub), &socketio);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
-    let mut stopping = hub.stopping.subscribe();
+    let mut stopping = ground.stopping.clone();
     loop {
         let accepted = tokio::select! {
             accepted = async {
@@ -86,20 +90,20 @@ pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, guard: Guard, tls
         match accepted {
             (Ok(place), Ok((stream, address))) => {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                let (hub, app, guard) = (Arc::clone(&hub), app.clone(), Arc::clone(&guard));
-                let stranger = hub.strangers.enter(address.ip());
+                let (ground, app, guard) = (ground.clone(), app.clone(), Arc::clone(&guard));
+                let stranger = ground.strangers.enter(address.ip());
                 let acceptor = tls.as_ref().map(|tls| tls.acceptor());
                 connections.spawn(async move {
-                    let stream = Counted::new(tuned(stream, address), &hub.counts.http);
+                    let stream = Counted::new(tuned(stream, address), &ground.counts.http);
                     match acceptor {
-                        None => serve(&hub, app, &guard, stream, address, stranger, place).await,
+                        None => serve(&ground, app, &guard, stream, address, stranger, place).await,
                         Some(acceptor) => {
                             let shaken = tokio::select! {
                                 shaken = tokio::time::timeout(HEAD_MAX, acceptor.accept(stream)) => shaken,
                                 () = stranger.evicted() => return,
                             };
                             match shaken {
-                                Ok(Ok(stream)) => serve(&hub, app, &guard, stream, address, stranger, place).await,
+                                Ok(Ok(stream)) => serve(&ground, app, &guard, stream, address, stranger, place).await,
                                 Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS handshake"),
                                 Err(_) => tracing::debug!(%address, "no TLS handshake in time"),
                             }
@@ -116,11 +120,10 @@ pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener, guard: Guard, tls
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-    socketio.ended().await;
 }
 
 async fn serve<S>(
-    hub: &Hub,
+    ground: &Ground,
     app: Router,
     guard: &Guard,
     stream: S,
@@ -145,7 +148,7 @@ async fn serve<S>(
                 None => app.oneshot(request.map(Body::new)).await?,
             };
             guard.adorn(origin.as_ref(), &mut response);
-            hub.counts.answered(response.status().as_u16());
+            ground.counts.answered(response.status().as_u16());
             Ok::<_, std::convert::Infallible>(response)
         }
     });
@@ -156,7 +159,7 @@ async fn serve<S>(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let mut stopping = hub.stopping.subscribe();
+    let mut stopping = ground.stopping.clone();
     let ended = tokio::select! {
         biased;
         () = evicted => {

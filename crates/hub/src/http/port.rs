@@ -2,9 +2,11 @@
 
 use super::guard::{Guard, Origin};
 use super::listen;
+use super::routes;
 use super::tls::{Source, Tls};
 use crate::authority::Authority;
 use crate::core::Hub;
+use crate::socketio::SocketIo;
 use crate::state::DataDir;
 use crate::{Error, clock};
 use std::net::SocketAddr;
@@ -64,6 +66,12 @@ impl Port {
         if let Some(tls) = &self.tls {
             tasks.spawn(Arc::clone(tls).keep(Arc::clone(hub), self.reload));
         }
-        tasks.spawn(listen::open(Arc::clone(hub), self.listener, self.guard, self.tls));
+        let hub = Arc::clone(hub);
+        tasks.spawn(async move {
+            let socketio = SocketIo::new(&hub);
+            let app = routes(Arc::clone(&hub), &socketio);
+            listen::open(hub.ground(), self.listener, self.guard, self.tls, app).await;
+            socketio.ended().await;
+        });
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use wire::codec::decode_stored;
 use wire::message::{Content, Stored};
 
-/// What one batch holds at most: it waits as a whole in a buffer that has room for [`super::BUFFER_EVENTS`].
+/// What one batch holds at most: it waits as a whole in a buffer that has room for `engine::BUFFER_EVENTS`.
 const LIMITS: Limits = Limits { entries: 128, bytes: 64 << 10 };
 
 /// Something followed.

@@ -2,11 +2,11 @@
 
 use super::track::{Track, Tracks};
 use crate::http::Peer;
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use socketioxide::service::SocketIoService;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,18 +15,16 @@ use tower::Service;
 
 /// The answer to a handshake is no longer than this.
 const HANDSHAKE_BYTES_MAX: usize = 4096;
-/// After a poll that was given up the next comes within this.
-const POLL_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// A request's body is here, and taken, after this long, or the request is refused.
 const BODY_MAX: Duration = Duration::from_secs(30);
 /// When it is worth trying again, in seconds.
 const RETRY_S: &str = "2";
 
-/// The engine behind its guard.
+/// An engine behind its guard.
 #[derive(Clone)]
-pub(crate) struct Guard {
-    pub(super) tracks: Arc<Tracks>,
-    pub(super) engine: SocketIoService<NotHere>,
+pub(crate) struct Guard<E> {
+    tracks: Arc<Tracks>,
+    engine: E,
 }
 
 /// What the engine asks for paths that are not its own; none of them is routed to it.
@@ -47,7 +45,11 @@ impl Service<Request> for NotHere {
     }
 }
 
-impl Service<Request> for Guard {
+impl<E, B> Service<Request> for Guard<E>
+where
+    E: Service<Request, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     type Response = Response;
     type Error = Infallible;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -62,7 +64,17 @@ impl Service<Request> for Guard {
     }
 }
 
-impl Guard {
+impl<E> Guard<E> {
+    pub(super) fn new(engine: E) -> Guard<E> {
+        Guard { tracks: Arc::default(), engine }
+    }
+}
+
+impl<E, B> Guard<E>
+where
+    E: Service<Request, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     async fn answer(mut self, mut request: Request) -> Response {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return (StatusCode::INTERNAL_SERVER_ERROR, "the connection has no address").into_response();
@@ -106,7 +118,7 @@ impl Guard {
 
     async fn engine(&mut self, request: Request) -> Response {
         let sends = request.method() == Method::POST;
-        let answer = Service::<Request>::call(&mut self.engine, request);
+        let answer = self.engine.call(request);
         let answered = match sends {
             true => tokio::time::timeout(BODY_MAX, answer).await,
             false => Ok(answer.await),
@@ -119,17 +131,16 @@ impl Guard {
     }
 }
 
-/// A poll that waits. Where it is given up, and no other follows, its client is gone: so it need not be waited for until it
-/// answers no ping.
+/// A poll that waits. Who gives it up is gone, so its session need not be waited for until it answers no ping; and stock servers
+/// end one as well. Unless it goes on by WebSocket: then polls end by and by.
 struct Pending {
     track: Arc<Track>,
-    polls: u64,
     answered: bool,
 }
 
 impl Pending {
     fn new(track: Arc<Track>) -> Pending {
-        Pending { polls: track.progress().polls, track, answered: false }
+        Pending { track, answered: false }
     }
 
     fn answered(mut self) {
@@ -139,19 +150,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.answered {
-            return;
+        if !self.answered && !self.track.is_websocket() {
+            self.track.cut();
         }
-        let (track, polls) = (Arc::downgrade(&self.track), self.polls);
-        tokio::spawn(async move {
-            tokio::time::sleep(POLL_AGAIN_MAX).await;
-            if let Some(track) = track.upgrade()
-                && track.progress().polls == polls
-                && !track.is_websocket()
-            {
-                track.cut();
-            }
-        });
     }
 }
 
