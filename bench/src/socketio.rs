@@ -163,7 +163,7 @@ fn puts(clients: u64) -> Result<(Vec<Group>, Vec<String>)> {
     };
     let singles = interleave(SINGLES, each(single).collect())?;
     let bursts = interleave(BURSTS, each(burst).collect())?;
-    let deliveries = (clients as usize * BURST * BURSTS) as f64;
+    let deliveries = clients as f64 * (BURST * BURSTS) as f64;
     let mut notes = Vec::new();
     for (kind, side) in KINDS.iter().zip(&sides) {
         let mut side = side.borrow_mut();

@@ -149,7 +149,7 @@ fn m3_7_a_tenth_that_does_not_read_costs_the_others_nothing_and_gets_exactly_the
         crowd.run(putter.put_all(&values(&mut rng, 400, NAMES, 4000, &mut newest))).unwrap();
         all_have(&crowd, &newest, PATIENCE);
         let before = rss_mib(&mut cluster);
-        let (stalled, reading) = crowd.members().split_at(count as usize / 10);
+        let (stalled, reading) = crowd.members().split_at(crowd.members().len() / 10);
         stalled.iter().for_each(|member| member.stall(true));
         let start = Instant::now();
         let (mut rounds, mut slowest, mut most) = (0, Duration::ZERO, before);
