@@ -58,8 +58,16 @@ fn m3_1_many_clients_at_once_on_one_port_without_a_thread_each() {
             .map(|lane| {
                 let address = &address;
                 scope.spawn(move || {
-                    let ids = (1..=count).filter(|id| id % 10 == lane);
-                    ids.map(|id| enrolled(address, id)).collect::<Vec<_>>()
+                    // One address enrols some hundreds at once and then a few a second: who is in says so meanwhile.
+                    let (mut lane_of, mut told): (Vec<Speaker>, _) = (Vec::new(), Instant::now());
+                    for id in (1..=count).filter(|id| id % 10 == lane) {
+                        lane_of.push(enrolled(address, id));
+                        if told.elapsed() > Duration::from_secs(4) {
+                            lane_of.iter_mut().for_each(|speaker| speaker.say(&ToHub::Ping { nonce: 1 }));
+                            told = Instant::now();
+                        }
+                    }
+                    lane_of
                 })
             })
             .collect();

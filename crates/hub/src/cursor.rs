@@ -20,8 +20,6 @@ pub(crate) const TEXT_BYTES_MAX: usize = (BYTES_MIN + 8 + NAME_BYTES_MAX).div_ce
 pub(crate) struct Passage {
     scope: [u8; 8],
     cursor: Cursor,
-    /// Whether a walk that is under way began from zero.
-    from_zero: bool,
 }
 
 /// A text that is no cursor.
@@ -33,13 +31,12 @@ impl Passage {
     /// Where `follower` begins, which was made with the cursor `before`.
     pub(crate) fn begin(board: &str, follower: &Follower, before: Option<Cursor>) -> Passage {
         let start = follower.start();
-        let from_zero = start.reset || before.as_ref().and_then(|c| c.walk.as_ref()).is_some_and(|walk| walk.reset);
         let cursor = match before {
             // The hub found it in its history, so it is as well one of the present run.
             Some(cursor) if !start.reset => Cursor { version: Version { run: start.run, ..cursor.version }, ..cursor },
             _ => Cursor { version: Version { epoch: start.epoch, run: start.run, seq: 0 }, seen: 0, walk: None },
         };
-        Passage { scope: scope(board, follower.pattern().as_bytes()), cursor, from_zero }
+        Passage { scope: scope(board, follower.pattern().as_bytes()), cursor }
     }
 
     /// The client was sent this entry of a batch with this mark, and those before it.
@@ -51,9 +48,9 @@ impl Passage {
                 self.cursor.version.seq = record.seq;
                 self.cursor.walk = None;
             }
-            Mark::Walk { head, .. } => {
+            Mark::Walk { head, reset, .. } => {
                 self.cursor.seen = self.cursor.seen.max(*head);
-                self.cursor.walk = Some(WalkMark { head: *head, upto: record.name.clone(), reset: self.from_zero });
+                self.cursor.walk = Some(WalkMark { head: *head, upto: record.name.clone(), reset: *reset });
             }
         }
     }
@@ -67,12 +64,11 @@ impl Passage {
                 self.cursor.version.seq = *to;
                 self.cursor.walk = None;
             }
-            Mark::Walk { head, upto, last, .. } => {
+            Mark::Walk { head, upto, last, reset } => {
                 self.cursor.seen = self.cursor.seen.max(*head);
-                self.cursor.walk = (!last).then(|| WalkMark { head: *head, upto: upto.clone(), reset: self.from_zero });
+                self.cursor.walk = (!last).then(|| WalkMark { head: *head, upto: upto.clone(), reset: *reset });
                 if *last {
                     self.cursor.version.seq = *head;
-                    self.from_zero = false;
                 }
             }
         }
@@ -81,11 +77,6 @@ impl Passage {
     /// Where the client is.
     pub(crate) fn cursor(&self) -> &Cursor {
         &self.cursor
-    }
-
-    /// Whether it has yet to pass all names once, as nothing that it held before counts.
-    pub(crate) fn is_from_zero(&self) -> bool {
-        self.from_zero
     }
 
     /// What the client brings back.
@@ -231,6 +222,26 @@ mod tests {
         fn what_somebody_made_up_never_harms(text in "[A-Za-z0-9_-]{0,120}") {
             let _read = read(&text, "data", b"*");
         }
+    }
+
+    /// A walk of one who was live before is none from zero: who goes on in the middle of it hears also what is gone.
+    #[test]
+    fn who_was_live_and_is_cut_in_a_later_walk_hears_what_was_removed_meanwhile() {
+        let (mut writer, mut held) = (writer(), Held::new());
+        let board = writer.board();
+        let since = follow(&board, &mut held, None, usize::MAX);
+        let name = |n: u32| bytes::Bytes::from(format!("{n:05}"));
+        let all = 0..u32::try_from(board::SHORT_WAY_ENTRIES_MAX).unwrap() * 2;
+        let put = |n| Write::Put { name: name(n), value: bytes::Bytes::from_static(b"x"), aside: bytes::Bytes::new() };
+        let since = {
+            writer.commit(all.clone().map(put).collect()).unwrap();
+            let since = follow(&board, &mut held, Some(&since), usize::MAX);
+            writer.commit(all.clone().map(put).collect()).unwrap();
+            follow(&board, &mut held, Some(&since), 100)
+        };
+        writer.commit(all.filter(|n| n % 2 == 1).map(|n| Write::Remove { name: name(n) }).collect()).unwrap();
+        follow(&board, &mut held, Some(&since), usize::MAX);
+        assert_eq!(held.len(), board.len());
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Follow {
 
     /// The client is behind `batch` then. Whether that is the head, and how many versions were left out.
     fn note(&mut self, batch: &Batch) -> (bool, u64) {
-        let (before, from_zero) = (self.passage.cursor().version.seq, self.passage.is_from_zero());
+        let before = self.passage.cursor().version.seq;
         let walked = self.passage.cursor().walk.is_some();
         self.passage.passed_all(batch);
         // Of a part of the names it cannot be told: the versions of the others are none of this client's.
@@ -109,11 +109,11 @@ impl Follow {
                 let skipped = to.saturating_sub(before).saturating_sub(batch.records.len() as u64);
                 (*current && self.passage.cursor().seen == *to, if counts { skipped } else { 0 })
             }
-            Mark::Walk { head, last, .. } => {
+            Mark::Walk { head, last, reset, .. } => {
                 let sent = batch.records.iter().filter(|record| record.seq <= *head).count() as u64;
                 self.walked = if walked { self.walked + sent } else { sent };
                 let skipped = head.saturating_sub(before).saturating_sub(self.walked);
-                (false, if *last && counts && !from_zero { skipped } else { 0 })
+                (false, if *last && counts && !reset { skipped } else { 0 })
             }
         }
     }
