@@ -149,6 +149,8 @@ pub struct Client {
     pub shares: Vec<String>,
     /// Its program's version.
     pub version: String,
+    /// Patterns of the values that it keeps as files, sorted; each one line of text.
+    pub values: Vec<String>,
 }
 
 /// An invite.
@@ -299,6 +301,7 @@ impl Book {
                     last_seen_ms: None,
                     shares: Vec::new(),
                     version: String::new(),
+                    values: Vec::new(),
                 });
             }
             Ground::Lost => {
