@@ -216,8 +216,11 @@ fn whole(pattern: &Pattern) -> bool {
     *pattern == Pattern::all()
 }
 
+/// Which values count, by their names.
+type Meant<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Why who acknowledged `ack` lacks some of `goal`; of values, only those count that `meant` says.
-fn why_not(ack: Option<&Ack>, goal: &Goal, meant: Option<&dyn Fn(&[u8]) -> bool>) -> Option<String> {
+fn why_not(ack: Option<&Ack>, goal: &Goal, meant: Option<Meant<'_>>) -> Option<String> {
     let Some(ack) = ack else { return Some("logged in, and has not told yet what it holds".to_owned()) };
     let version = goal.board.version();
     let all_named = ack.problems as usize == ack.first_problems.len();
