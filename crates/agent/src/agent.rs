@@ -1,15 +1,21 @@
-//! The agent as a whole: logs in, starts a keeper for each share, comes back when the hub was gone, ends in order.
+//! The agent as a whole: logs in, starts a keeper for each share and for values, comes back when the hub was gone, ends in
+//! order.
+
+mod choose;
+mod error;
+
+pub use error::{Broken, Error};
 
 use crate::control;
-use crate::dial::{self, DialError, Trust};
-use crate::disk::DiskError;
+use crate::dial::{self, Trust};
 use crate::event::{Event, Events};
 use crate::fetch::{Connect, Fetch};
 use crate::keeper::{Keeper, KeeperConfig, KeeperError};
-use crate::key::{Found, KeyError};
+use crate::kept::Kept;
+use crate::key::Found;
 use crate::login::{LoggedIn, LoginError, SessionLink, boxed, login};
 use crate::session::{self, End};
-use crate::state::{DataDir, Memory, StateError};
+use crate::state::{DataDir, Memory};
 use std::collections::HashSet;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
@@ -17,12 +23,11 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use wire::client_login::Identity;
 use wire::id::ClientId;
 use wire::link::InviteCode;
-use wire::message::{Code, Purpose, Refusal, ShareInfo, Welcome};
+use wire::message::{Code, Purpose, Refusal, Welcome};
 
 /// The first wait before a reconnect is up to this, then up to twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -48,12 +53,15 @@ pub struct Config {
     pub name: String,
     /// Program and version.
     pub software: String,
-    /// Shares to keep, each with its directory; without one, `./NAME`. Empty: those that are remembered, else the only
-    /// one there is.
+    /// Shares to keep, each with its directory; without one, `./NAME`. Empty: those that are remembered, else, where no
+    /// values are kept, the only one there is.
     pub shares: Vec<(String, Option<PathBuf>)>,
+    /// Values to keep as files: patterns, a name or the beginning of names with `*` behind it, each with its directory. Added
+    /// to those that are remembered.
+    pub values: Vec<(String, PathBuf)>,
     /// The directory of the only share, where none is named.
     pub directory: Option<PathBuf>,
-    /// A directory that is not empty and not the share's copy may become it.
+    /// A directory that is not empty and not what is kept there may become it.
     pub adopt: bool,
     /// Deletions that a guard would hold are done.
     pub allow_mass_delete: bool,
@@ -81,6 +89,8 @@ pub struct Summary {
     pub id: Option<u64>,
     /// The shares it kept.
     pub shares: Vec<String>,
+    /// The patterns of the values it kept as files.
+    pub values: Vec<String>,
 }
 
 /// Runs an agent until `stop`, or until it cannot go on.
@@ -318,35 +328,43 @@ impl Agent {
         if !self.keepers.is_empty() {
             return Ok(());
         }
-        let shares = choose_shares(&self.config, &self.memory, &welcome.shares)?;
+        let shares = choose::shares(&self.config, &self.memory, &welcome.shares)?;
+        let values = choose::values(&self.config, &self.memory)?;
+        let all = choose::all(&shares, &values)?;
         let own = self.own_files();
-        for (index, (share, directory)) in (0..).zip(&shares) {
+        for (index, (kept, directory)) in (0..).zip(all) {
             let config = KeeperConfig {
-                share: share.clone(),
+                kept: kept.clone(),
                 index,
-                directory: directory.clone(),
-                store: self.data.share_store(share),
+                directory,
+                store: self.data.store(&kept),
                 adopt: self.config.adopt,
                 allow_mass_delete: self.config.allow_mass_delete,
                 own: own.clone(),
                 boot_id: boot_id(),
             };
-            let (session, ended, name) = (self.bulk.subscribe(), self.ended.clone(), share.clone());
+            let (session, ended, fetched) = (self.bulk.subscribe(), self.ended.clone(), kept.clone());
             let events = Arc::clone(&self.events);
             // Reading what is stored waits for the disk.
             let starting = tokio::task::spawn_blocking(move || {
-                let fetch = |mailbox: &Arc<_>, dest| Fetch::start(name, Arc::clone(mailbox), dest, session);
+                let fetch = |mailbox: &Arc<_>, dest| match fetched {
+                    Kept::Share(name) => Fetch::start(name, Arc::clone(mailbox), dest, session),
+                    Kept::Values(_) => Ok(Fetch::nothing()),
+                };
                 Keeper::start(config, fetch, events, move || {
                     // Nobody listens once the agent has ended.
                     let _heard = ended.send(());
                 })
             });
             let started = starting.await.unwrap_or(Err(KeeperError::Panicked));
-            let keeper = started.map_err(|source| Error::Share { share: share.clone(), source })?;
+            let keeper = started.map_err(|source| Error::NotKept { what: kept.clone(), source })?;
             self.keepers.push(keeper);
-            self.summary.shares.push(share.clone());
+            match kept {
+                Kept::Share(name) => self.summary.shares.push(name),
+                Kept::Values(pattern) => self.summary.values.push(pattern),
+            }
         }
-        self.memory.shares = shares;
+        (self.memory.shares, self.memory.values) = (shares, values);
         self.data.remember(&self.memory)?;
         Ok(())
     }
@@ -366,8 +384,8 @@ impl Agent {
         let stopping = tokio::task::spawn_blocking(move || {
             let mut first = Ok(());
             for keeper in keepers {
-                let share = keeper.share.clone();
-                let done = keeper.stop().map_err(|source| Error::Share { share, source });
+                let what = keeper.kept.clone();
+                let done = keeper.stop().map_err(|source| Error::NotKept { what, source });
                 first = first.and(done);
             }
             first
@@ -385,41 +403,6 @@ fn refused(refusal: Refusal) -> Failure {
     }
 }
 
-/// Which shares to keep where: those named, else those remembered, else the only one.
-fn choose_shares(config: &Config, memory: &Memory, offered: &[ShareInfo]) -> Result<Vec<(String, PathBuf)>, Error> {
-    let list = || offered.iter().map(|share| share.name.clone()).collect::<Vec<_>>();
-    let mut shares = memory.shares.clone();
-    let mut named = config.shares.clone();
-    if named.is_empty() && (memory.shares.is_empty() || config.directory.is_some()) {
-        match (offered, &memory.shares[..]) {
-            (_, [(only, _)]) | ([ShareInfo { name: only, .. }], []) => named.push((only.clone(), None)),
-            // A client without a share still gives its vitals and may follow values.
-            ([], []) if config.directory.is_none() => {}
-            _ => return Err(Error::WhichShare { offered: list() }),
-        }
-    }
-    if named.len() == 1 && named[0].1.is_none() {
-        named[0].1 = config.directory.clone();
-    }
-    for (name, directory) in named {
-        if !offered.iter().any(|share| share.name == name) {
-            return Err(Error::NoSuchShare { share: name, offered: list() });
-        }
-        let known = shares.iter().position(|(known, _)| *known == name);
-        let directory = match (directory, known) {
-            (Some(directory), _) => directory,
-            (None, Some(at)) => shares[at].1.clone(),
-            (None, None) => PathBuf::from(&name),
-        };
-        let directory = std::path::absolute(&directory).map_err(|e| DiskError::new("find", &directory, e))?;
-        match known {
-            Some(at) => shares[at].1 = directory,
-            None => shares.push((name, directory)),
-        }
-    }
-    Ok(shares)
-}
-
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
@@ -431,95 +414,6 @@ fn jittered(tries: u32) -> Duration {
     let random = getrandom::u32().unwrap_or_else(|_| std::process::id().wrapping_mul(2_654_435_761));
     most.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
-
-/// Why an agent ended.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The data directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A file of the agent's own.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The key file.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The hub cannot be reached, or is not the right one.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The hub let us not in, or sent us away.
-    #[error("the hub refuses: {}", .0.text)]
-    Refused(Refusal),
-    /// The key was issued to another machine.
-    #[error(
-        "the key in {} is that of client {id} and is not used: {why}. On a cloned machine: join with --id auto, which \
-         gives it an id of its own. If the machine was moved or restored: 'lockstep clients reissue {id}' on the hub \
-         prints a link to join with, together with --id {id}",
-        path.display()
-    )]
-    CopiedKey {
-        /// The key file.
-        path: PathBuf,
-        /// Whose it is.
-        id: ClientId,
-        /// How that was seen.
-        why: &'static str,
-    },
-    /// The key is of another id or hub than asked for.
-    #[error(
-        "this machine already is client {id}{}; leave out --id, or give another agent its own place with --data DIR (its \
-         key is in {})",
-        if *other_hub { " of another hub" } else { "" },
-        path.display()
-    )]
-    OtherKey {
-        /// The key file.
-        path: PathBuf,
-        /// Whose it is.
-        id: ClientId,
-        /// Whether it is the hub that differs.
-        other_hub: bool,
-    },
-    /// No id is known yet.
-    #[error("which id is this machine to have? give it with --id N, or --id auto for the next free one")]
-    NoId,
-    /// No hub is known yet.
-    #[error("which hub? give the join link that 'lockstep hub' prints, or its address")]
-    NoHub,
-    /// The hub has several shares, or none.
-    #[error(
-        "which share? {}",
-        if offered.is_empty() { "this hub shares nothing".to_owned() } else { format!("name one with --share: {}", offered.join(", ")) }
-    )]
-    WhichShare {
-        /// What there is.
-        offered: Vec<String>,
-    },
-    /// The hub has no such share.
-    #[error("the hub has no share {share}; it has: {}", if offered.is_empty() { "none".to_owned() } else { offered.join(", ") })]
-    NoSuchShare {
-        /// What was asked for.
-        share: String,
-        /// What there is.
-        offered: Vec<String>,
-    },
-    /// A share cannot be kept.
-    #[error("share {share}: {source}")]
-    Share {
-        /// Which.
-        share: String,
-        /// Why.
-        source: KeeperError,
-    },
-    /// A connection, where none is made again.
-    #[error(transparent)]
-    Connection(#[from] Broken),
-}
-
-/// A connection that broke.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct Broken(String);
 
 #[cfg(test)]
 mod tests;

@@ -113,8 +113,8 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
 /// costs no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// So many boards are followed from the beginning; see [`Outbox::vitals`].
-    boards: usize,
+    /// So much is followed from the beginning; see [`Outbox::vitals`].
+    follows: usize,
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
@@ -123,23 +123,23 @@ pub(crate) struct Outbox {
 struct Waiting {
     messages: Vec<ToHub>,
     acks: Vec<Ack>,
-    /// The boards that the hub was asked for.
-    asked_for: BTreeSet<BoardName>,
+    /// What the hub was asked for, by board and pattern.
+    asked_for: BTreeSet<(BoardName, Bytes)>,
     vitals: Option<Vitals>,
     ping: Option<u64>,
 }
 
 impl Outbox {
-    /// Of a session that follows so many boards from its beginning.
-    pub(crate) fn new(boards: usize) -> Arc<Outbox> {
-        Arc::new(Outbox { boards, ..Outbox::default() })
+    /// Of a session that follows so much from its beginning.
+    pub(crate) fn new(follows: usize) -> Arc<Outbox> {
+        Arc::new(Outbox { follows, ..Outbox::default() })
     }
 
     /// For the few messages that are not acknowledgements.
     pub(crate) fn send(&self, message: ToHub) {
         self.with(|waiting| {
-            if let ToHub::Follow { board, .. } = &message {
-                waiting.asked_for.insert(board.clone());
+            if let ToHub::Follow { board, pattern, .. } = &message {
+                waiting.asked_for.insert((board.clone(), pattern.clone()));
             }
             waiting.messages.push(message);
         });
@@ -191,7 +191,7 @@ impl Outbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut messages = std::mem::take(&mut waiting.messages);
         messages.extend(std::mem::take(&mut waiting.acks).into_iter().map(ToHub::Ack));
-        if waiting.asked_for.len() >= self.boards {
+        if waiting.asked_for.len() >= self.follows {
             messages.extend(waiting.vitals.take().map(ToHub::Vitals));
         }
         messages.extend(waiting.ping.take().map(|nonce| ToHub::Ping { nonce }));

@@ -1,5 +1,6 @@
 //! What an agent tells whoever runs it: for the log, and for people.
 
+use crate::kept::Kept;
 use std::time::Duration;
 use tree::RelPath;
 
@@ -20,10 +21,10 @@ pub enum Event {
         /// What people call the hub.
         hub: String,
     },
-    /// A share is on its way; told a few times a second at most.
+    /// What is kept is on its way; told a few times a second at most.
     Progress {
-        /// The share.
-        share: String,
+        /// Of what.
+        of: Kept,
         /// Entries known so far.
         entries: u64,
         /// Contents that are still to come.
@@ -33,8 +34,8 @@ pub enum Event {
     },
     /// An entry was put in place, changed or deleted.
     Applied {
-        /// The share.
-        share: String,
+        /// Of what.
+        of: Kept,
         /// Which entry.
         path: RelPath,
         /// What was done.
@@ -44,25 +45,25 @@ pub enum Event {
     },
     /// A local change was undone.
     Reverted {
-        /// The share.
-        share: String,
+        /// Of what.
+        of: Kept,
         /// Which entry.
         path: RelPath,
     },
     /// Something could not be done; it is tried again.
     Problem {
-        /// The share.
-        share: String,
-        /// Which entry; the root for what concerns the whole share.
+        /// Of what.
+        of: Kept,
+        /// Which entry; the root for what concerns all of it.
         path: RelPath,
         /// Why, and what to do.
         text: String,
     },
-    /// The copy is the share, as of now.
+    /// What is here is what the hub has, as of now.
     InSync {
-        /// The share.
-        share: String,
-        /// Entries in it.
+        /// Of what.
+        of: Kept,
+        /// Entries, or values, in it.
         entries: u64,
         /// Bytes of contents received since the agent started.
         content_bytes: u64,

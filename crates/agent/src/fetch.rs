@@ -85,6 +85,11 @@ impl Fetch {
         Ok(Fetch { commands, content_bytes })
     }
 
+    /// For what is always at hand: nothing is ever asked for.
+    pub(crate) fn nothing() -> Fetch {
+        Fetch { commands: mpsc::unbounded_channel().0, content_bytes: Arc::default() }
+    }
+
     /// Asks for contents; each is answered by [`Letter::Content`] or [`Letter::Gone`].
     pub(crate) fn want(&self, wanted: Vec<Wanted>) {
         if !wanted.is_empty() {

@@ -1,18 +1,22 @@
-//! One share as the agent holds it: what the hub says should be (the replica), what stands on the disk (as it was read
-//! back), and what lies between the two: contents on their way, and problems.
+//! One share, or some values, as the agent holds them: what the hub says should be (the replica), what stands on the disk
+//! (as it was read back), and what lies between the two: contents on their way, and problems.
 //!
-//! It is the engine's source ([`source`]). It decides nothing about when to look; [`crate::keeper`] does.
+//! The replica is by the board's names, all else by paths; what one means to the other is [`view`]'s. It is the engine's source ([`source`]). It decides nothing about when to look; [`crate::keeper`] does.
 //!
 //! What comes from the hub is not trusted: a name that is no path, or an entry that could not stand on a disk, becomes
 //! a problem of its own and touches nothing.
 
+mod names;
+mod root;
 mod source;
+mod view;
 
 pub(crate) use source::TOO_EARLY;
+pub(crate) use view::View;
 
 use crate::awaiting::Awaiting;
 use crate::placed::Placed;
-use board::{Batch, Change, Replica, ReplicaError};
+use board::{Batch, Change, Held, Replica, ReplicaError};
 use bytes::Bytes;
 use mirror::settle::LAST_RESORT;
 use mirror::{Dirty, dirty};
@@ -20,8 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
-use tree::at::is_temp_name;
-use tree::{ContentId, Dir, Entry, Name, RelPath, RootHash, Stat};
+use tree::{ContentId, Dir, RelPath, RootHash, Stat};
 
 /// How many places of one content are remembered: enough to find it, few enough that a thousand empty files cost
 /// nothing.
@@ -57,6 +60,7 @@ pub(crate) struct Wanted {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Holding {
+    view: View,
     replica: Replica,
     dest: Dir,
     dest_path: PathBuf,
@@ -85,13 +89,19 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    /// A share whose replica was loaded, and its destination.
+    /// What `view` says of a replica that was loaded, and its destination.
     ///
     /// # Errors
     /// When the destination does not say what it is.
-    pub(crate) fn new(replica: Replica, dest: Dir, dest_path: PathBuf) -> Result<Holding, tree::fsx::Error> {
+    pub(crate) fn new(
+        view: View,
+        replica: Replica,
+        dest: Dir,
+        dest_path: PathBuf,
+    ) -> Result<Holding, tree::fsx::Error> {
         let pin = mirror::guard::Pin::new(dest.file_system_id()?, &dest.stat_self()?);
         let mut holding = Holding {
+            view,
             replica,
             dest,
             dest_path,
@@ -114,14 +124,16 @@ impl Holding {
         let mut refused = Vec::new();
         let mut unknown = BTreeSet::new();
         for (name, held) in holding.replica.iter_from(b"") {
-            if is_unknown(&held.value) {
-                unknown.insert(name.clone());
+            holding.view.note(name);
+            let key = holding.view.key(name);
+            if holding.view.is_unknown(&held.value) {
+                unknown.insert(key.clone());
             }
-            known.extend(Placed::decode(&held.aside).and_then(|p| p.content()).map(|content| (content, name.clone())));
-            refused.extend(holding.refuses(name, &held.value).map(|why| (name.clone(), why)));
+            known.extend(Placed::decode(&held.aside).and_then(|p| p.content()).map(|content| (content, key.clone())));
+            refused.extend(holding.view.refuses(name, &held.value).map(|why| (key, why)));
         }
-        for (content, name) in known {
-            holding.remember_place(content, name);
+        for (content, key) in known {
+            holding.remember_place(content, key);
         }
         holding.problems.extend(refused);
         holding.unknown = unknown;
@@ -136,13 +148,18 @@ impl Holding {
         &mut self.replica
     }
 
+    /// The content that a record brings with it, of values.
+    pub(crate) fn content_of(&self, record: &board::Record) -> Option<Bytes> {
+        self.view.content(record.value.as_ref()?)
+    }
+
     /// Forgets what is known of the disk of every entry above `seq`: it may not have survived.
     pub(crate) fn distrust_above(&mut self, seq: u64) {
         let names: Vec<_> = self
             .replica
             .iter_from(b"")
             .filter(|(_, held)| held.seq > seq || held.seq == 0)
-            .map(|(name, _)| name.clone())
+            .map(|(name, _)| self.view.key(name))
             .collect();
         for name in names {
             self.forget(&name);
@@ -178,7 +195,7 @@ impl Holding {
         // What is known of a name goes from the replica with its value, so it is looked up before.
         let mut going: HashMap<board::Name, Option<Placed>> = HashMap::new();
         for record in batch.records.iter().filter(|record| record.value.is_none()) {
-            going.insert(record.name.clone(), self.known(&record.name));
+            going.insert(record.name.clone(), self.known(&self.view.key(&record.name)));
         }
         let changes = self.replica.apply(batch)?;
         // Not verified here: the engine gives a name to nothing that has not the hash that is wanted.
@@ -191,36 +208,39 @@ impl Holding {
 
     fn take_change(&mut self, change: &Change, known: Option<Placed>, dirty: &mut Dirty) {
         let Change { name, old, new, dropped } = change;
-        self.awaiting.stop_waiting(name);
-        self.problems.remove(name);
+        let key = &self.view.key(name);
+        self.awaiting.stop_waiting(key);
+        self.problems.remove(key);
         let mut became_known = false;
-        if new.as_ref().is_some_and(is_unknown) {
-            self.unknown.insert(name.clone());
+        if new.as_ref().is_some_and(|value| self.view.is_unknown(value)) {
+            self.unknown.insert(key.clone());
         } else {
-            became_known = self.unknown.remove(name);
+            became_known = self.unknown.remove(key);
         }
         match new {
             None => {
+                self.view.forget(name);
                 if *dropped {
                     self.sum_lost = true;
                 } else if let Some(placed) = known {
-                    self.sum_remove(name, &placed);
-                    self.leaving.insert(name.clone(), placed);
+                    self.sum_remove(key, &placed);
+                    self.leaving.insert(key.clone(), placed);
                 }
             }
             Some(value) => {
-                if let Some(why) = self.refuses(name, value) {
-                    self.problems.insert(name.clone(), why);
+                self.view.note(name);
+                if let Some(why) = self.view.refuses(name, value) {
+                    self.problems.insert(key.clone(), why);
                     return;
                 }
                 if old.is_none()
-                    && let Some(placed) = self.leaving.remove(name)
+                    && let Some(placed) = self.leaving.remove(key)
                 {
-                    self.note(name, &placed);
+                    self.note(key, &placed);
                 }
             }
         }
-        let Ok(path) = RelPath::new(&name[..]) else { return };
+        let Ok(path) = RelPath::new(&key[..]) else { return };
         if became_known && new.is_some() {
             // Whatever happened below it meanwhile was left alone.
             dirty.insert_all(&path, dirty::All { recursive: true, content: false });
@@ -240,30 +260,12 @@ impl Holding {
     /// A directory whose removal came in an earlier batch than that of what was in it stood only for that: marks it, and
     /// those above of which that is true.
     fn mark_left_over(&self, mut path: RelPath, dirty: &mut Dirty) {
-        while self.replica.get(path.as_bytes()).is_none()
+        while self.held(path.as_bytes()).is_none()
             && let Some((dir, name)) = path.split()
         {
             dirty.insert(&dir, &name, dirty::Hint { content: false, by_event: true });
             dirty.insert_removed(&dir, &name);
             path = dir;
-        }
-    }
-
-    /// Why an entry of the hub's cannot be: a fault there, told and left alone.
-    fn refuses(&self, name: &board::Name, value: &Bytes) -> Option<String> {
-        let path = match RelPath::new(&name[..]) {
-            Ok(path) => path,
-            Err(why) => return Some(format!("the hub sent a name that is no path ({why}); it was left out")),
-        };
-        if path.components().any(|part| Name::new(part).is_ok_and(|name| is_temp_name(&name))) {
-            return Some("the hub sent a name that is reserved for temporaries; it was left out".into());
-        }
-        match Entry::decode(value) {
-            Err(why) => Some(format!("the hub sent {why}; it was left out")),
-            Ok(entry) if path.is_root() && !matches!(entry, Entry::Dir { .. }) => {
-                Some("the hub says that the share itself is no directory; that was left out".into())
-            }
-            Ok(_) => None,
         }
     }
 
@@ -338,8 +340,9 @@ impl Holding {
         self.placed_low.take()
     }
 
-    pub(crate) fn problems(&self) -> &BTreeMap<board::Name, String> {
-        &self.problems
+    /// What could not be done, by the board's names where there are such.
+    pub(crate) fn problems(&self) -> impl ExactSizeIterator<Item = (board::Name, &String)> {
+        self.problems.iter().map(|(key, why)| (self.view.name(key).unwrap_or_else(|| key.clone()), why))
     }
 
     pub(crate) fn fail(&mut self, path: &RelPath, why: String) {
@@ -361,39 +364,13 @@ impl Holding {
     /// Before everything that failed is tried again: what fails again is told again. What the hub said wrongly stays.
     pub(crate) fn forget_problems(&mut self) {
         let problems = std::mem::take(&mut self.problems);
-        for (name, why) in problems {
-            let refused = self.replica.get(&name).is_some_and(|held| self.refuses(&name, &held.value).is_some());
+        for (key, why) in problems {
+            let name = self.view.name(&key).unwrap_or_else(|| key.clone());
+            let refused = self.replica.get(&name).is_some_and(|held| self.view.refuses(&name, &held.value).is_some());
             if refused {
-                self.problems.insert(name, why);
+                self.problems.insert(key, why);
             }
         }
-    }
-
-    /// The root over what was read back, problems counted as if they were done.
-    pub(crate) fn root(&mut self) -> RootHash {
-        if self.sum_lost {
-            self.sum = RootHash::default();
-            for (name, held) in self.replica.iter_from(b"") {
-                if let (Some(placed), Ok(path)) = (Placed::decode(&held.aside), RelPath::new(&name[..])) {
-                    self.sum.add(&path, &placed.entry.to_bytes());
-                }
-            }
-            self.sum_lost = false;
-        }
-        let mut root = self.sum;
-        for name in self.problems.keys() {
-            let (Some(held), Ok(path)) = (self.replica.get(name), RelPath::new(&name[..])) else { continue };
-            if let Some(placed) = Placed::decode(&held.aside) {
-                root.remove(&path, &placed.entry.to_bytes());
-            }
-            root.add(&path, &held.value);
-        }
-        root
-    }
-
-    /// Has the next [`Holding::root`] begin from nothing.
-    pub(crate) fn distrust_root(&mut self) {
-        self.sum_lost = true;
     }
 
     /// What was read back more than [`CONFIRM_NS`] ago has not changed since: a watch would have told by now.
@@ -403,7 +380,7 @@ impl Holding {
             let Some(mut placed) = self.known(&name) else { continue };
             if placed.is_racy() {
                 placed.confirm(now_ns);
-                self.replica.set_aside(&name, placed.encode().into());
+                self.set_aside(&name, placed.encode().into());
             }
         }
     }
@@ -416,17 +393,27 @@ impl Holding {
         Some(Duration::from_nanos(left_ns.clamp(0, wait_ns).unsigned_abs()))
     }
 
-    fn known(&self, name: &[u8]) -> Option<Placed> {
-        match self.replica.get(name) {
+    /// What should stand at a path.
+    fn held(&self, path: &[u8]) -> Option<&Held> {
+        self.view.held(&self.replica, path)
+    }
+
+    /// Notes `aside` beside what should stand at a path. Whether there is such.
+    fn set_aside(&mut self, path: &[u8], aside: Bytes) -> bool {
+        self.view.set_aside(&mut self.replica, path, aside)
+    }
+
+    fn known(&self, path: &[u8]) -> Option<Placed> {
+        match self.held(path) {
             Some(held) => Placed::decode(&held.aside),
-            None => self.leaving.get(name).cloned(),
+            None => self.leaving.get(path).cloned(),
         }
     }
 
     /// Notes what was read back at a name.
     fn note(&mut self, name: &board::Name, placed: &Placed) {
         // Of what is leaving nothing new is worth knowing.
-        if self.replica.get(name).is_none() {
+        if self.held(name).is_none() {
             return;
         }
         match self.known(name) {
@@ -441,7 +428,7 @@ impl Holding {
             }
             None => {}
         }
-        if !self.replica.set_aside(name, placed.encode().into()) {
+        if !self.set_aside(name, placed.encode().into()) {
             return;
         }
         if let Ok(path) = RelPath::new(&name[..]) {
@@ -461,7 +448,7 @@ impl Holding {
         if let Some(content) = placed.content() {
             self.forget_place(content, name);
         }
-        if self.replica.set_aside(name, Bytes::new()) {
+        if self.set_aside(name, Bytes::new()) {
             self.sum_remove(name, &placed);
         }
         self.leaving.remove(name);
@@ -488,10 +475,6 @@ impl Holding {
             }
         }
     }
-}
-
-fn is_unknown(value: &Bytes) -> bool {
-    matches!(Entry::decode(value), Ok(Entry::Unknown))
 }
 
 /// Now, by the clock that stamps files.

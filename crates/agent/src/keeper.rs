@@ -1,4 +1,6 @@
-//! Keeps one share: a plain thread that owns the replica, the engine and the watch of the destination.
+//! Keeps one share, or some values as files: a plain thread that owns the replica, the engine and the watch of the
+//! destination. Both are the same work; what a record means on the disk is the holding's to know, and of values nothing
+//! is fetched and no root compared.
 //!
 //! One loop over a closed set of events: what the hub says, contents, the watch, the clock, the end. The live path is
 //! short: a batch is taken, staged, switched and acknowledged in one turn of the loop; saving and syncing are another
@@ -20,7 +22,8 @@ use crate::conn::Outbox;
 use crate::convert::cursor_to_wire;
 use crate::event::{Event, Events};
 use crate::fetch::Fetch;
-use crate::holding::{self, Holding};
+use crate::holding::{self, Holding, View};
+use crate::kept::Kept;
 use crate::mailbox::{Letter, Mailbox, Said};
 use board::{Durability, Replica, SqliteStore, Start};
 use concern::{Concern, Concerns};
@@ -61,15 +64,15 @@ const NOTE_DURABLE: &str = "durable~";
 /// What a keeper needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct KeeperConfig {
-    /// The share's name.
-    pub(crate) share: String,
-    /// Its number among the agent's shares; follows are numbered by it.
+    /// The share, or the values.
+    pub(crate) kept: Kept,
+    /// Its number among all that the agent keeps; follows are numbered by it.
     pub(crate) index: u32,
     /// Where its copy is kept.
     pub(crate) directory: PathBuf,
     /// Where its replica is stored.
     pub(crate) store: PathBuf,
-    /// A directory that is not empty and not this share's copy may become it.
+    /// A directory that is not empty and not what is kept may become it.
     pub(crate) adopt: bool,
     /// Deletions that the guard would hold are done.
     pub(crate) allow_mass_delete: bool,
@@ -81,24 +84,24 @@ pub(crate) struct KeeperConfig {
 
 /// A keeper at work.
 pub(crate) struct Keeper {
-    pub(crate) share: String,
+    pub(crate) kept: Kept,
     pub(crate) index: u32,
     pub(crate) mailbox: Arc<Mailbox>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<(), KeeperError>>,
 }
 
-/// Which share a follow's number belongs to.
+/// Which of the keepers a follow's number belongs to.
 pub(crate) fn index_of(fid: Number) -> u32 {
     fid % FIDS
 }
 
-/// The distance between two follows of one share.
+/// The distance between two follows of one keeper.
 #[allow(clippy::cast_possible_truncation, reason = "a constant of 1024")]
 const FIDS: u32 = SHARES_MAX as u32;
 
 impl Keeper {
-    /// Starts keeping a share. `ended` is called when it ends by itself.
+    /// Starts keeping. `ended` is called when it ends by itself.
     ///
     /// # Errors
     /// When the destination cannot be made or written, or the replica cannot be read.
@@ -109,18 +112,18 @@ impl Keeper {
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Keeper, KeeperError> {
         let mailbox = Mailbox::new();
-        let (share, index) = (config.share.clone(), config.index);
+        let (kept, index) = (config.kept.clone(), config.index);
         let mut work = Work::open(config, &mailbox, fetch, events)?;
         let stop = work.engine.stop_flag();
         let thread = std::thread::Builder::new()
-            .name(format!("keep {share}").chars().take(15).collect())
+            .name(format!("keep {}", kept.name()).chars().take(15).collect())
             .spawn(move || {
                 let done = work.run();
                 ended();
                 done
             })
             .map_err(KeeperError::Thread)?;
-        Ok(Keeper { share, index, mailbox, stop, thread })
+        Ok(Keeper { kept, index, mailbox, stop, thread })
     }
 
     /// Has it end: what is staged is switched, the replica is saved. Waits for it.
@@ -210,7 +213,8 @@ impl Work {
         let gate = Gate::first(&config, &dest, &mut replica)?;
         replica.save(&mut store)?;
         let complete = replica.is_complete();
-        let mut holding = Holding::new(replica, dest.walk(&RelPath::root())?, directory.clone())?;
+        let view = View::of(&config.kept);
+        let mut holding = Holding::new(view, replica, dest.walk(&RelPath::root())?, directory.clone())?;
         if other_boot {
             // Whether the machine went down in order is not known, so what was not synced is read again.
             holding.distrust_above(durable_seq);
@@ -328,7 +332,7 @@ impl Work {
             }
             Letter::Unfit(content, why) => {
                 for path in self.holding.refuse(content, &why, &mut self.again) {
-                    (self.events)(Event::Problem { share: self.config.share.clone(), path, text: why.clone() });
+                    (self.events)(Event::Problem { of: self.config.kept.clone(), path, text: why.clone() });
                 }
                 // What nobody waits for any more is not asked for any more.
                 let (asks, unwanted) = self.holding.orders();
@@ -358,7 +362,7 @@ impl Work {
                 }
             }
             Letter::NotFollowing(why) => {
-                self.fault(Concern::Hub, format!("the hub does not give this share: {why}"));
+                self.fault(Concern::Hub, format!("the hub does not give it: {why}"));
             }
         }
         true
@@ -389,7 +393,9 @@ impl Work {
             Said::Batch(_) if self.start.is_none() => {}
             Said::Batch(came) => {
                 let inline: u64 = came.inline.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-                self.content_bytes.fetch_add(inline, Ordering::Relaxed);
+                let values = came.batch.records.iter().filter_map(|record| self.holding.content_of(record));
+                let values: u64 = values.map(|bytes| bytes.len() as u64).sum();
+                self.content_bytes.fetch_add(inline + values, Ordering::Relaxed);
                 let was_complete = self.holding.replica().is_complete();
                 match self.holding.take(&came.batch, came.inline, &mut self.dirty) {
                     Ok(()) => {
@@ -424,8 +430,8 @@ impl Work {
         let cursor = if resume { self.holding.replica().cursor().map(cursor_to_wire) } else { None };
         outbox.send(ToHub::Follow {
             fid: self.fid,
-            board: format!("share/{}", self.config.share),
-            pattern: bytes::Bytes::from_static(b"*"),
+            board: self.config.kept.board(),
+            pattern: self.config.kept.pattern(),
             cursor,
         });
     }
@@ -470,23 +476,21 @@ impl Work {
 
     fn round(&mut self, dirty: Dirty, cause: Cause) {
         let Work { engine, holding, events, config, bytes_since_sync, .. } = self;
-        let share = &config.share;
+        let of = &config.kept;
         let mut told = HashSet::new();
         let outcome = engine.reconcile(holding, &dirty, &mut |event| match (event.action, cause) {
             (Action::Copied | Action::Updated | Action::Deleted, cause) => {
                 *bytes_since_sync += event.bytes;
                 let path = event.path.clone();
                 events(match cause {
-                    Cause::Hub => {
-                        Event::Applied { share: share.clone(), path, action: event.action, bytes: event.bytes }
-                    }
-                    Cause::Local => Event::Reverted { share: share.clone(), path },
+                    Cause::Hub => Event::Applied { of: of.clone(), path, action: event.action, bytes: event.bytes },
+                    Cause::Local => Event::Reverted { of: of.clone(), path },
                 });
             }
             (Action::Failed, _) => {
                 let text = event.error.map(ToString::to_string).unwrap_or_default();
                 if text != holding::TOO_EARLY && told.insert(event.path.clone()) {
-                    events(Event::Problem { share: share.clone(), path: event.path.clone(), text });
+                    events(Event::Problem { of: of.clone(), path: event.path.clone(), text });
                 }
             }
             (Action::Skipped | Action::Held | Action::Waiting | Action::Unsettled, _) => {}
@@ -529,7 +533,7 @@ impl Work {
             Instant::now(),
             self.holding.waiting(),
             || Event::Progress {
-                share: self.config.share.clone(),
+                of: self.config.kept.clone(),
                 entries: self.holding.replica().len() as u64,
                 waiting: self.holding.waiting() as u64,
                 content_bytes: self.content_bytes.load(Ordering::Relaxed),
@@ -545,9 +549,13 @@ impl Work {
         self.fault(
             Concern::Deletions,
             format!(
-                "{deletes} of the {dest_entries} entries here are not in the share any more, which is more than is \
+                "{deletes} of the {dest_entries} entries here are not {} any more, which is more than is \
                  deleted unasked, so they stay. If they are to go: stop this agent and start it once with \
-                 'lockstep join --allow-mass-delete'"
+                 'lockstep join --allow-mass-delete'",
+                match self.config.kept {
+                    Kept::Share(_) => "in the share",
+                    Kept::Values(_) => "values of the hub",
+                }
             ),
         );
     }
@@ -572,7 +580,7 @@ impl Work {
         self.unsaved_since.get_or_insert_with(Instant::now);
     }
 
-    /// Something that concerns the whole share; told once, counted until it is over.
+    /// Something that concerns all that is kept; told once, counted until it is over.
     fn fault(&mut self, concern: Concern, text: String) {
         if self.concerns.raise(concern, text.clone()) {
             self.tell_problem(text);
@@ -580,7 +588,7 @@ impl Work {
     }
 
     fn tell_problem(&self, text: String) {
-        (self.events)(Event::Problem { share: self.config.share.clone(), path: RelPath::root(), text });
+        (self.events)(Event::Problem { of: self.config.kept.clone(), path: RelPath::root(), text });
     }
 }
 
@@ -592,10 +600,10 @@ fn dirty_is_whole(dirty: &Dirty) -> bool {
     dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
 }
 
-/// Why a share is not kept.
+/// Why a share, or values, are not kept.
 #[derive(Debug, Error)]
 pub enum KeeperError {
-    /// The directory is not empty and is not this share's copy. Nothing was touched.
+    /// The directory is not empty and is not what is kept. Nothing was touched.
     #[error(transparent)]
     NotEmpty(Box<NotEmpty>),
     /// Another process keeps it.
@@ -607,14 +615,14 @@ pub enum KeeperError {
     /// The destination cannot be used.
     #[error(transparent)]
     Disk(#[from] tree::fsx::Error),
-    /// What was stored of the share cannot be read.
-    #[error("what is stored of the share cannot be used: {0}; move that file away to have it fetched anew")]
+    /// What was stored of it cannot be read.
+    #[error("what is stored of it cannot be used: {0}; move that file away to have it fetched anew")]
     Store(Box<board::StoreError>),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     /// A fault of the program.
-    #[error("the keeper of the share failed by a fault of its own; the log says more")]
+    #[error("its keeper failed by a fault of its own; the log says more")]
     Panicked,
 }
 
@@ -628,3 +636,5 @@ impl From<board::StoreError> for KeeperError {
 mod hostile_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod values_tests;

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | `lock` | held by the running agent |
 //! | `key.json` | see [`crate::key`] |
-//! | `agent.json` | the hub's addresses and fingerprint, the shares and their directories |
+//! | `agent.json` | the hub's addresses and fingerprint, the shares, the values' patterns, and their directories |
 //! | `shares/NAME.sqlite` | the replica of one share |
+//! | `values/PATTERN.sqlite` | the replica of values that are kept as files, contents included |
 //! | `control.sock` | where commands on this machine reach the hub |
 
 use crate::disk::{self, DiskError};
+use crate::kept::Kept;
 use crate::key::{KeyFile, Machine};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,7 @@ use wire::link::Fingerprint;
 const LOCK: &str = "lock";
 const MEMORY: &str = "agent.json";
 const SHARES: &str = "shares";
+const VALUES: &str = "values";
 const SOCKET: &str = "control.sock";
 /// The file of memory is far smaller; nobody makes us read more.
 const MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -48,6 +51,8 @@ pub struct Memory {
     pub hub: Option<Fingerprint>,
     /// Shares and where their copies are kept.
     pub shares: Vec<(String, PathBuf)>,
+    /// Patterns of values and where their files are kept.
+    pub values: Vec<(String, PathBuf)>,
 }
 
 /// The file's form.
@@ -56,11 +61,13 @@ struct Form {
     format: u32,
     addresses: Vec<String>,
     hub: Option<String>,
-    shares: Vec<ShareForm>,
+    shares: Vec<KeptForm>,
+    #[serde(default)]
+    values: Vec<KeptForm>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct ShareForm {
+struct KeptForm {
     name: String,
     directory: PathForm,
 }
@@ -80,8 +87,9 @@ impl DataDir {
     /// [`StateError::InUse`] when an agent runs on it; else when it cannot be made or locked, or is not this user's alone.
     pub fn open(path: &Path) -> Result<DataDir, StateError> {
         private::make(path, LOCK)?;
-        let shares = path.join(SHARES);
-        std::fs::create_dir_all(&shares).map_err(|e| DiskError::new("create the directory", shares, e))?;
+        for stores in [SHARES, VALUES].map(|stores| path.join(stores)) {
+            std::fs::create_dir_all(&stores).map_err(|e| DiskError::new("create the directory", stores, e))?;
+        }
         let lock_path = path.join(LOCK);
         let lock = std::fs::OpenOptions::new()
             .create(true)
@@ -112,9 +120,13 @@ impl DataDir {
         socket_path(&self.path)
     }
 
-    /// The store of a share's replica.
-    pub fn share_store(&self, share: &str) -> PathBuf {
-        self.path.join(SHARES).join(format!("{}.sqlite", file_name_of(share)))
+    /// The store of the replica of what is kept.
+    pub fn store(&self, kept: &Kept) -> PathBuf {
+        let stores = match kept {
+            Kept::Share(_) => SHARES,
+            Kept::Values(_) => VALUES,
+        };
+        self.path.join(stores).join(format!("{}.sqlite", file_name_of(kept.name())))
     }
 
     /// What is remembered; nothing at first.
@@ -134,7 +146,8 @@ impl DataDir {
             format: 1,
             addresses: memory.addresses.iter().take(ADDRESSES_MAX).cloned().collect(),
             hub: memory.hub.map(|hub| hub.full()),
-            shares: memory.shares.iter().map(|(name, path)| ShareForm::new(name, path)).collect(),
+            shares: memory.shares.iter().map(|(name, path)| KeptForm::new(name, path)).collect(),
+            values: memory.values.iter().map(|(name, path)| KeptForm::new(name, path)).collect(),
         };
         let text = serde_json::to_vec_pretty(&form).expect("strings, numbers and lists are JSON");
         disk::replace_private(&self.path, MEMORY, |_| text)?;
@@ -185,11 +198,12 @@ pub fn recall(data_dir: &Path) -> Result<Memory, StateError> {
             Some(hub) => Some(Fingerprint::parse(&hub).ok_or_else(damaged)?),
             None => None,
         },
-        shares: form.shares.into_iter().map(|share| (share.name, share.directory.into())).collect(),
+        shares: form.shares.into_iter().map(KeptForm::into_parts).collect(),
+        values: form.values.into_iter().map(KeptForm::into_parts).collect(),
     })
 }
 
-/// A share's name as a file name: what could mislead a path is written as `%XX`.
+/// A share's name, or a pattern of values, as a file name: what could mislead a path is written as `%XX`.
 fn file_name_of(share: &str) -> String {
     let mut out = String::new();
     for (at, b) in share.bytes().enumerate() {
@@ -208,13 +222,17 @@ fn file_name_of(share: &str) -> String {
     out
 }
 
-impl ShareForm {
-    fn new(name: &str, path: &Path) -> ShareForm {
+impl KeptForm {
+    fn new(name: &str, path: &Path) -> KeptForm {
         let directory = match path.to_str() {
             Some(text) => PathForm::Text(text.to_owned()),
             None => PathForm::Bytes(path.as_os_str().as_bytes().to_vec()),
         };
-        ShareForm { name: name.to_owned(), directory }
+        KeptForm { name: name.to_owned(), directory }
+    }
+
+    fn into_parts(self) -> (String, PathBuf) {
+        (self.name, self.directory.into())
     }
 }
 
@@ -269,12 +287,23 @@ mod tests {
                 ("docs".into(), "/srv/docs".into()),
                 ("odd".into(), OsString::from_vec(b"/srv/\xff".to_vec()).into()),
             ],
+            values: vec![("price/*".into(), "/run/prices".into())],
         };
         memory.reached_at("b:2");
         memory.reached_at("a:1");
         assert_eq!(memory.addresses, ["a:1", "b:2"]);
         dir.remember(&memory).unwrap();
         assert_eq!(dir.recall().unwrap(), memory);
+    }
+
+    #[test]
+    fn what_was_remembered_before_there_were_values_as_files_comes_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let before =
+            r#"{"format": 1, "addresses": ["a:1"], "hub": null, "shares": [{"name": "s", "directory": "/s"}]}"#;
+        std::fs::write(scratch.path().join(MEMORY), before).unwrap();
+        let memory = recall(scratch.path()).unwrap();
+        assert_eq!((memory.shares.len(), memory.values.len()), (1, 0));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::convert::Came;
 use crate::event::{Event, Events};
 use crate::fetch::Fetch;
 use crate::keeper::{Keeper, KeeperConfig, KeeperError};
+use crate::kept::Kept;
 use crate::mailbox::{Letter, Said};
 use board::{Batch, Mark, Record, Start};
 use bytes::Bytes;
@@ -67,6 +68,7 @@ pub(crate) struct Scene {
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) scratch: tempfile::TempDir,
     pub(crate) copy: PathBuf,
+    pub(crate) kept: Kept,
     pub(crate) adopt: bool,
     pub(crate) allow_mass_delete: bool,
     pub(crate) server: Arc<Server>,
@@ -88,6 +90,7 @@ impl Scene {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut scene = Scene {
             copy: scratch.path().join("copy"),
+            kept: Kept::Share("docs".into()),
             server: Server::new(),
             runtime,
             scratch,
@@ -124,7 +127,7 @@ impl Scene {
 
     pub(crate) fn try_start(&mut self) -> Result<(), KeeperError> {
         let config = KeeperConfig {
-            share: "docs".into(),
+            kept: self.kept.clone(),
             index: 0,
             directory: self.copy.clone(),
             store: self.scratch.path().join("replica.sqlite"),
@@ -139,7 +142,11 @@ impl Scene {
         let ended = Arc::clone(&self.ended);
         let session = self.server.session(self.runtime.handle());
         let _in = self.runtime.enter();
-        let fetch = |mailbox: &Arc<_>, dest| Fetch::start("docs".into(), Arc::clone(mailbox), dest, session);
+        let values = matches!(self.kept, Kept::Values(_));
+        let fetch = |mailbox: &Arc<_>, dest| match values {
+            true => Ok(Fetch::nothing()),
+            false => Fetch::start("docs".into(), Arc::clone(mailbox), dest, session),
+        };
         self.keeper = Some(Keeper::start(config, fetch, events, move || *ended.lock().unwrap() = true)?);
         Ok(())
     }
@@ -192,7 +199,7 @@ impl Scene {
     pub(crate) fn followed(&mut self) -> Option<Cursor> {
         loop {
             if let ToHub::Follow { fid, board, cursor, .. } = self.hear() {
-                assert_eq!(board, "share/docs");
+                assert_eq!(board, self.kept.board());
                 self.fid = fid;
                 self.ack = None;
                 return cursor;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::Value;
-use wire::answer::{Answer, ClientRow, Question};
+use wire::answer::{Answer, ClientRow, ClientShare, Question};
 use wire::limits::CLIENT_ROWS_MAX;
 
 use crate::exit::{Exit, Failure};
@@ -32,7 +32,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Shows one client and what it holds of each share
+    /// Shows one client and what it holds of each share, and of values as files
     Show {
         /// Its ID
         #[arg(id = "client", value_name = "ID")]
@@ -77,13 +77,14 @@ pub(crate) const CPU: Column = Column { title: "CPU", key: "cpu_busy_pct", right
 /// Of [`vitals()`].
 pub(crate) const MEMORY: Column = Column { title: "MEMORY", key: "mem_used_bytes", right: true };
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     Column { title: "ID", key: "id", right: true },
     Column { title: "NAME", key: "name", right: false },
     Column { title: "STATE", key: "state", right: false },
     Column { title: "ADDRESS", key: "address", right: false },
     Column { title: "TRANSPORT", key: "transport", right: false },
     Column { title: "SHARES", key: "shares", right: false },
+    Column { title: "VALUES", key: "values", right: false },
     Column { title: "IN SYNC", key: "in_sync", right: false },
     CPU,
     MEMORY,
@@ -148,14 +149,15 @@ fn rows(answer: Answer) -> Result<Vec<ClientRow>, Failure> {
 
 fn cells(row: &ClientRow) -> Vec<Cell> {
     let [cpu, memory] = vitals(row);
-    let shares: Vec<&str> = row.shares.iter().map(|s| s.name.as_str()).collect();
+    let names = |held: &[ClientShare]| held.iter().map(|h| h.name.as_str()).collect::<Vec<_>>().join(" ");
     vec![
         Cell::new(row.id),
         Cell::new(row.name.clone()),
         Cell::new(row.state.as_str()),
         Cell::new(row.address.clone()),
         Cell::new(row.transport.clone()),
-        Cell::new(shares.join(" ")),
+        Cell::new(names(&row.shares)),
+        Cell::new(names(&row.values)),
         Cell::new(if row.in_sync { "yes" } else { "no" }),
         cpu,
         memory,
@@ -166,10 +168,11 @@ fn cells(row: &ClientRow) -> Vec<Cell> {
 
 fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
     table::write(out, &COLUMNS, &[cells(row)], false)?;
-    for share in &row.shares {
+    let shares = row.shares.iter().map(|share| ("share", share));
+    for (kind, share) in shares.chain(row.values.iter().map(|values| ("values", values))) {
         writeln!(
             out,
-            "share {}: version {} of {} ({} on disk for good), {} entries, {} on their way, {} problems, {} content bytes received",
+            "{kind} {}: version {} of {} ({} on disk for good), {} entries, {} on their way, {} problems, {} content bytes received",
             tree::path::escape(share.name.as_bytes()),
             share.applied_seq,
             share.head,

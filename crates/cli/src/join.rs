@@ -1,12 +1,14 @@
-//! `lockstep join`: keeps directories of this machine identical to a hub's shares, live.
+//! `lockstep join`: keeps directories of this machine identical to a hub's shares, and its values as files, live.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use agent::key::{Found, KeyFile, Machine};
-use agent::{Event, KeeperError, Trust};
+use agent::{Event, KeeperError, Kept, Trust};
 use anyhow::Context as _;
 use wire::id::ClientId;
 use wire::link::JoinLink;
@@ -19,7 +21,7 @@ use crate::{paths, reach, runtime};
 /// What `--id` says to get the next free ID.
 const AUTO: &str = "auto";
 
-/// Joins a hub and keeps a directory identical to its share, live
+/// Joins a hub and keeps a directory identical to its share, or the newest values as files, live
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The hub's join link or address; - reads it from standard input; not needed where this machine has joined before
@@ -38,11 +40,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME[=DIR]")]
     share: Vec<PathBuf>,
 
+    /// Keeps each value as a file in DIR, or those that PATTERN names (a name, or its beginning and *); may be given several
+    /// times
+    #[arg(long, value_name = "[PATTERN=]DIR")]
+    values: Vec<PathBuf>,
+
     /// Where this machine keeps its key and what it holds
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Makes a directory that holds something else into the share: what differs is changed, what is extra is deleted
+    /// Makes a directory that holds something else into the share, or that of the values: what differs is changed, what is
+    /// extra is deleted
     #[arg(long)]
     adopt: bool,
 
@@ -74,6 +82,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         name: machine_name(),
         software: software(),
         shares: args.share.iter().map(|share| named(share)).collect::<Result<_, Failure>>()?,
+        values: args.values.iter().map(|values| patterned(values)).collect::<Result<_, Failure>>()?,
         directory: args.directory,
         adopt: args.adopt,
         allow_mass_delete: args.allow_mass_delete,
@@ -87,7 +96,8 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let ended = runtime::run(agent::run(config, tell, signals::asked(stop)))?;
     match ended {
         Ok(summary) => {
-            tracing::info!(id = summary.id, shares = summary.shares.join(" "), "stopped");
+            let (shares, values) = (summary.shares.join(" "), summary.values.join(" "));
+            tracing::info!(id = summary.id, shares, values, "stopped");
             Ok(match stop.requested() {
                 Some(Signal::Interrupt) => Exit::Interrupted,
                 _ => Exit::Done,
@@ -174,15 +184,44 @@ fn who(given: Option<&str>, data: &Path) -> Result<agent::Id, Failure> {
 
 /// `NAME=DIR`, or a share that is kept under its own name.
 fn named(share: &Path) -> Result<(String, Option<PathBuf>), Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    let text = share.as_os_str().as_bytes();
-    let (name, directory) = match text.iter().position(|b| *b == b'=') {
-        Some(at) => (&text[..at], Some(PathBuf::from(std::ffi::OsStr::from_bytes(&text[at + 1..])))),
-        None => (text, None),
+    let (name, directory) = cut(share);
+    let name =
+        name.to_str().ok_or_else(|| Failure::usage(format!("--share {}: not the name of a share", share.display())))?;
+    Ok((name.to_owned(), directory.map(Path::to_owned)))
+}
+
+/// `PATTERN=DIR`, or the directory of all values.
+fn patterned(values: &Path) -> Result<(String, PathBuf), Failure> {
+    let (pattern, directory) = match cut(values) {
+        (pattern, Some(directory)) => (pattern, directory),
+        (directory, None) => (Path::new("*"), directory),
     };
-    let name = std::str::from_utf8(name)
-        .map_err(|_| Failure::usage(format!("--share {}: not the name of a share", share.display())))?;
-    Ok((name.to_owned(), directory))
+    let wrong = |why| Failure::usage(format!("--values {}: {why}", values.display()));
+    if directory.as_os_str().is_empty() {
+        return Err(wrong("which directory?"));
+    }
+    let pattern = pattern.to_str().ok_or_else(|| wrong("a pattern is text in UTF-8"))?;
+    Ok((pattern.to_owned(), directory.to_owned()))
+}
+
+/// Cut at the first `=`.
+fn cut(text: &Path) -> (&Path, Option<&Path>) {
+    let bytes = text.as_os_str().as_bytes();
+    let part = |bytes| Path::new(OsStr::from_bytes(bytes));
+    match bytes.iter().position(|b| *b == b'=') {
+        Some(at) => (part(&bytes[..at]), Some(part(&bytes[at + 1..]))),
+        None => (text, None),
+    }
+}
+
+/// Logs at a level, with the share or the values it is about under a key of their own.
+macro_rules! log {
+    ($level:ident, $of:ident, $($rest:tt)*) => {
+        match &$of {
+            Kept::Share(share) => tracing::$level!(share, $($rest)*),
+            Kept::Values(values) => tracing::$level!(values, $($rest)*),
+        }
+    };
 }
 
 /// What happens, for the log; what a person has to know, on stderr.
@@ -193,15 +232,19 @@ fn tell(event: Event) {
             tracing::info!(id, issued, hub, "logged in");
             say(format_args!("logged in to {} as client {id}", tree::path::escape(hub.as_bytes())));
         }
-        Event::Progress { share, entries, waiting, content_bytes } => {
-            tracing::debug!(share, entries, waiting, content_bytes, "on its way");
+        Event::Progress { of, entries, waiting, content_bytes } => {
+            log!(debug, of, entries, waiting, content_bytes, "on its way");
         }
-        Event::Applied { share, path, action, bytes } => tracing::info!(share, %path, ?action, bytes, "applied"),
-        Event::Reverted { share, path } => tracing::warn!(share, %path, "a local change was undone"),
-        Event::Problem { share, path, text } => tracing::warn!(share, %path, "{text}"),
-        Event::InSync { share, entries, content_bytes } => {
-            tracing::info!(share, entries, content_bytes, "in sync");
-            say(format_args!("{}: in sync, {entries} entries", tree::path::escape(share.as_bytes())));
+        Event::Applied { of, path, action, bytes } => log!(info, of, %path, ?action, bytes, "applied"),
+        Event::Reverted { of, path } => log!(warn, of, %path, "a local change was undone"),
+        Event::Problem { of, path, text } => log!(warn, of, %path, "{text}"),
+        Event::InSync { of, entries, content_bytes } => {
+            log!(info, of, entries, content_bytes, "in sync");
+            let name = tree::path::escape(of.name().as_bytes());
+            match of {
+                Kept::Share(_) => say(format_args!("{name}: in sync, {entries} entries")),
+                Kept::Values(_) => say(format_args!("values {name}: in sync, {entries} files")),
+            }
         }
         Event::Disconnected { why, retry_in } => {
             tracing::warn!(retry_in_ms = retry_in.as_millis(), "no hub: {why}; trying again");
@@ -211,8 +254,13 @@ fn tell(event: Event) {
 
 fn exit_of(error: &agent::Error) -> Exit {
     match error {
-        agent::Error::NoId | agent::Error::NoHub | agent::Error::WhichShare { .. } => Exit::Usage,
-        agent::Error::Share { source: KeeperError::NotEmpty(_), .. } => Exit::Guard,
+        agent::Error::NoId
+        | agent::Error::NoHub
+        | agent::Error::WhichShare { .. }
+        | agent::Error::Pattern { .. }
+        | agent::Error::TooManyPatterns
+        | agent::Error::Nested { .. } => Exit::Usage,
+        agent::Error::NotKept { source: KeeperError::NotEmpty(_), .. } => Exit::Guard,
         _ => Exit::CouldNotRun,
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tree::path::escape;
-use wire::answer::{Answer, Question, Status};
+use wire::answer::{Answer, Behind, Question, Status};
 
 use crate::exit::{Exit, Failure};
 use crate::reach::ReachArgs;
@@ -44,7 +44,12 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     writeln!(out, "hub      {} (lockstep {})", escape(status.hub.as_bytes()), status.version)?;
     writeln!(out, "address  {}", status.addresses.join(" "))?;
     writeln!(out, "clients  {} active", status.clients_active)?;
-    writeln!(out, "values   {}", status.values)?;
+    let kept = match (status.values_in_sync, status.values_not_in_sync) {
+        (0, 0) => String::new(),
+        (in_sync, not_in_sync) => format!("; as files: {in_sync} in sync, {not_in_sync} not"),
+    };
+    writeln!(out, "values   {}{kept}", status.values)?;
+    tell_behind(out, &status.values_behind)?;
     for share in &status.shares {
         let state = if share.info.complete { "" } else { ", scanning" };
         writeln!(
@@ -57,10 +62,7 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
             share.in_sync,
             share.not_in_sync
         )?;
-        for behind in &share.behind {
-            let (name, why) = (escape(behind.name.as_bytes()), escape(behind.why.as_bytes()));
-            writeln!(out, "         client {} ({name}): {why}", behind.id)?;
-        }
+        tell_behind(out, &share.behind)?;
         for problem in &share.problems {
             writeln!(out, "         problem: {}", escape(problem.as_bytes()))?;
         }
@@ -69,4 +71,11 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn tell_behind(out: &mut impl Write, behind: &[Behind]) -> io::Result<()> {
+    behind.iter().try_for_each(|behind| {
+        let (name, why) = (escape(behind.name.as_bytes()), escape(behind.why.as_bytes()));
+        writeln!(out, "         client {} ({name}): {why}", behind.id)
+    })
 }

@@ -123,7 +123,7 @@ pub(crate) fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
     let listed = standing::everybody(hub).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
     let brief = |standing: Standing| {
         let mut row = standing.row(hub);
-        row.shares.iter_mut().for_each(|share| share.first_problems.clear());
+        row.shares.iter_mut().chain(&mut row.values).for_each(|held| held.first_problems.clear());
         row
     };
     listed.take(CLIENT_ROWS_MAX).map(brief).collect()
@@ -131,6 +131,7 @@ pub(crate) fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
 
 pub(crate) fn status(hub: &Hub) -> Status {
     let clients = standing::everybody(hub);
+    let values = Followers::of(&Goal::values(hub), &clients);
     Status {
         hub: hub.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,15 +140,32 @@ pub(crate) fn status(hub: &Hub) -> Status {
         clients_active: hub.presence.count() as u64,
         values: hub.data.board.len() as u64,
         shares: hub.shares.values().map(|share| share_status(share, &clients)).collect(),
+        values_in_sync: values.in_sync,
+        values_not_in_sync: values.not_in_sync,
+        values_behind: values.behind,
+    }
+}
+
+/// Who is to have something, and who has not.
+struct Followers {
+    in_sync: u64,
+    not_in_sync: u64,
+    behind: Vec<Behind>,
+}
+
+impl Followers {
+    fn of(goal: &Goal, clients: &[Standing]) -> Followers {
+        let followers: Vec<&Standing> = clients.iter().filter(|c| c.follows(goal)).collect();
+        let mut behind: Vec<Behind> = followers.iter().filter_map(|c| c.behind(goal)).collect();
+        let not_in_sync = behind.len();
+        behind.truncate(BEHIND_MAX);
+        Followers { in_sync: (followers.len() - not_in_sync) as u64, not_in_sync: not_in_sync as u64, behind }
     }
 }
 
 fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
     let (goal, state) = (Goal::head_of(share), share.state());
-    let followers: Vec<&Standing> = clients.iter().filter(|c| c.follows(&goal.key)).collect();
-    let mut behind: Vec<Behind> = followers.iter().filter_map(|c| c.behind(&goal)).collect();
-    let not_in_sync = behind.len();
-    behind.truncate(BEHIND_MAX);
+    let Followers { in_sync, not_in_sync, behind } = Followers::of(&goal, clients);
     let mut problems = state.problems;
     problems.extend(state.held.as_ref().map(|held| held.why.clone()));
     ShareStatus {
@@ -157,8 +175,8 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
         root: share.root_hex(),
         problems,
         held_deletes: state.held.map_or(0, |held| held.count as u64),
-        in_sync: (followers.len() - not_in_sync) as u64,
-        not_in_sync: not_in_sync as u64,
+        in_sync,
+        not_in_sync,
         behind,
     }
 }

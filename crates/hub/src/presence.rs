@@ -4,11 +4,13 @@
 //! only its own place (serial numbers), so one that dies late cannot take its successor off the list.
 
 use crate::clock;
+use board::Pattern;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use wire::limits::KEPT_VALUES_MAX;
 use wire::message::{Ack, Code, Number, Refusal, Vitals};
 use wire::secret::Token;
 
@@ -42,11 +44,17 @@ pub(crate) struct Session {
 /// What a client said of itself.
 #[derive(Default, Clone)]
 pub(crate) struct Told {
-    /// By board and by the follow's number, of what it follows whole.
-    follows: BTreeMap<String, BTreeMap<Number, Option<Ack>>>,
+    /// By board and by the follow's number.
+    follows: BTreeMap<String, BTreeMap<Number, Follow>>,
     pub(crate) vitals: Option<Vitals>,
     /// Where a steady stream of vitals would stand now; see [`VITALS_BURST`].
     vitals_due: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Follow {
+    pattern: Pattern,
+    ack: Option<Ack>,
 }
 
 /// What became of vitals that a session reported.
@@ -126,8 +134,9 @@ impl Session {
         lock(&self.told).clone()
     }
 
-    pub(crate) fn follows(&self, board: &str, fid: Number) {
-        lock(&self.told).follows.entry(board.to_owned()).or_default().insert(fid, None);
+    pub(crate) fn follows(&self, board: &str, fid: Number, pattern: Pattern) {
+        let follow = Follow { pattern, ack: None };
+        lock(&self.told).follows.entry(board.to_owned()).or_default().insert(fid, follow);
     }
 
     pub(crate) fn follows_no_more(&self, board: &str, fid: Number) {
@@ -141,8 +150,8 @@ impl Session {
     }
 
     pub(crate) fn acked(&self, board: &str, ack: Ack) {
-        if let Some(follows) = lock(&self.told).follows.get_mut(board) {
-            follows.insert(ack.fid, Some(ack));
+        if let Some(follow) = lock(&self.told).follows.get_mut(board).and_then(|follows| follows.get_mut(&ack.fid)) {
+            follow.ack = Some(ack);
         }
     }
 
@@ -158,9 +167,9 @@ impl Session {
 }
 
 impl Told {
-    /// Whether all of a board is followed.
-    pub(crate) fn follows(&self, board: &str) -> bool {
-        self.follows.contains_key(board)
+    /// Whether what `meant` says of a board is followed.
+    pub(crate) fn follows(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> bool {
+        self.counted(board, meant).next().is_some()
     }
 
     /// The shares that are followed whole.
@@ -168,10 +177,26 @@ impl Told {
         self.follows.keys().filter_map(|board| board.strip_prefix("share/").map(str::to_owned))
     }
 
-    /// What was acknowledged of a board; where it is followed more than once, by the follow that is least far.
-    pub(crate) fn ack(&self, board: &str) -> Option<&Ack> {
-        let follows = self.follows.get(board)?.values().map(Option::as_ref);
+    /// The patterns of the values that an agent keeps as files, as far as they are one line of text; nothing of others.
+    pub(crate) fn kept_values(&self) -> impl Iterator<Item = String> {
+        let follows = self.vitals.as_ref().and_then(|_| self.follows.get("data")).into_iter().flatten();
+        let text = |follow: &Follow| str::from_utf8(follow.pattern.as_bytes()).ok().map(str::to_owned);
+        let one_line = |text: &String| !text.contains(char::is_control);
+        follows.filter_map(move |(_, follow)| text(follow)).filter(one_line).take(KEPT_VALUES_MAX)
+    }
+
+    /// What was acknowledged of what `meant` says of a board; of several follows, by the one that is least far.
+    pub(crate) fn ack(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> Option<&Ack> {
+        let follows = self.counted(board, meant).map(|follow| follow.ack.as_ref());
         follows.min_by_key(|ack| ack.map(|ack| ack.applied.seq))?
+    }
+
+    /// The follows that somebody waits for: of a part of a board only those of agents, which keep it, and of others that
+    /// acknowledge. A command that shows some values has nothing to prove.
+    fn counted(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> impl Iterator<Item = &Follow> {
+        let keeps = |follow: &Follow| follow.ack.is_some() || self.vitals.is_some() || follow.pattern == Pattern::all();
+        let follows = self.follows.get(board).into_iter().flatten().map(|(_, follow)| follow);
+        follows.filter(move |follow| keeps(follow) && meant(&follow.pattern))
     }
 }
 
@@ -317,20 +342,42 @@ mod tests {
     #[test]
     fn the_end_of_one_of_two_follows_of_a_board_leaves_the_other_its_standing() {
         let session = Presence::default().enter(arrival(7, "a"));
-        let standing = || session.told().ack("share/s").map(|ack| ack.applied.seq);
-        session.follows("share/s", 1);
+        let all = |pattern: &Pattern| *pattern == Pattern::all();
+        let standing = || session.told().ack("share/s", all).map(|ack| ack.applied.seq);
+        session.follows("share/s", 1, Pattern::all());
         session.acked("share/s", ack(1, 9));
-        session.follows("share/s", 2);
+        session.follows("share/s", 2, Pattern::all());
         assert_eq!(standing(), None, "the second has not told yet what it holds");
         session.acked("share/s", ack(2, 5));
         assert_eq!(standing(), Some(5), "a client has what the least of its follows has");
         session.follows_no_more("share/s", 2);
-        assert!(session.told().follows("share/s"));
+        assert!(session.told().follows("share/s", all));
         assert_eq!(standing(), Some(9));
         session.follows_no_more("share/s", 1);
-        assert!(!session.told().follows("share/s"));
+        assert!(!session.told().follows("share/s", all));
         session.acked("share/s", ack(1, 10));
-        assert!(!session.told().follows("share/s"), "a late acknowledgement follows nothing");
+        assert!(!session.told().follows("share/s", all), "a late acknowledgement follows nothing");
+    }
+
+    #[test]
+    fn who_follows_some_values_counts_once_it_acknowledges_or_is_an_agent() {
+        let session = Presence::default().enter(arrival(7, "a"));
+        let pattern = |text: &str| Pattern::parse(text).unwrap();
+        let holds = |name: &'static str| move |pattern: &Pattern| pattern.matches(name.as_bytes());
+        session.follows("data", 1, pattern("price*"));
+        session.follows("data", 2, pattern("x"));
+        assert!(!session.told().follows("data", holds("price/a")), "a command");
+        session.acked("data", ack(1, 9));
+        assert!(session.told().follows("data", holds("price/a")) && !session.told().follows("data", holds("x")));
+        assert_eq!(session.told().ack("data", holds("price/a")).unwrap().applied.seq, 9);
+        assert!(session.told().ack("data", holds("y")).is_none());
+        assert_eq!(session.told().kept_values().count(), 0);
+        session.sampled(Vitals::default(), Instant::now());
+        assert!(session.told().follows("data", holds("x")), "an agent");
+        session.follows("data", 3, pattern("two\nlines*"));
+        assert_eq!(session.told().kept_values().collect::<Vec<_>>(), ["price*", "x"]);
+        (10..100).for_each(|fid| session.follows("data", fid, pattern(&format!("{fid}*"))));
+        assert_eq!(session.told().kept_values().count(), KEPT_VALUES_MAX);
     }
 
     #[test]

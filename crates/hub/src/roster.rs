@@ -151,10 +151,13 @@ impl Roster {
         self.edit(id, |client| client.last_seen_ms = Some(now_ms));
     }
 
-    /// The shares a client follows. Written by the next [`Roster::flush`].
-    pub fn set_shares(&mut self, id: ClientId, shares: impl IntoIterator<Item = String>) {
-        let shares: BTreeSet<String> = shares.into_iter().collect();
-        self.edit(id, |client| client.shares = shares.into_iter().collect());
+    /// The shares a client follows, and the patterns of the values that it keeps as files, each one line of text. Written
+    /// by the next [`Roster::flush`].
+    pub fn set_kept(&mut self, id: ClientId, shares: BTreeSet<String>, values: BTreeSet<String>) {
+        self.edit(id, |client| {
+            client.shares = shares.into_iter().collect();
+            client.values = values.into_iter().collect();
+        });
     }
 
     /// Writes what was gathered, in one transaction. To be called every few seconds, when a client leaves, and at the

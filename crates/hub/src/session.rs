@@ -152,7 +152,7 @@ struct Reader {
     role: Role,
     orders: mpsc::Sender<Order>,
     awake: Arc<Notify>,
-    /// What is followed, by number: the board's name, and whether all of it is.
+    /// What is followed, by number: the board's name, and whether the client's standing there is told.
     follows: HashMap<u32, (String, bool)>,
     requests: JoinSet<()>,
     permits: Arc<Semaphore>,
@@ -235,7 +235,7 @@ impl Reader {
                     self.hub.fleet.sampled(session.id, &vitals);
                 }
                 if sampled == Sampled::First {
-                    self.note_shares(session, false);
+                    self.note_kept(session, false);
                 }
                 Ok(())
             }
@@ -270,7 +270,8 @@ impl Reader {
             let text = format!("this hub has no {name}; it shares: {}", known.join(", "));
             return self.say(&fail(Code::NotFound, text)).await;
         };
-        let whole = pattern == Pattern::all();
+        // Of a share, only who follows all of it has it; of values, each by itself is of use.
+        let counts = pattern == Pattern::all() || name == "data";
         what.wakers.add(&self.awake);
         let follower = Follower::new(&what.board, pattern.clone(), cursor.map(board_cursor));
         let group = self.hub.group(&name, &what, &pattern);
@@ -278,27 +279,31 @@ impl Reader {
         let following =
             ToClient::Following { fid, group: group.number, epoch: start.epoch, run: start.run, reset: start.reset };
         let first = encode_frame(&following).map_err(|e| Ended::Write(std::io::Error::other(e)))?;
-        if whole && let Role::Client(session) = &self.role {
-            session.follows(&name, fid);
-            self.note_shares(session, true);
+        if counts && let Role::Client(session) = &self.role {
+            session.follows(&name, fid, pattern);
+            self.note_kept(session, true);
             self.hub.moved();
         }
-        self.follows.insert(fid, (name, whole));
+        self.follows.insert(fid, (name, counts));
         self.order(Order::Follow { fid, follower: Box::new(follower), group, first }).await
     }
 
-    /// Notes for good which shares the client keeps. Until it has said all, those that it kept before stay with it: it
-    /// is only about to follow them again, and who waits for everybody waits for that.
-    fn note_shares(&self, session: &Session, and_before: bool) {
+    /// Notes for good which shares and values the client keeps. Until it has said all, those that it kept before stay with
+    /// it: it is only about to follow them again, and who waits for everybody waits for that.
+    fn note_kept(&self, session: &Session, and_before: bool) {
         let Ok(id) = ClientId::new(session.id) else { return };
-        let mut shares: BTreeSet<String> = session.told().shares().collect();
+        let told = session.told();
+        let (mut shares, mut values): (BTreeSet<_>, BTreeSet<_>) =
+            (told.shares().collect(), told.kept_values().collect());
         let mut roster = self.hub.roster();
-        let before = roster.client(id).map(|client| client.shares.clone()).unwrap_or_default();
+        let before = roster.client(id).map(|client| (client.shares.clone(), client.values.clone()));
+        let (shares_before, values_before) = before.unwrap_or_default();
         if and_before {
-            shares.extend(before.iter().cloned());
+            shares.extend(shares_before.iter().cloned());
+            values.extend(values_before.iter().cloned());
         }
-        if !shares.iter().eq(&before) {
-            roster.set_shares(id, shares);
+        if !shares.iter().eq(&shares_before) || !values.iter().eq(&values_before) {
+            roster.set_kept(id, shares, values);
             self.hub.tables.notify_one();
         }
     }

@@ -3,12 +3,15 @@
 use crate::core::Hub;
 use crate::presence::{Session, Told};
 use crate::share::Share;
-use board::Board;
+use board::{Board, Pattern};
+use bytes::Bytes;
 use std::sync::Arc;
 use wire::answer::{Behind, ClientRow, ClientShare, ClientState};
 use wire::message::Ack;
 use wire::roster::{Client, Known};
 
+/// The board of the values.
+const DATA: &str = "data";
 /// Entries that somebody lacks are counted up to this many: commits wait for the count.
 const COUNTED_MAX: usize = 1000;
 
@@ -46,43 +49,65 @@ impl Standing {
         }
     }
 
-    /// Whether this client is to have all of a board: it follows it now, or, for a share, did when it was last here.
-    pub(crate) fn follows(&self, board: &str) -> bool {
+    /// Whether this client is to have `goal`: it follows it now, or, where it keeps it, did when it was last here.
+    pub(crate) fn follows(&self, goal: &Goal) -> bool {
         if self.state() == ClientState::Revoked {
             return false;
         }
-        // One that has just logged in follows its shares again in a moment.
-        let before = || board.strip_prefix("share/").is_some_and(|share| self.client.shares.iter().any(|s| s == share));
-        self.session.is_some() && self.told.follows(board) || before()
+        // One that has just logged in follows what it keeps again in a moment.
+        let before = || match (&goal.of, goal.key.strip_prefix("share/")) {
+            (_, Some(share)) => self.client.shares.iter().any(|s| s == share),
+            (Of::Value(name), _) => self.kept_values().any(|pattern| pattern.matches(name)),
+            (Of::All, None) => !self.client.values.is_empty(),
+        };
+        let now = || match &goal.of {
+            Of::Value(name) => self.told.follows(&goal.key, |pattern| pattern.matches(name)),
+            Of::All if goal.key == DATA => false,
+            Of::All => self.told.follows(&goal.key, whole),
+        };
+        self.session.is_some() && now() || before()
     }
 
     /// Why this client does not have all of `goal`; `None` if it has.
     pub(crate) fn behind(&self, goal: &Goal) -> Option<Behind> {
-        let why = match (&self.session, self.ack(&goal.key)) {
-            (None, _) => match self.client.last_seen_ms {
+        let why = if self.session.is_none() {
+            match self.client.last_seen_ms {
                 Some(at) => format!("away since {}", crate::clock::rfc3339(at)),
                 None => "away".to_owned(),
-            },
-            (Some(_), None) => "logged in, and has not told yet what it holds".to_owned(),
-            (Some(_), Some(ack)) => why_not(ack, goal)?,
+            }
+        } else {
+            match &goal.of {
+                Of::All if goal.key == DATA => self.kept_values().find_map(|kept| self.lacks(&kept, goal))?,
+                Of::All => why_not(self.told.ack(&goal.key, whole), goal, None)?,
+                Of::Value(name) => {
+                    let ack = self.told.ack(&goal.key, |pattern| pattern.matches(name));
+                    why_not(ack, goal, Some(&|other| other == name))?
+                }
+            }
         };
         Some(Behind { id: self.id(), name: self.client.name.clone(), what: goal.what.clone(), why })
     }
 
-    fn ack(&self, board: &str) -> Option<&Ack> {
-        self.told.ack(board)
+    /// Why it does not have all values of a pattern that it keeps as files.
+    fn lacks(&self, kept: &Pattern, goal: &Goal) -> Option<String> {
+        why_not(self.told.ack(DATA, |pattern| pattern == kept), goal, Some(&|name| kept.matches(name)))
+    }
+
+    fn kept_values(&self) -> impl Iterator<Item = Pattern> {
+        self.client.values.iter().filter_map(|text| Pattern::parse(text).ok())
     }
 
     /// At the head of all it follows, without problems.
     pub(crate) fn in_sync(&self, hub: &Hub) -> bool {
-        self.session.is_some()
-            && hub.shares.values().map(|s| Goal::head_of(s)).all(|g| !self.follows(&g.key) || self.behind(&g).is_none())
+        let mut goals = hub.shares.values().map(|share| Goal::head_of(share)).chain([Goal::values(hub)]);
+        self.session.is_some() && goals.all(|goal| !self.follows(&goal) || self.behind(&goal).is_none())
     }
 
     pub(crate) fn row(&self, hub: &Hub) -> ClientRow {
         let client = &self.client;
-        let followed = hub.shares.values().filter(|s| self.follows(&s.key()));
-        let shares = followed.map(|s| self.share_row(s)).collect();
+        let shares = hub.shares.values().map(|share| Goal::head_of(share)).filter(|goal| self.follows(goal));
+        let shares = shares.map(|goal| held_row(goal.what, self.told.ack(&goal.key, whole), goal.seq)).collect();
+        let values = if self.state() == ClientState::Revoked { Vec::new() } else { self.values_rows(hub) };
         ClientRow {
             id: self.id(),
             name: client.name.clone(),
@@ -96,42 +121,60 @@ impl Standing {
             version: client.version.clone(),
             in_sync: self.in_sync(hub),
             vitals: self.told.vitals.clone(),
+            values,
         }
     }
 
-    fn share_row(&self, share: &Share) -> ClientShare {
-        let head = share.board.head();
-        let Some(ack) = self.ack(&share.key()) else {
-            return ClientShare {
-                name: share.name.clone(),
-                applied_seq: 0,
-                durable_seq: 0,
-                head,
-                entries: 0,
-                waiting: 0,
-                problems: 0,
-                first_problems: Vec::new(),
-                root_agrees: None,
-                content_bytes: 0,
+    fn values_rows(&self, hub: &Hub) -> Vec<ClientShare> {
+        let board = &hub.data.board;
+        let row = |kept: Pattern| {
+            let ack = self.told.ack(DATA, |pattern| *pattern == kept);
+            // The seq of a follow of some values moves with those alone, and stands far behind where others are put.
+            let newer = |index: &board::Index| {
+                let since = ack.map_or(0, |ack| ack.applied.seq);
+                if index.since(since).any(|record| kept.matches(&record.name)) { index.head() } else { since }
             };
+            let head = board.read(newer);
+            held_row(String::from_utf8_lossy(kept.as_bytes()).into_owned(), ack, head)
         };
-        let problem = |(name, text): &(bytes::Bytes, String)| format!("{}: {text}", tree::path::escape(name));
-        ClientShare {
-            name: share.name.clone(),
-            applied_seq: ack.applied.seq,
-            durable_seq: ack.durable_seq,
-            head,
-            entries: ack.entries,
-            waiting: ack.waiting,
-            problems: ack.problems,
-            first_problems: ack.first_problems.iter().map(problem).collect(),
-            root_agrees: ack.root_agrees,
-            content_bytes: ack.content_bytes,
-        }
+        self.kept_values().map(row).collect()
     }
 }
 
-/// What somebody is to have: everything up to `seq` of a board.
+fn held_row(name: String, ack: Option<&Ack>, head: u64) -> ClientShare {
+    let Some(ack) = ack else {
+        return ClientShare {
+            name,
+            applied_seq: 0,
+            durable_seq: 0,
+            head,
+            entries: 0,
+            waiting: 0,
+            problems: 0,
+            first_problems: Vec::new(),
+            root_agrees: None,
+            content_bytes: 0,
+        };
+    };
+    ClientShare {
+        name,
+        applied_seq: ack.applied.seq,
+        durable_seq: ack.durable_seq,
+        head,
+        entries: ack.entries,
+        waiting: ack.waiting,
+        problems: ack.problems,
+        first_problems: ack.first_problems.iter().map(problem).collect(),
+        root_agrees: ack.root_agrees,
+        content_bytes: ack.content_bytes,
+    }
+}
+
+fn problem((name, text): &(Bytes, String)) -> String {
+    format!("{}: {text}", tree::path::escape(name))
+}
+
+/// What somebody is to have: everything up to `seq` of a board, or of some of it.
 pub(crate) struct Goal {
     /// The board's name, as clients follow it.
     pub(crate) key: String,
@@ -139,28 +182,69 @@ pub(crate) struct Goal {
     pub(crate) what: String,
     pub(crate) board: Board,
     pub(crate) seq: u64,
+    pub(crate) of: Of,
+}
+
+/// How much of a board is meant.
+pub(crate) enum Of {
+    /// All of a share; of the values, all that a client keeps as files.
+    All,
+    /// The value of this name, for whoever follows it.
+    Value(Bytes),
 }
 
 impl Goal {
     pub(crate) fn head_of(share: &Share) -> Self {
-        Self { key: share.key(), what: share.name.clone(), board: share.board.clone(), seq: share.board.head() }
+        let (board, seq) = (share.board.clone(), share.board.head());
+        Self { key: share.key(), what: share.name.clone(), board, seq, of: Of::All }
+    }
+
+    /// Every value, for those that keep values as files.
+    pub(crate) fn values(hub: &Hub) -> Self {
+        let board = hub.data.board.clone();
+        Self { key: DATA.to_owned(), what: "values".to_owned(), seq: board.head(), board, of: Of::All }
+    }
+
+    /// One value, whose newest version is of `seq`.
+    pub(crate) fn value(hub: &Hub, name: &str, seq: u64) -> Self {
+        let of = Of::Value(Bytes::copy_from_slice(name.as_bytes()));
+        Self { key: DATA.to_owned(), what: name.to_owned(), board: hub.data.board.clone(), seq, of }
     }
 }
 
-fn why_not(ack: &Ack, goal: &Goal) -> Option<String> {
+fn whole(pattern: &Pattern) -> bool {
+    *pattern == Pattern::all()
+}
+
+/// Which values count, by their names.
+type Meant<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// Why who acknowledged `ack` lacks some of `goal`; of values, only those count that `meant` says.
+fn why_not(ack: Option<&Ack>, goal: &Goal, meant: Option<Meant<'_>>) -> Option<String> {
+    let Some(ack) = ack else { return Some("logged in, and has not told yet what it holds".to_owned()) };
     let version = goal.board.version();
-    if ack.problems > 0 {
-        let first = ack.first_problems.first();
-        let first = first.map(|(name, text)| format!("{}: {text}", tree::path::escape(name))).unwrap_or_default();
+    let all_named = ack.problems as usize == ack.first_problems.len();
+    let elsewhere = |(name, _): &(Bytes, String)| meant.is_some_and(|meant| !name.is_empty() && !meant(name));
+    if ack.problems > 0 && !(all_named && ack.first_problems.iter().all(elsewhere)) {
+        let first = ack.first_problems.iter().find(|problem| !elsewhere(problem)).map(problem).unwrap_or_default();
         return Some(format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems))));
     }
     if ack.applied.epoch != version.epoch || ack.applied.run != version.run {
         return Some("comparing what it holds with this hub".to_owned());
     }
-    if ack.applied.seq < goal.seq {
-        let behind = goal
-            .board
-            .read(|index| index.since(ack.applied.seq).take_while(|r| r.seq <= goal.seq).take(COUNTED_MAX).count());
+    let lacking = goal.board.read(|index| {
+        let lacking = index.since(ack.applied.seq);
+        match meant {
+            _ if ack.applied.seq >= goal.seq => None,
+            None => Some(lacking.take_while(|r| r.seq <= goal.seq).take(COUNTED_MAX).count()),
+            // By the seq alone nobody can tell: it moves with what is followed. What was replaced since the goal was set is
+            // lacked, too.
+            Some(meant) => {
+                Some(lacking.filter(|r| meant(&r.name)).take(COUNTED_MAX).count()).filter(|lacking| *lacking > 0)
+            }
+        }
+    });
+    if let Some(behind) = lacking {
         let waiting = match ack.waiting {
             0 => String::new(),
             waiting => format!(", {waiting} contents on their way"),

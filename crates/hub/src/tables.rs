@@ -91,7 +91,8 @@ pub(crate) async fn keep(hub: Arc<Hub>) {
             () = hub.tables.notified() => true,
             () = heads.notified() => true,
             changed = moved.changed() => if changed.is_err() { break } else { true },
-            () = puts.notified() => false,
+            // Who keeps values as files and does not follow at once is left behind as well.
+            () = puts.notified() => hub.roster().list().any(|client| !client.values.is_empty()),
             () = again => false,
             _ = stopping.wait_for(|stop| *stop) => break,
         };

@@ -76,22 +76,22 @@ fn share_behind(awaited: &Awaited) -> Option<ShareBehind> {
     Some(ShareBehind { name: share.name.clone(), why, held })
 }
 
-/// What is to be had: of a share, everything that happened in its directory until now; of a value, its newest version.
+/// What is to be had: of a share, everything that happened in its directory until now; of a value, its newest version. Where
+/// nothing is named, all shares, and the values of those that keep them as files.
 async fn goals(hub: &Arc<Hub>, target: Option<&str>, deadline: Instant) -> Result<(Vec<Goal>, Vec<Awaited>), Refusal> {
     let shares: Vec<_> = match target {
         None => hub.shares.values().cloned().collect(),
         Some(name) => match (hub.shares.get(name), hub.data.board.get(name.as_bytes())) {
             (Some(share), _) => vec![Arc::clone(share)],
             (None, Some(record)) => {
-                let (what, board) = (name.to_owned(), hub.data.board.clone());
-                return Ok((vec![Goal { key: "data".to_owned(), what, board, seq: record.seq }], Vec::new()));
+                return Ok((vec![Goal::value(hub, name, record.seq)], Vec::new()));
             }
             (None, None) => {
                 return Err(refusal(Code::NotFound, format!("no share and no value is called {name}")));
             }
         },
     };
-    let (mut goals, mut awaited) = (Vec::with_capacity(shares.len()), Vec::with_capacity(shares.len()));
+    let (mut goals, mut awaited) = (Vec::with_capacity(shares.len() + 1), Vec::with_capacity(shares.len()));
     for share in shares {
         let stopped = || format!("share {} has stopped; the log says why; restart the hub", share.name);
         let goal = Goal::head_of(&share);
@@ -103,6 +103,9 @@ async fn goals(hub: &Arc<Hub>, target: Option<&str>, deadline: Instant) -> Resul
         goals.push(Goal { seq, ..goal });
         awaited.push(Awaited { share, late });
     }
+    if target.is_none() {
+        goals.push(Goal::values(hub));
+    }
     Ok((goals, awaited))
 }
 
@@ -111,7 +114,7 @@ fn judge(clients: &[Standing], goals: &[Goal], only: &[u64]) -> (usize, Vec<Behi
     let mut behind = Vec::new();
     let mut asked = 0;
     for client in clients.iter().filter(|c| only.is_empty() || only.contains(&c.id())) {
-        let followed: Vec<&Goal> = goals.iter().filter(|goal| client.follows(&goal.key)).collect();
+        let followed: Vec<&Goal> = goals.iter().filter(|goal| client.follows(goal)).collect();
         behind.extend(followed.iter().filter_map(|goal| client.behind(goal)));
         asked += usize::from(!followed.is_empty() || !only.is_empty());
         // Who is named is asked for: that it does not follow is an answer.

@@ -135,6 +135,8 @@ pub struct Engine {
     pub(crate) list_buffer: ListBuffer,
     /// Entries the destination had after the last walk of all of it.
     pub(crate) entries_known: Option<u64>,
+    /// What a guard held back, until a walk of all of the destination finds nothing to hold.
+    pub(crate) held: Option<Held>,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -148,6 +150,7 @@ impl Engine {
             scratch: Scratch::default(),
             list_buffer: ListBuffer::default(),
             entries_known: None,
+            held: None,
             stop: Arc::default(),
         }
     }

@@ -23,7 +23,7 @@ pub enum Question {
     },
     /// Whether everybody has everything up to this moment; answered when so, or at the timeout.
     Wait {
-        /// A share or a value; `None`: every share.
+        /// A share or a value; `None`: every share, and the values of those that keep them as files.
         target: Option<String>,
         /// Only these; empty: every client that follows.
         #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::WAIT_CLIENTS_MAX }>")]
@@ -136,6 +136,12 @@ pub struct Status {
     pub values: u64,
     /// Shares, with who is behind.
     pub shares: Vec<ShareStatus>,
+    /// How many clients keep values as files and have the newest of all of them.
+    pub values_in_sync: u64,
+    /// How many keep values as files and have not.
+    pub values_not_in_sync: u64,
+    /// The first of those, at most [`crate::limits::BEHIND_MAX`].
+    pub values_behind: Vec<Behind>,
 }
 
 /// A share at a glance.
@@ -227,18 +233,20 @@ pub struct ClientRow {
     pub in_sync: bool,
     /// Its newest vitals.
     pub vitals: Option<Vitals>,
+    /// The values it keeps as files, by pattern.
+    pub values: Vec<ClientShare>,
 }
 
-/// What a client holds of a share.
+/// What a client holds of a share, or of the values of a pattern.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientShare {
-    /// The share's name.
+    /// The share's name, or the pattern.
     pub name: String,
     /// Everything up to here is in place.
     pub applied_seq: u64,
     /// And survives a power cut.
     pub durable_seq: u64,
-    /// The hub's head now.
+    /// The hub's head now; of values, `applied_seq` where nothing newer matches the pattern.
     pub head: u64,
     /// Live entries held.
     pub entries: u64,

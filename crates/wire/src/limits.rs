@@ -53,6 +53,8 @@ pub const CLIENT_ROWS_MAX: usize = 256;
 pub const BEHIND_MAX: usize = 500;
 /// Clients named in one question.
 pub const WAIT_CLIENTS_MAX: usize = 4096;
+/// Patterns of values that one client keeps as files, so that a part of the list of clients always fits into its answer.
+pub const KEPT_VALUES_MAX: usize = 8;
 /// Shares of a hub.
 pub const SHARES_MAX: usize = 1024;
 

@@ -147,6 +147,8 @@ pub struct Client {
     pub shares: Vec<String>,
     /// Its program's version.
     pub version: String,
+    /// Patterns of the values that it keeps as files, sorted; each one line of text.
+    pub values: Vec<String>,
 }
 
 /// An invite.

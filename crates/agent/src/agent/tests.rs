@@ -7,7 +7,8 @@ use crate::testing::{DEADLINE, dir, file, record};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Mutex;
-use wire::message::{Batch, Mark, Record, ToClient, ToHub};
+use wire::limits::KEPT_VALUES_MAX;
+use wire::message::{Batch, Mark, Record, ShareInfo, ToClient, ToHub};
 use wire::unique_id::UniqueId;
 
 fn config(shares: &[(&str, Option<&str>)], directory: Option<&str>) -> Config {
@@ -20,6 +21,7 @@ fn config(shares: &[(&str, Option<&str>)], directory: Option<&str>) -> Config {
         name: String::new(),
         software: String::new(),
         shares: shares.iter().map(|(name, dir)| ((*name).to_owned(), dir.map(PathBuf::from))).collect(),
+        values: Vec::new(),
         directory: directory.map(PathBuf::from),
         adopt: false,
         allow_mass_delete: false,
@@ -36,21 +38,52 @@ fn offered(names: &[&str]) -> Vec<ShareInfo> {
 #[test]
 fn the_only_share_needs_no_name_and_a_later_join_nothing_at_all() {
     let memory = Memory::default();
-    let chosen = choose_shares(&config(&[], Some("/copy")), &memory, &offered(&["docs"])).unwrap();
+    let chosen = choose::shares(&config(&[], Some("/copy")), &memory, &offered(&["docs"])).unwrap();
     assert_eq!(chosen, [("docs".to_owned(), "/copy".into())]);
     let later = Memory { shares: chosen.clone(), ..Memory::default() };
-    assert_eq!(choose_shares(&config(&[], None), &later, &offered(&["a", "docs"])).unwrap(), chosen);
+    assert_eq!(choose::shares(&config(&[], None), &later, &offered(&["a", "docs"])).unwrap(), chosen);
 }
 
 #[test]
 fn of_several_shares_one_has_to_be_named() {
     let memory = Memory::default();
-    let told = choose_shares(&config(&[], None), &memory, &offered(&["a", "b"])).unwrap_err();
+    let told = choose::shares(&config(&[], None), &memory, &offered(&["a", "b"])).unwrap_err();
     assert!(told.to_string().contains("a, b"), "{told}");
-    let chosen = choose_shares(&config(&[("a", Some("/x")), ("b", Some("/y"))], None), &memory, &offered(&["a", "b"]));
+    let chosen = choose::shares(&config(&[("a", Some("/x")), ("b", Some("/y"))], None), &memory, &offered(&["a", "b"]));
     assert_eq!(chosen.unwrap().len(), 2);
-    let told = choose_shares(&config(&[("c", None)], None), &memory, &offered(&["a"])).unwrap_err();
+    let told = choose::shares(&config(&[("c", None)], None), &memory, &offered(&["a"])).unwrap_err();
     assert!(matches!(told, Error::NoSuchShare { .. }));
+}
+
+#[test]
+fn who_asks_for_values_alone_gets_no_share_beside_them_also_later() {
+    let asked = Config { values: vec![("price*".into(), "/values".into())], ..config(&[], None) };
+    for hub in [offered(&[]), offered(&["docs"]), offered(&["a", "b"])] {
+        assert_eq!(choose::shares(&asked, &Memory::default(), &hub).unwrap(), []);
+        let values = choose::values(&asked, &Memory::default()).unwrap();
+        let later = Memory { values, ..Memory::default() };
+        assert_eq!(choose::shares(&config(&[], None), &later, &hub).unwrap(), []);
+        assert_eq!(choose::values(&config(&[], None), &later).unwrap(), later.values);
+        let also = [("docs", None)];
+        assert_eq!(choose::shares(&config(&also, Some("/copy")), &later, &offered(&["docs"])).unwrap().len(), 1);
+    }
+    let both = Config { directory: Some("/copy".into()), ..asked };
+    assert_eq!(choose::shares(&both, &Memory::default(), &offered(&["docs"])).unwrap().len(), 1);
+}
+
+#[test]
+fn values_are_added_to_those_that_are_remembered_and_a_pattern_has_one_directory() {
+    let memory = Memory { values: vec![("a*".into(), "/a".into())], ..Memory::default() };
+    let values = |patterns: &[&str]| {
+        let values = patterns.iter().map(|pattern| ((*pattern).to_owned(), format!("/new/{pattern}").into())).collect();
+        choose::values(&Config { values, ..config(&[], None) }, &memory)
+    };
+    let chosen = values(&["b", "a*"]).unwrap();
+    assert_eq!(chosen, [("a*".to_owned(), PathBuf::from("/new/a*")), ("b".to_owned(), "/new/b".into())]);
+    assert!(matches!(values(&[""]), Err(Error::Pattern { .. })));
+    let many: Vec<String> = (1..=KEPT_VALUES_MAX).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(values(&many[1..]).is_ok() && matches!(values(&many), Err(Error::TooManyPatterns)));
 }
 
 #[test]
@@ -224,7 +257,7 @@ async fn a_directory_that_holds_something_else_ends_the_agent_with_what_would_be
     };
     let ((done, _), _caller) = tokio::join!(agent_of(&hub, home.path(), std::future::pending()), serving);
     match done.unwrap_err() {
-        Error::Share { source: KeeperError::NotEmpty(found), .. } => assert_eq!(found.deleted, 1),
+        Error::NotKept { source: KeeperError::NotEmpty(found), .. } => assert_eq!(found.deleted, 1),
         other => panic!("{other}"),
     }
     assert_eq!(std::fs::read_to_string(home.path().join("copy/precious")).unwrap(), "mine");

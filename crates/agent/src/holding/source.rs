@@ -22,6 +22,9 @@ impl Source for Holding {
         if self.unknown_above(dir).is_some() {
             return Err(Problem::SourceUnknown);
         }
+        if !self.view.is_tree() {
+            return Ok(self.list_flat(dir));
+        }
         let prefix = if dir.is_root() { Vec::new() } else { [dir.as_bytes(), b"/"].concat() };
         let mut children: Vec<(Name, Want)> = Vec::new();
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
@@ -102,10 +105,13 @@ impl Source for Holding {
         if want.size_bytes == 0 {
             return Supply::Bytes(Bytes::new());
         }
+        if let Some(bytes) = self.held(path.as_bytes()).and_then(|held| self.view.content(&held.value)) {
+            return Supply::Bytes(bytes);
+        }
         if let Some(supply) = self.local(content) {
             return supply;
         }
-        let seq = self.replica.get(path.as_bytes()).map_or(0, |held| held.seq);
+        let seq = self.held(path.as_bytes()).map_or(0, |held| held.seq);
         self.awaiting.wait_for(path, seq, content, want.size_bytes);
         Supply::Pending
     }
@@ -123,8 +129,8 @@ impl Source for Holding {
     }
 
     fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
-        if let (Want::File(_), Some(held)) = (want, self.replica.get(path.as_bytes())) {
-            self.placed_low = Some(self.placed_low.map_or(held.seq, |low| low.min(held.seq)));
+        if let (Want::File(_), Some(seq)) = (want, self.held(path.as_bytes()).map(|held| held.seq)) {
+            self.placed_low = Some(self.placed_low.map_or(seq, |low| low.min(seq)));
         }
         self.read_back(path, want, stat);
     }
@@ -133,13 +139,16 @@ impl Source for Holding {
         let name = board::Name::copy_from_slice(path.as_bytes());
         let below = [path.as_bytes(), b"/"].concat();
         let mut gone: Vec<board::Name> = vec![name.clone()];
-        gone.extend(self.replica.iter_from(&below).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
-        let from = board::Name::from(below.clone());
-        gone.extend(self.leaving.range(from..).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
+        if self.view.is_tree() {
+            let held = self.replica.iter_from(&below).take_while(|(n, _)| n.starts_with(&below));
+            gone.extend(held.map(|(n, _)| n.clone()));
+            let from = board::Name::from(below.clone());
+            gone.extend(self.leaving.range(from..).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
+        }
         for name in gone {
             self.forget(&name);
         }
-        if self.replica.get(&name).is_none() {
+        if self.held(&name).is_none() {
             self.problems.remove(&name);
         }
     }
@@ -181,8 +190,8 @@ impl Holding {
 
     /// What should stand at a name. An entry implies that its ancestors are directories.
     fn wanted(&self, path: &RelPath) -> Result<Option<Entry>, Problem> {
-        let held = self.replica.get(path.as_bytes());
-        let entry = held.and_then(|held| Entry::decode(&held.value).ok());
+        let held = self.held(path.as_bytes());
+        let entry = held.and_then(|held| self.view.entry(&held.value));
         if matches!(entry, Some(Entry::Dir { .. } | Entry::Unknown)) {
             return Ok(entry);
         }
@@ -195,7 +204,26 @@ impl Holding {
         Ok(entry)
     }
 
+    /// Everything that should stand in the root, where nothing stands below: of any other directory, nothing.
+    fn list_flat(&self, dir: &RelPath) -> Vec<(Name, Want)> {
+        if !dir.is_root() {
+            return Vec::new();
+        }
+        let left_out = || Problem::Source("the hub sent what is no value".into());
+        let want = |value| self.view.entry(value).map_or_else(|| Want::Unknown(left_out()), |entry| Want::from(&entry));
+        let held = self.replica.iter_from(b"");
+        let named = |name| Name::new(&self.view.key(name)[..]).ok();
+        let mut children: Vec<(Name, Want)> =
+            held.filter_map(|(name, held)| Some((named(name)?, want(&held.value)))).collect();
+        // Escaped, the names are in another order.
+        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        children
+    }
+
     fn has_children(&self, path: &RelPath) -> bool {
+        if !self.view.is_tree() {
+            return false;
+        }
         let below = [path.as_bytes(), b"/"].concat();
         self.replica
             .iter_from(&below)

@@ -1,6 +1,7 @@
-//! The first join: whether a directory may become the share's copy.
+//! The first join: whether a directory may become the share's copy, or that of values.
 
 use super::{KeeperConfig, KeeperError, NOTE_ROOT, Work};
+use crate::kept::Kept;
 use board::Replica;
 use mirror::{Action, Dirty, Engine, Options};
 use std::path::PathBuf;
@@ -26,17 +27,21 @@ impl Gate {
     }
 }
 
-/// A directory that is not empty and not this share's copy. Nothing was touched.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Error)]
+/// A directory that is not empty and not what is to be kept there. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{} is not empty and is not a copy of the share {share}: {same} entries in it would stay, {changed} would be changed \
+    "{} is not empty and {}: {same} entries in it would stay, {changed} would be changed \
      and {deleted} deleted{}; nothing was touched. If that is what you want: --adopt, else join into another directory",
     escape(directory.as_os_str().as_encoded_bytes()),
+    match of {
+        Kept::Share(share) => format!("is not a copy of the share {share}"),
+        Kept::Values(pattern) => format!("does not hold the values {pattern}"),
+    },
     if sample.is_empty() { String::new() } else { format!(" (such as {})", sample.join(", ")) }
 )]
 pub struct NotEmpty {
-    /// The share.
-    pub share: String,
+    /// What was to be kept there.
+    pub of: Kept,
     /// The directory.
     pub directory: PathBuf,
     /// Entries that would stay as they are.
@@ -75,9 +80,12 @@ impl Work {
             return Ok(());
         }
         let mut found = NotEmpty {
-            share: self.config.share.clone(),
+            of: self.config.kept.clone(),
             directory: self.config.directory.clone(),
-            ..NotEmpty::default()
+            same: 0,
+            changed: 0,
+            deleted: 0,
+            sample: Vec::new(),
         };
         let dest = self.engine.dest().walk(&RelPath::root())?;
         let options =

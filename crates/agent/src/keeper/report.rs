@@ -3,6 +3,7 @@
 use super::{Concern, Work};
 use crate::convert::version_to_wire;
 use crate::event::{Event, Events};
+use crate::kept::Kept;
 use board::Version;
 use mirror::Dirty;
 use std::sync::atomic::Ordering;
@@ -118,7 +119,7 @@ impl Work {
     fn first_problems(&self) -> Vec<(bytes::Bytes, String)> {
         let root = bytes::Bytes::new;
         let whole = self.concerns.texts().map(|text| (root(), cut(text)));
-        let single = self.holding.problems().iter().map(|(name, text)| (name.clone(), cut(text)));
+        let single = self.holding.problems().map(|(name, text)| (name, cut(text)));
         whole.chain(single).take(PROBLEMS_MAX).collect()
     }
 
@@ -133,9 +134,13 @@ impl Work {
         let settled = self.gate.is_open()
             && self.holding.waiting() == 0
             && self.dirty.is_empty()
-            && (self.again.is_empty() || !self.holding.problems().is_empty());
+            && (self.again.is_empty() || self.holding.problems().len() > 0);
         let Some(current) = self.root.current.filter(|_| settled && !self.root.compared) else { return };
         self.root.compared = true;
+        if matches!(self.config.kept, Kept::Values(_)) {
+            // A hub gives no root of values: what is in place was verified by its own hash, and the marks say that it is all.
+            return self.in_sync();
+        }
         let ours = self.holding.root().to_bytes();
         let agrees = ours == current;
         self.root.agrees = Some(agrees);
@@ -149,7 +154,10 @@ impl Work {
         self.told.in_sync = false;
         match self.root.repair {
             Repair::None => {
-                tracing::error!(share = %self.config.share, "the copy differs though all was applied; it is looked at again");
+                tracing::error!(
+                    share = self.config.kept.name(),
+                    "the copy differs though all was applied; it is looked at again"
+                );
                 self.root.repair = Repair::Walked;
                 self.holding.distrust_root();
                 self.dirty.merge(Dirty::everything());
@@ -175,7 +183,7 @@ impl Work {
         let in_sync = self.problems() == 0;
         if in_sync && !self.told.in_sync {
             (self.events)(Event::InSync {
-                share: self.config.share.clone(),
+                of: self.config.kept.clone(),
                 entries: self.holding.replica().len() as u64,
                 content_bytes: self.content_bytes.load(Ordering::Relaxed),
             });

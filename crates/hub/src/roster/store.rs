@@ -35,7 +35,8 @@ const TABLES: &str = "
         last_login_ms INTEGER,
         last_seen_ms INTEGER,
         shares TEXT NOT NULL,           -- one name a line
-        version TEXT NOT NULL
+        version TEXT NOT NULL,
+        kept_values TEXT NOT NULL       -- one pattern a line
     ) STRICT;
     CREATE TABLE invites (
         hash BLOB PRIMARY KEY,          -- of the code
@@ -48,8 +49,8 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// What format 2 added.
-const TABLES_2: &str = "
+/// The tokens, which format 1 did not know.
+const TOKENS: &str = "
     CREATE TABLE tokens (
         hash BLOB PRIMARY KEY,          -- of the token
         name TEXT NOT NULL UNIQUE,
@@ -59,6 +60,9 @@ const TABLES_2: &str = "
         expires_at_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// From format 1, which knew no values that are kept as files either.
+const FROM_1: &str = "ALTER TABLE clients ADD COLUMN kept_values TEXT NOT NULL DEFAULT ''";
 
 /// Everything that a roster holds.
 pub(super) type Rows = (Vec<Client>, Vec<Invite>, Vec<Token>);
@@ -100,13 +104,14 @@ impl Store {
             begin.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional().map_err(open)?;
         match (format, begun) {
             (FORMAT, Some(_)) => {}
-            (0, None) => {
-                begin.execute_batch(TABLES).map_err(open)?;
-                begin.execute_batch(TABLES_2).map_err(open)?;
+            (1, Some(_)) => {
+                begin.execute_batch(FROM_1).map_err(open)?;
+                begin.execute_batch(TOKENS).map_err(open)?;
                 begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
             }
-            (1, Some(_)) => {
-                begin.execute_batch(TABLES_2).map_err(open)?;
+            (0, None) => {
+                begin.execute_batch(TABLES).map_err(open)?;
+                begin.execute_batch(TOKENS).map_err(open)?;
                 begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
             }
             (other, _) => {
@@ -217,7 +222,7 @@ fn put_client(write: &Connection, client: &Client) -> Result<(), rusqlite::Error
         Known::Revoked => 3,
     };
     let put = "INSERT OR REPLACE INTO clients VALUES
-        (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+        (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
     write.prepare_cached(put)?.execute(params![
         number(client.id),
         client.name,
@@ -236,7 +241,8 @@ fn put_client(write: &Connection, client: &Client) -> Result<(), rusqlite::Error
         client.last_login_ms,
         client.last_seen_ms,
         client.shares.join("\n"),
-        client.version
+        client.version,
+        client.values.join("\n")
     ])?;
     Ok(())
 }
@@ -257,7 +263,9 @@ fn client(row: &Row<'_>) -> Result<Client, RowError> {
         3 => Known::Revoked,
         other => return Err(RowError::Value("state of a client", other)),
     };
-    let shares: String = row.get("shares")?;
+    let lines = |column| -> Result<Vec<String>, RowError> {
+        Ok(row.get::<_, String>(column)?.lines().map(str::to_owned).collect())
+    };
     Ok(Client {
         id: id(row.get("id")?)?,
         name: row.get("name")?,
@@ -267,8 +275,9 @@ fn client(row: &Row<'_>) -> Result<Client, RowError> {
         enrolled_at_ms: row.get("enrolled_at_ms")?,
         last_login_ms: row.get("last_login_ms")?,
         last_seen_ms: row.get("last_seen_ms")?,
-        shares: shares.lines().map(str::to_owned).collect(),
+        shares: lines("shares")?,
         version: row.get("version")?,
+        values: lines("kept_values")?,
     })
 }
 

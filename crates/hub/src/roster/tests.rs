@@ -48,7 +48,8 @@ fn m3_4_what_was_issued_and_confirmed_survives_a_killed_hub() {
     let reissue = roster.reissue(id(2), 12).unwrap();
     let newer = grant(2, &keys[3], Some(reissue.hash()), 13);
     roster.issue(&Grant { ground: Ground::Reissue, ..newer }).unwrap();
-    roster.set_shares(id(2), ["b".to_owned(), "a".to_owned()]);
+    let names = |names: [&str; 2]| names.map(str::to_owned).into();
+    roster.set_kept(id(2), names(["b", "a"]), names(["price*", "*"]));
     let about = About { name: "box", address: "::1", transport: "native", version: "0.1.0" };
     roster.note_login(id(2), &about, 14);
     roster.flush().unwrap();
@@ -58,6 +59,7 @@ fn m3_4_what_was_issued_and_confirmed_survives_a_killed_hub() {
     assert_eq!(after.lookup_invite(&code.hash()), roster.lookup_invite(&code.hash()));
     assert_eq!(after.lookup_invite(&code.hash()).unwrap().uses_left, 1);
     assert_eq!(after.client(id(2)).unwrap().shares, ["a", "b"]);
+    assert_eq!(after.client(id(2)).unwrap().values, ["*", "price*"]);
     assert_eq!(after.client(id(2)).unwrap().last_login_ms, Some(14));
 }
 
@@ -90,6 +92,29 @@ fn no_secret_is_in_the_file() {
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("machine-1"), "the search works");
     assert!(!holds(&unique_id.reveal()) && !holds(&unique_id.reveal()[5..20]) && !holds(&code.reveal()));
+}
+
+#[test]
+fn a_roster_of_format_1_goes_on_with_its_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let unique_id = UniqueId::fresh(id(1)).unwrap();
+    let mut roster = Roster::open(&path).unwrap();
+    roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    let before: Vec<_> = roster.list().cloned().collect();
+    drop(roster);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("ALTER TABLE clients DROP COLUMN kept_values; DROP TABLE tokens; PRAGMA user_version = 1").unwrap();
+    drop(db);
+    let mut roster = Roster::open(&path).unwrap();
+    assert_eq!(roster.list().cloned().collect::<Vec<_>>(), before);
+    roster.set_kept(id(1), BTreeSet::new(), ["*".to_owned()].into());
+    roster.flush().unwrap();
+    roster.new_token(None, None, false, 1, 1).unwrap();
+    drop(roster);
+    let roster = Roster::open(&path).unwrap();
+    assert_eq!(roster.client(id(1)).unwrap().values, ["*"]);
+    assert_eq!(roster.tokens().len(), 1);
 }
 
 #[test]
@@ -212,22 +237,4 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
         made(&mut after, &n.to_string(), None).unwrap();
     }
     assert_eq!(made(&mut after, "one more", None), Err(RosterError::TokensFull));
-}
-
-#[test]
-fn a_roster_of_the_format_before_is_taken_over_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("roster.db");
-    let mut roster = Roster::open(&path).unwrap();
-    roster.issue(&grant(7, &UniqueId::fresh(id(7)).unwrap(), None, 10)).unwrap();
-    let before: Vec<Client> = roster.list().cloned().collect();
-    drop(roster);
-    let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("DROP TABLE tokens; PRAGMA user_version = 1;").unwrap();
-    drop(db);
-    let mut roster = Roster::open(&path).unwrap();
-    assert_eq!(roster.list().cloned().collect::<Vec<_>>(), before);
-    roster.new_token(None, None, false, 1, 1).unwrap();
-    drop(roster);
-    assert_eq!(Roster::open(&path).unwrap().tokens().len(), 1);
 }

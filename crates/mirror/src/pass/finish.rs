@@ -49,6 +49,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if self.deletes.is_empty() {
             if self.tally.whole {
                 self.engine.entries_known = Some(self.tally.dest_entries);
+                self.engine.held = None;
             }
             return;
         }
@@ -117,7 +118,14 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             None => gone + reported,
         };
         let source_empty = self.tally.source_empty;
-        match guard::hold(&Tally { source_empty, dest_entries, deletes: gone }) {
+        let held = guard::hold(&Tally { source_empty, dest_entries, deletes: gone });
+        // What is held does not go little by little because single names of it are looked at.
+        let before = self.engine.held.filter(|_| gone > 0 && !self.tally.whole);
+        let held = held.or(before);
+        if self.tally.whole || held.is_some() {
+            self.engine.held = held;
+        }
+        match held {
             None => {
                 self.engine.entries_known = Some(dest_entries.saturating_sub(gone + reported));
                 deletes

@@ -56,6 +56,41 @@ fn more_than_half_of_many_is_held_and_all_else_is_done() {
 }
 
 #[test]
+fn what_is_held_does_not_go_one_by_one_when_single_names_are_looked_at() {
+    let scene = Scene::new();
+    for n in 0..1_200 {
+        fs::write(scene.d(&format!("old{n}")), "").unwrap();
+    }
+    fs::write(scene.s("new"), "new").unwrap();
+    let mut mirror = scene.open();
+    assert!(mirror.pass(&Dirty::everything(), &mut |_| {}).held.is_some());
+    // As when somebody touches some of it.
+    let mut some = Dirty::new();
+    for n in 0..10 {
+        let name = Name::new(format!("old{n}").into_bytes()).unwrap();
+        some.insert(&RelPath::root(), &name, mirror::dirty::Hint { content: true, by_event: true });
+    }
+    let outcome = mirror.pass(&some, &mut |_| {});
+    assert_eq!((outcome.held.map(|held| held.deletes), outcome.counts.deleted), (Some(1_200), 0));
+    // What was reported as removed goes all the same, and once the source has it again, single names go again.
+    some.insert_removed(&RelPath::root(), &Name::new(*b"old3").unwrap());
+    assert_eq!(mirror.pass(&some, &mut |_| {}).counts.deleted, 1);
+    for n in 20..1_200 {
+        fs::write(scene.s(&format!("old{n}")), "").unwrap();
+    }
+    assert_eq!(mirror.pass(&Dirty::everything(), &mut |_| {}).counts.deleted, 19);
+    fs::write(scene.d("extra"), "").unwrap();
+    let mut extra = Dirty::new();
+    extra.insert(
+        &RelPath::root(),
+        &Name::new(*b"extra").unwrap(),
+        mirror::dirty::Hint { content: true, by_event: true },
+    );
+    let outcome = mirror.pass(&extra, &mut |_| {});
+    assert_eq!((outcome.held, outcome.counts.deleted), (None, 1));
+}
+
+#[test]
 fn a_directory_becoming_a_file_counts_what_is_in_it() {
     let scene = Scene::new();
     fs::create_dir(scene.d("x")).unwrap();

@@ -105,6 +105,21 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         clients_active: 2,
         values: 3,
         shares: vec![share],
+        values_in_sync: 4,
+        values_not_in_sync: 301,
+        values_behind: vec![behind.clone()],
+    };
+    let held = ClientShare {
+        name: "s".into(),
+        applied_seq: 1,
+        durable_seq: 2,
+        head: 3,
+        entries: 4,
+        waiting: 5,
+        problems: 6,
+        first_problems: vec!["p".into()],
+        root_agrees: Some(true),
+        content_bytes: 7,
     };
     let row = ClientRow {
         id: 7,
@@ -115,23 +130,13 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         enrolled_at_ms: 1,
         last_login_ms: Some(2),
         last_seen_ms: None,
-        shares: vec![ClientShare {
-            name: "s".into(),
-            applied_seq: 1,
-            durable_seq: 2,
-            head: 3,
-            entries: 4,
-            waiting: 5,
-            problems: 6,
-            first_problems: vec!["p".into()],
-            root_agrees: Some(true),
-            content_bytes: 7,
-        }],
+        shares: vec![held.clone()],
         version: "0.1.0".into(),
         in_sync: false,
         vitals: Some(Vitals::default()),
+        values: vec![ClientShare { name: "v*".into(), root_agrees: None, ..held }],
     };
-    let state = |state| ClientRow { state, shares: Vec::new(), vitals: None, ..row.clone() };
+    let state = |state| ClientRow { state, shares: Vec::new(), vitals: None, values: Vec::new(), ..row.clone() };
     let states = [ClientState::Away, ClientState::Provisional, ClientState::Revoked].map(state);
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
     let wait =

@@ -122,6 +122,7 @@ impl Book {
                     last_seen_ms: None,
                     shares: Vec::new(),
                     version: String::new(),
+                    values: Vec::new(),
                 });
             }
             Ground::Lost => {
