@@ -30,7 +30,9 @@ export function hubAt(text, plain) {
 /** @param {unknown} id */
 export function checkedId(id) {
   if (typeof id === "number" && Number.isInteger(id) && id >= 1 && id <= ID_MAX) return id;
-  throw new TypeError(`an id is an integer from 1 to ${ID_MAX}, not ${typeof id === "string" ? `"${id}"` : String(id)}`);
+  throw new TypeError(
+    `an id is an integer from 1 to ${ID_MAX}, not ${typeof id === "string" ? `"${id}"` : String(id)}`,
+  );
 }
 
 /** What a key is kept under: a hub and an id. All names of this machine itself count as one. @param {URL} url @param {number} id */

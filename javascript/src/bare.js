@@ -24,7 +24,9 @@ function stored(url, id) {
   const name = `lockstep/client/${keyName(url, id)}`;
   const storage = () => {
     if (globalThis.localStorage) return globalThis.localStorage;
-    throw new KeyError("there is no localStorage to keep a unique ID in: give an object with load and save as the option key");
+    throw new KeyError(
+      "there is no localStorage to keep a unique ID in: give an object with load and save as the option key",
+    );
   };
   return {
     where: `localStorage, as ${name}`,

@@ -7,54 +7,46 @@
 
 import { checkedId, hubAt } from "./address.js";
 import { Data, valueOf } from "./data.js";
-import { Closed, KeyError, LockstepError, Refused, TimedOut, Unanswered } from "./errors.js";
+import { Closed, LockstepError, Refused, TimedOut, Unanswered } from "./errors.js";
+import { Login, keeperOf } from "./login.js";
 import { Peers } from "./peers.js";
 import { putting } from "./putting.js";
+import { Questions } from "./questions.js";
 import { Telling } from "./telling.js";
+import { Troubles, reasonOf } from "./troubles.js";
 import { View } from "./view.js";
 
 const TIMEOUT_MS = 30_000;
-/** A connection that ended in a way after which the library does not come back by itself is tried again after this. */
+/** Where the library does not come back by itself, it is tried again after this. */
 const AGAIN_MS = 1000;
 
 /** @typedef {import("./data.js").Value} Value */
 /** @typedef {import("./peers.js").Peer} Peer */
-/** @typedef {{where: string, load: () => any, save: (uniqueId: string) => any}} Keeper */
-/** What a face brings. @typedef {{io: any, keeper: (url: URL, id: number) => Keeper, name?: string, connection?: object}} Face */
-/** @typedef {{isIn: boolean, refused: boolean, broken: boolean, asked: Set<Question>}} Link One connection, from its first packet to its end. */
-/** @typedef {{event: string, args: any[], answer: (answer: any) => void, fail: (why: Error) => void}} Question */
+/** @typedef {{timeoutMs?: number}} Wait */
+/** What a face brings. @typedef {{io: any, keeper: (url: URL, id: number) => import("./login.js").Keeper, name?: string, connection?: object}} Face */
+/** One connection, from its first packet to its end. @typedef {{isIn: boolean, refused: boolean, broken: boolean}} Link */
 
 export class BaseClient {
   /** The latest values, by name. Stays readable without a connection and after the end. @type {ReadonlyMap<string, any>} */
   values;
   /** Resolves when this client has ended for good: with the reason, or with nothing after `close`. @type {Promise<LockstepError | undefined>} */
   ended;
-  /** @type {URL} */
   #url;
-  /** @type {number} */
   #id;
   #options;
-  /** @type {Face} */
   #face;
-  /** @type {Keeper} */
-  #keeper;
-  /** @type {string | undefined} */
-  #uniqueId;
+  #login;
   #data;
   #peers = new Peers();
   #telling;
+  #troubles = new Troubles();
+  #questions;
   /** @type {any} */
   #socket;
   /** @type {Link | undefined} */
   #link;
-  /** Questions for when there is a connection. @type {Set<Question>} */
-  #waiting = new Set();
   /** @type {Set<() => boolean>} */
   #waiters = new Set();
-  /** @type {Set<(trouble: Error) => unknown>} */
-  #troubles = new Set();
-  /** @type {Error | undefined} The newest reason for which there is no connection. */
-  #trouble;
   /** @type {LockstepError | undefined} */
   #over;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -72,10 +64,12 @@ export class BaseClient {
     if (typeof patterns === "string") throw new TypeError(`follow is a list of patterns: ["${patterns}"]`);
     this.#data = new Data(patterns);
     this.values = new View(this.#data.values);
-    this.#keeper = options.key ? { where: "what the option key loads and saves", ...bound(options.key) } : face.keeper(this.#url, id);
+    const { name = face.name, invite } = options;
+    this.#login = new Login(id, { name, invite }, options.key ? keeperOf(options.key) : face.keeper(this.#url, id));
+    this.#questions = new Questions((event, args, answered) => this.#socket.emit(event, ...args, answered));
     this.#telling = new Telling(
       (item) => this.#read(item),
-      (error) => this.#tell(new LockstepError("a callback failed; the next is called", { cause: error })),
+      (error) => this.#troubles.tell(new LockstepError("a callback failed; the next is called", { cause: error })),
     );
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Not at once, so that whoever made this client can first say what is to be called.
@@ -101,14 +95,15 @@ export class BaseClient {
 
   /**
    * Resolves once all that is followed is here, with what this client itself put. Rejects when the client ends, and with TimedOut.
-   * @param {{timeoutMs?: number}} [options] @returns {Promise<void>}
+   * @param {Wait} [options] @returns {Promise<void>}
    */
   current(options) {
     return new Promise((resolve, reject) => {
       const timeoutMs = this.#timeoutMs(options);
       const timer = setTimeout(() => {
         this.#waiters.delete(waiter);
-        reject(new TimedOut(`the latest data did not come within ${timeoutMs} ms${this.#why()}`, { cause: this.#trouble }));
+        const { why, cause } = this.#late();
+        reject(new TimedOut(`the latest data did not come within ${timeoutMs} ms${why}`, { cause }));
       }, timeoutMs);
       const waiter = () => {
         if (!this.#over && !this.isCurrent) return false;
@@ -134,7 +129,7 @@ export class BaseClient {
     return version;
   }
 
-  /** Removes a value; as `put`. @param {string} name @param {{timeoutMs?: number}} [options] @returns {Promise<number>} */
+  /** Removes a value; as `put`. @param {string} name @param {Wait} [options] @returns {Promise<number>} */
   async remove(name, options) {
     const { version } = await this.#ask("remove", [name], options);
     this.#data.did(name, version);
@@ -143,14 +138,14 @@ export class BaseClient {
 
   /**
    * Asks the hub for a value, whether it is followed or not.
-   * @param {string} name @param {{timeoutMs?: number}} [options] @returns {Promise<Value | undefined>}
+   * @param {string} name @param {Wait} [options] @returns {Promise<Value | undefined>}
    */
   async get(name, options) {
     const { value } = await this.#ask("get", [name], options);
     return value ? valueOf(value) : undefined;
   }
 
-  /** Who is logged in at the hub, this client among them. @param {{timeoutMs?: number}} [options] @returns {Promise<Peer[]>} */
+  /** Who is logged in at the hub, this client among them. @param {Wait} [options] @returns {Promise<Peer[]>} */
   async clients(options) {
     this.#peers.asked();
     const { clients } = await this.#ask("clients", [], options);
@@ -160,7 +155,7 @@ export class BaseClient {
   /**
    * Follows a name, or the names that begin with what stands before `*`, from now on and after every login; `current` resolves
    * once they are here. Resolves when the hub has agreed, or at once without a connection.
-   * @param {string} pattern @param {{timeoutMs?: number}} [options] @returns {Promise<void>}
+   * @param {string} pattern @param {Wait} [options] @returns {Promise<void>}
    */
   async follow(pattern, options) {
     if (this.#over) throw this.#over;
@@ -174,11 +169,10 @@ export class BaseClient {
     }
   }
 
-  /** Follows it no more. What no other pattern covers is held no longer. @param {string} pattern @param {{timeoutMs?: number}} [options] */
+  /** Follows it no more. What no other pattern covers is held no longer. @param {string} pattern @param {Wait} [options] */
   async unfollow(pattern, options) {
     if (this.#over) throw this.#over;
-    if (!this.#forget(pattern) || !this.#isIn) return;
-    await this.#ask("unfollow", [{ board: "data", pattern }], options);
+    if (this.#forget(pattern) && this.#isIn) await this.#ask("unfollow", [{ board: "data", pattern }], options);
   }
 
   /** Leaves the hub for good. No callback is called any more, except one that runs. Done twice it does nothing. */
@@ -214,8 +208,7 @@ export class BaseClient {
 
   /** Something went wrong and this client goes on: no connection now, a callback that threw. @param {(trouble: Error) => unknown} callback @returns {() => void} */
   onTrouble(callback) {
-    this.#troubles.add(callback);
-    return () => void this.#troubles.delete(callback);
+    return this.#troubles.on(callback);
   }
 
   /** The hub ended this client for good. @param {(why: LockstepError) => unknown} callback @returns {() => void} */
@@ -252,25 +245,30 @@ export class BaseClient {
         } catch (error) {
           // Going on would leave something out. Come again, the hub says it again.
           link.broken = true;
-          this.#fails(new LockstepError(`the hub's ${event} was not understood; connecting again`, { cause: error }));
+          this.#troubles.connection(
+            new LockstepError(`the hub's ${event} was not understood; connecting again`, { cause: error }),
+          );
           socket.io.engine?.close();
         }
       });
     };
-    on("id?", () => socket.emit("id", this.#auth()));
+    on("id?", () => socket.emit("id", this.#login.auth()));
     on("unique_id?", (link) => void this.#prove(link));
     on("unique_id", (link, uniqueId, acknowledge) => void this.#keep(link, uniqueId, acknowledge));
     on("refused", (link, why) => this.#refused(link, why));
     on("welcome", (link, told) => this.#welcome(link, told));
-    on("bye", (_, why) => (why?.retry_ms == null ? this.#end(Refused.of(why)) : this.#fails(Refused.of(why))));
-    on("failed", (_, why) => this.#tell(Refused.of(why, `, of ${String(why?.event)}`)));
-    for (const part of /** @type {const} */ (["reset", "value", "gone"])) on(part, (_, told) => this.#data.hear(part, told));
+    on("bye", (_, why) =>
+      why?.retry_ms == null ? this.#end(Refused.of(why)) : this.#troubles.connection(Refused.of(why)),
+    );
+    on("failed", (_, why) => this.#troubles.tell(Refused.of(why, `, of ${String(why?.event)}`)));
+    for (const part of /** @type {const} */ (["reset", "value", "gone"]))
+      on(part, (_, told) => this.#data.hear(part, told));
     on("cursor", (link, told, acknowledge) => this.#batch(link, told, false, acknowledge));
     on("current", (link, told, acknowledge) => this.#batch(link, told, true, acknowledge));
     on("client", (_, told) => this.#queuePeers(this.#peers.told(told)));
     socket.on("disconnect", (/** @type {string} */ reason) => this.#cut(reason));
     socket.on("connect_error", (/** @type {Error} */ error) => {
-      this.#fails(new LockstepError(`no connection to ${origin}: ${reasonOf(error)}`, { cause: error }));
+      this.#troubles.connection(new LockstepError(`no connection to ${origin}: ${reasonOf(error)}`, { cause: error }));
       if (!socket.active) this.#comeBack(AGAIN_MS);
     });
   }
@@ -278,91 +276,60 @@ export class BaseClient {
   /** A connection begins: what it logs in with. @param {(auth: object) => void} give */
   async #begin(give) {
     /** @type {Link} */
-    const link = { isIn: false, refused: false, broken: false, asked: new Set() };
+    const link = { isIn: false, refused: false, broken: false };
     this.#link = link;
     // What was emitted while the last connection died unnoticed would come before the login.
     this.#socket.sendBuffer = [];
-    if (await this.#load()) if (link === this.#link && !this.#over) give(this.#auth());
-  }
-
-  #auth() {
-    const { name = this.#face.name, invite } = this.#options;
-    // Follows are asked for once in, each with its cursor.
-    return { id: this.#id, unique_id: this.#uniqueId, name, invite, follow: [] };
-  }
-
-  /** Loads the key, which another program with the same may have got meanwhile. False: it cannot be, and that was the end. */
-  async #load() {
-    try {
-      const uniqueId = await this.#keeper.load();
-      if (uniqueId !== undefined && uniqueId !== null && typeof uniqueId !== "string") {
-        throw new KeyError(`no text was loaded as the unique ID of id ${this.#id} from ${this.#keeper.where}`);
-      }
-      this.#uniqueId = uniqueId || this.#uniqueId;
-      return true;
-    } catch (error) {
-      this.#end(keyError(error, `the unique ID of id ${this.#id} cannot be loaded from ${this.#keeper.where}`));
-      return false;
-    }
+    if (await this.#does(link, () => this.#login.load())) give(this.#login.auth());
   }
 
   /** The hub knows this id. @param {Link} link */
   async #prove(link) {
-    if (link.refused) return;
-    if (!this.#uniqueId && !(await this.#load())) return;
-    if (link !== this.#link || this.#over) return;
-    // It may have been issued, and lost on its way: then the hub gives another.
-    this.#uniqueId ? this.#socket.emit("unique_id", this.#uniqueId) : this.#socket.emit("lost");
+    const done = await this.#does(link, () => this.#login.prove());
+    if (done && !link.refused) this.#socket.emit(...done.result);
   }
 
-  /** @param {Link} link @param {any} uniqueId @param {any} acknowledge */
+  /** @param {Link} link @param {unknown} uniqueId @param {unknown} acknowledge */
   async #keep(link, uniqueId, acknowledge) {
-    try {
-      if (typeof uniqueId !== "string" || !uniqueId.startsWith(`ls-${this.#id}-`)) {
-        throw new KeyError(`the hub issued a unique ID that is none of id ${this.#id}: is it a hub?`);
-      }
-      await this.#keeper.save(uniqueId);
-    } catch (error) {
-      const text = `the unique ID of id ${this.#id} cannot be kept in ${this.#keeper.where}; the login was not confirmed`;
-      return this.#end(keyError(error, text));
-    }
-    this.#uniqueId = uniqueId;
-    if (link !== this.#link || this.#over) return;
+    if (!(await this.#does(link, () => this.#login.keep(uniqueId)))) return;
     // Only now it counts.
     typeof acknowledge === "function" ? acknowledge() : this.#socket.emit("unique_id", uniqueId);
   }
 
+  /**
+   * Does what belongs to a login and may take its time. Nothing when its connection is over by then; an error ends this client.
+   * @template T @param {Link} link @param {() => Promise<T>} work @returns {Promise<{result: T} | undefined>}
+   */
+  async #does(link, work) {
+    try {
+      const result = await work();
+      return link === this.#link && !this.#over ? { result } : undefined;
+    } catch (error) {
+      this.#end(error);
+      return undefined;
+    }
+  }
+
   /** @param {Link} link @param {any} why */
   #refused(link, why) {
-    if (link.isIn || link.refused) return this.#tell(Refused.of(why));
+    if (link.isIn || link.refused) return this.#troubles.tell(Refused.of(why));
     link.refused = true;
     if (why?.retry_ms != null) {
-      this.#fails(Refused.of(why));
+      this.#troubles.connection(Refused.of(why));
       return this.#comeBack(Number(why.retry_ms) || 0);
     }
-    const kept = this.#uniqueId ? "is kept in" : "is not in";
-    const hint = why?.code === "not_proven" ? `; the unique ID of id ${this.#id} ${kept} ${this.#keeper.where}` : "";
     // Asked once more, there would be nothing else to say.
-    this.#end(Refused.of(why, hint));
+    this.#end(Refused.of(why, this.#login.hint(why?.code)));
   }
 
   /** @param {Link} link @param {any} told */
   #welcome(link, told) {
     if (told?.id !== this.#id) throw new Error("the hub let in another id than was proven");
     link.isIn = true;
-    this.#trouble = undefined;
-    for (const pattern of this.#data.patterns) {
-      const failed = (/** @type {Error} */ why) => {
-        if (!(why instanceof Refused)) return;
-        this.#forget(pattern);
-        this.#tell(new LockstepError(`${pattern} is not followed`, { cause: why }));
-      };
-      this.#send({ event: "follow", args: [this.#following(pattern)], answer: () => {}, fail: failed });
-    }
+    this.#troubles.newest = undefined;
+    for (const pattern of this.#data.patterns) this.#sayFollow(pattern);
     if (this.#peers.isWatched) this.#askPeers();
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    waiting.forEach((question) => this.#send(question));
+    this.#questions.open();
     this.#resolve();
   }
 
@@ -373,11 +340,12 @@ export class BaseClient {
     this.#data.cut();
     this.#telling.dropBatches();
     if (this.#over || !link) return;
-    const trouble = this.#trouble ?? new LockstepError(`the connection was lost: ${reason}`);
-    for (const question of link.asked) question.fail(new Unanswered("the connection was lost before the hub answered", { cause: trouble }));
-    if (link.isIn) this.#fails(trouble);
+    const trouble = this.#troubles.newest ?? new LockstepError(`the connection was lost: ${reason}`);
+    this.#questions.cut(new Unanswered("the connection was lost before the hub answered", { cause: trouble }));
+    if (link.isIn) this.#troubles.connection(trouble);
     // The hub's last word is never without a reason; if that got lost, coming back could take over from another.
-    if (reason === "io server disconnect") this.#end(new Refused("ended", "the hub ended this client and did not say why"));
+    if (reason === "io server disconnect")
+      this.#end(new Refused("ended", "the hub ended this client and did not say why"));
   }
 
   /** Connects again by ourselves. @param {number} waitMs */
@@ -393,9 +361,7 @@ export class BaseClient {
     if (this.#over) return;
     this.#over = why;
     clearTimeout(this.#again);
-    const questions = [...this.#waiting, ...(this.#link?.asked ?? [])];
-    questions.forEach((question) => question.fail(why));
-    this.#waiting.clear();
+    this.#questions.end(why);
     this.#socket?.disconnect();
     this.#resolve();
     this.#telling.queue("end", "");
@@ -423,10 +389,31 @@ export class BaseClient {
   }
 
   /** @param {string} pattern */
+  #sayFollow(pattern) {
+    const fail = (/** @type {Error} */ why) => {
+      if (!(why instanceof Refused)) return;
+      this.#forget(pattern);
+      this.#troubles.tell(new LockstepError(`${pattern} is not followed`, { cause: why }));
+    };
+    this.#questions.say({ event: "follow", args: [this.#following(pattern)], answer: () => {}, fail });
+  }
+
+  /** Holds it no more; what is to be followed anew for that is. Whether it was followed. @param {string} pattern */
   #forget(pattern) {
-    const followed = this.#data.unfollow(pattern);
+    const anew = this.#data.unfollow(pattern);
+    if (this.#isIn) {
+      for (const other of anew ?? []) {
+        this.#questions.say({
+          event: "unfollow",
+          args: [{ board: "data", pattern: other }],
+          answer: () => {},
+          fail: () => {},
+        });
+        this.#sayFollow(other);
+      }
+    }
     this.#resolve();
-    return followed;
+    return anew !== undefined;
   }
 
   /** @param {import("./telling.js").Item} item @returns {{kind: import("./telling.js").Kind, name: string, args: any[]}} */
@@ -442,7 +429,12 @@ export class BaseClient {
 
   #askPeers() {
     this.#peers.asked();
-    this.#send({ event: "clients", args: [], answer: ({ clients }) => void this.#listed(clients), fail: () => {} });
+    this.#questions.say({
+      event: "clients",
+      args: [],
+      answer: ({ clients }) => void this.#listed(clients),
+      fail: () => {},
+    });
   }
 
   /** @param {any[]} told */
@@ -458,98 +450,26 @@ export class BaseClient {
     for (const id of ids) this.#telling.queue("client", id);
   }
 
-  // --- Questions and answers
+  // --- Asking and waiting
 
-  /** @param {string} event @param {any[]} args @param {{timeoutMs?: number}} [options] @returns {Promise<any>} */
-  #ask(event, args, options) {
-    return new Promise((resolve, reject) => {
-      if (this.#over) return reject(this.#over);
-      const timeoutMs = this.#timeoutMs(options);
-      const timer = setTimeout(() => {
-        const waited = this.#waiting.delete(question);
-        this.#link?.asked.delete(question);
-        const what = waited ? `the hub was not asked within ${timeoutMs} ms` : `the hub did not answer within ${timeoutMs} ms`;
-        reject(new TimedOut(what + this.#why(), { cause: this.#trouble }));
-      }, timeoutMs);
-      /** @param {() => void} settle */
-      const done = (settle) => {
-        clearTimeout(timer);
-        settle();
-      };
-      /** @type {Question} */
-      const question = {
-        event,
-        args,
-        answer: (answer) => done(() => resolve(answer)),
-        fail: (why) => done(() => reject(why)),
-      };
-      this.#isIn ? this.#send(question) : this.#waiting.add(question);
-    });
-  }
-
-  /** @param {Question} question */
-  #send(question) {
-    const link = this.#link;
-    if (!link) return;
-    link.asked.add(question);
-    this.#socket.emit(question.event, ...question.args, (/** @type {any} */ answer) => {
-      if (!link.asked.delete(question)) return;
-      answer?.ok ? question.answer(answer) : question.fail(Refused.of(answer));
-    });
+  /** @param {string} event @param {any[]} args @param {Wait} [options] @returns {Promise<any>} */
+  async #ask(event, args, options) {
+    if (this.#over) throw this.#over;
+    return this.#questions.ask(event, args, this.#timeoutMs(options), () => this.#late());
   }
 
   #resolve() {
     for (const waiter of [...this.#waiters]) if (waiter()) this.#waiters.delete(waiter);
   }
 
-  /** @param {{timeoutMs?: number}} [options] */
+  /** @param {Wait} [options] @returns {number} */
   #timeoutMs(options) {
     return options?.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS;
   }
 
-  #why() {
-    return this.#isIn ? "" : `: ${this.#trouble?.message ?? "there is no connection yet"}`;
+  /** Why something did not come in time. */
+  #late() {
+    const cause = this.#troubles.newest;
+    return { why: this.#isIn ? "" : `: ${cause?.message ?? "there is no connection yet"}`, cause };
   }
-
-  // --- Trouble
-
-  /** There is no connection for this reason. @param {Error} trouble */
-  #fails(trouble) {
-    // Each try fails alike: told once.
-    const same = this.#trouble?.message === trouble.message;
-    this.#trouble = trouble;
-    if (!same) this.#tell(trouble);
-  }
-
-  /** @param {Error} trouble */
-  #tell(trouble) {
-    if (this.#troubles.size === 0) console.warn(`lockstep: ${trouble.message}`, ...(trouble.cause ? [trouble.cause] : []));
-    for (const callback of this.#troubles) {
-      try {
-        callback(trouble);
-      } catch (error) {
-        console.error("lockstep: a callback for trouble failed", error);
-      }
-    }
-  }
-}
-
-/** The library's errors say little by themselves. @param {any} error */
-function reasonOf(error) {
-  const deeper = error?.description?.error ?? error?.description?.message ?? error?.description;
-  const detail = typeof deeper === "string" ? deeper : deeper?.message;
-  return detail ? `${error.message} (${detail})` : String(error?.message ?? error);
-}
-
-/** @param {{load: () => any, save: (uniqueId: string) => any}} key */
-function bound(key) {
-  if (typeof key.load !== "function" || typeof key.save !== "function") {
-    throw new TypeError("the option key is an object with load() and save(uniqueId)");
-  }
-  return { load: () => key.load(), save: (/** @type {string} */ uniqueId) => key.save(uniqueId) };
-}
-
-/** @param {any} error @param {string} text */
-function keyError(error, text) {
-  return error instanceof KeyError ? error : new KeyError(`${text}: ${String(error?.message ?? error)}`, { cause: error });
 }

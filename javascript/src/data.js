@@ -25,6 +25,12 @@ export function matches(pattern, name) {
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
 
+/** Whether a name can be meant by both. @param {string} a @param {string} b */
+function overlap(a, b) {
+  const stem = (/** @type {string} */ pattern) => (pattern.endsWith("*") ? pattern.slice(0, -1) : pattern);
+  return matches(a, stem(b)) || matches(b, stem(a));
+}
+
 /** A value as the hub tells it. Throws on what is none. @param {any} told @returns {Value} */
 export function valueOf(told) {
   const { name, version, payload, content_type: contentType, by, at_ms: atMs } = told;
@@ -56,7 +62,10 @@ class Follow {
   awaitsReset = true;
   /** Not all that was held before a reset has been heard of anew. */
   resets = false;
-  /** The newest version heard of its names, and what that was when it was current last: nothing that is not newer comes since. */
+  /**
+   * The newest version in its own batches, and what that was when it was current last: nothing of its names that is not newer
+   * comes any more. Another's batches prove nothing for it: they may be of a history that the hub has lost.
+   */
   newest = 0;
   settled = 0;
 }
@@ -105,17 +114,23 @@ export class Data {
     return true;
   }
 
-  /** Follows it no more, and forgets what no other follow covers. Whether it was followed. @param {string} pattern */
+  /**
+   * Follows it no more, and forgets what no other follow covers.
+   * @param {string} pattern
+   * @returns {string[] | undefined} What is to be followed anew, without a cursor: part of what these cover came, or did not come
+   * yet, by the batches of this one, for which their own cursors do not stand. Undefined: it was not followed.
+   */
   unfollow(pattern) {
-    if (!this.#follows.delete(pattern)) return false;
-    for (const held of [this.values, this.#gone, this.#own]) {
-      for (const name of held.keys()) {
-        if (this.#covering(name).length > 0) continue;
-        held.delete(name);
-        this.#unproven.delete(name);
-      }
+    if (!this.#follows.delete(pattern)) return undefined;
+    for (const held of [this.values, this.#gone, this.#own, this.#unproven]) {
+      for (const name of held.keys()) if (this.#covering(name).length === 0) held.delete(name);
     }
-    return true;
+    const anew = this.patterns.filter((other) => overlap(pattern, other));
+    for (const other of anew) {
+      const follow = this.#follows.get(other);
+      if (follow) Object.assign(follow, { cursor: undefined, current: false, awaitsReset: true });
+    }
+    return anew;
   }
 
   /** The cursor with which a new connection goes on with `pattern`; none: all of it comes. @param {string} pattern */
@@ -153,12 +168,13 @@ export class Data {
     const batch = this.#batch.map(({ what, told }) => ({ what, told: what === "value" ? valueOf(told) : told }));
     for (const { what, told } of batch) if (what !== "reset") checked(told);
     this.#batch = [];
+    const follow = this.#follows.get(told.pattern);
     for (const { what, told } of batch) {
       if (what === "reset") this.#reset(told.pattern);
       else if (what === "value") this.#value(told, changed);
       else this.#removed(told, changed);
+      if (follow && what !== "reset") follow.newest = Math.max(follow.newest, told.version);
     }
-    const follow = this.#follows.get(told.pattern);
     if (follow && !follow.awaitsReset) this.#mark(follow, told, current, changed);
     for (const [name, version] of this.#own) if (this.#heard(name) >= version) this.#own.delete(name);
     return changed;
@@ -176,7 +192,14 @@ export class Data {
   #reset(pattern) {
     const follow = this.#follows.get(pattern);
     if (!follow) return;
-    Object.assign(follow, { cursor: undefined, current: false, awaitsReset: false, resets: true, newest: 0, settled: 0 });
+    Object.assign(follow, {
+      cursor: undefined,
+      current: false,
+      awaitsReset: false,
+      resets: true,
+      newest: 0,
+      settled: 0,
+    });
     // Perhaps of a history that is none any more.
     this.#own.clear();
     for (const name of this.values.keys()) if (matches(pattern, name)) this.#unproven.add(name);
@@ -205,13 +228,10 @@ export class Data {
     if (this.#gone.size > GONE_MAX) this.#gone.delete(this.#gone.keys().next().value ?? "");
   }
 
-  /** Whether this version of a name counts; then it is noted as heard. @param {string} name @param {number} version */
+  /** Whether this version of a name counts. @param {string} name @param {number} version */
   #counts(name, version) {
-    const covering = this.#covering(name);
-    if (covering.length === 0) return false;
-    if (version <= this.#heard(name) && !this.#unproven.has(name)) return false;
-    for (const follow of covering) follow.newest = Math.max(follow.newest, version);
-    return true;
+    if (this.#covering(name).length === 0) return false;
+    return version > this.#heard(name) || this.#unproven.has(name);
   }
 
   /** The version of what was heard of a name last; at least that. @param {string} name */

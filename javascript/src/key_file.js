@@ -19,7 +19,10 @@ export function defaultPath(url, id) {
 function state() {
   if (process.geteuid?.() === 0) return "/var/lib/lockstep";
   // By the XDG rules a value that is not absolute counts as unset.
-  for (const [variable, below] of [["XDG_STATE_HOME", ""], ["HOME", ".local/state"]]) {
+  for (const [variable, below] of [
+    ["XDG_STATE_HOME", ""],
+    ["HOME", ".local/state"],
+  ]) {
     const base = process.env[variable] ?? "";
     if (isAbsolute(base)) return join(base, below, "lockstep");
   }

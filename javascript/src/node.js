@@ -38,6 +38,8 @@ function read(path) {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw new TypeError(`the certificate to trust cannot be read (${error.message}): 'lockstep cert' prints it on the hub's machine`);
+    throw new TypeError(
+      `the certificate to trust cannot be read (${error.message}): 'lockstep cert' prints it on the hub's machine`,
+    );
   }
 }

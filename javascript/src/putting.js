@@ -11,11 +11,13 @@ export function putting(name, value, contentType) {
   if (!isBytes(value)) {
     // The hub takes bytes as a value, and not within one.
     const text = JSON.stringify(value, function (key, part) {
-      if (isBytes(this[key])) throw new TypeError(`bytes are put as a value of their own, not within one (at "${key}")`);
+      if (isBytes(this[key]))
+        throw new TypeError(`bytes are put as a value of their own, not within one (at "${key}")`);
       if (this[key] instanceof Blob) throw new TypeError("a Blob is put as its bytes: await blob.arrayBuffer()");
       return part;
     });
-    if (text === undefined) throw new TypeError(`${typeof value} is nothing that can be put: JSON, a text or bytes are`);
+    if (text === undefined)
+      throw new TypeError(`${typeof value} is nothing that can be put: JSON, a text or bytes are`);
   }
   return contentType === undefined ? [name, value] : [name, value, contentType];
 }

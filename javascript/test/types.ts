@@ -7,7 +7,11 @@ import * as errors from "../src/errors.js";
 import * as node from "../src/node.js";
 
 export async function use(io: unknown): Promise<void> {
-  const options: promised.Options = { follow: ["a/*"], ca: new URL("file:///ca.pem"), key: { load: () => null, save: async () => {} } };
+  const options: promised.Options = {
+    follow: ["a/*"],
+    ca: new URL("file:///ca.pem"),
+    key: { load: () => null, save: async () => {} },
+  };
   const client = new promised.Client("http://127.0.0.1:7118", 7, options);
   const takeBack: promised.TakeBack = client.onChange("a/*", async ({ name, version }) => name + version);
   client.onClient((peer, here) => here && peer.id);

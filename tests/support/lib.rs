@@ -21,6 +21,7 @@
 
 pub mod cluster;
 pub mod edits;
+pub mod npm;
 pub mod process;
 pub mod program;
 pub mod same;
@@ -35,6 +36,7 @@ pub mod wait;
 
 pub use cluster::{Cluster, PATIENCE};
 pub use edits::{Edit, Edits};
+pub use npm::install_client;
 pub use process::Proc;
 pub use program::{binary, lockstep, lockstep_at, workspace};
 pub use same::{assert_same_trees, same_trees, stat_differences};
@@ -42,7 +44,7 @@ pub use scratch::{Scratch, scratch};
 pub use seed::{Rng, for_each_seed};
 pub use size::{Size, pick, size};
 pub use stock::{Library, Stock};
-pub use tool::{curl, netcat, node, python, python_with, rsync};
+pub use tool::{chromium, curl, netcat, node, node_packages, node_with, python, python_with, rsync};
 pub use tree::Tree;
 pub use vendor::vendor_tree;
 pub use wait::{lapse, until};
