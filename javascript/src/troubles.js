@@ -33,9 +33,19 @@ export class Troubles {
   }
 }
 
-/** What socket.io-client's error says, with what is below it: by itself it says "websocket error". @param {any} error */
+/**
+ * What socket.io-client's error says, with what is below it: by itself it says "websocket error" or "xhr poll error".
+ * @param {any} error
+ */
 export function reasonOf(error) {
-  const below = error?.description?.error ?? error?.description?.message ?? error?.description;
-  const detail = typeof below === "string" ? below : below?.message;
-  return detail ? `${error.message} (${detail})` : String(error?.message ?? error);
+  const below = [
+    // Of WebSocket, then of polling on Node, then what a hub answers that turns a connection away.
+    error?.description?.error,
+    error?.description,
+    error?.context?.statusText,
+    error?.context?.responseText,
+  ];
+  const details = below.map((cause) => (typeof cause === "string" ? cause : cause?.message));
+  const detail = details.find((text) => typeof text === "string" && text !== "");
+  return detail ? `${error.message} (${detail.slice(0, 500)})` : String(error?.message ?? error);
 }

@@ -5,6 +5,7 @@
 // {answer, value} or {answer, error}. Bytes are {"$hex": "00ff"}.
 
 import { Client } from "lockstep-client";
+import { Socket } from "socket.io-client";
 // The package shows it to nobody.
 import { KeyFile } from "./node_modules/lockstep-client/src/key_file.js";
 
@@ -18,6 +19,14 @@ const show = (value) => {
 };
 const read = (value) => (value?.$hex === undefined ? value : Buffer.from(value.$hex, "hex"));
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// What the hub sends, whatever the client makes of it.
+const sent = { reset: 0, value: 0, gone: 0, welcome: 0 };
+const { emitEvent } = Socket.prototype;
+Socket.prototype.emitEvent = function (event) {
+  if (event[0] in sent) sent[event[0]] += 1;
+  return emitEvent.call(this, event);
+};
 
 const KEEPERS = {
   // Killed once the hub has issued a unique ID, before and after it is kept.
@@ -53,6 +62,12 @@ const OTHERS = {
   // All that is held.
   view: () => [...client.values.keys()].map((name) => client.held(name)),
   conflated: () => client.conflated,
+  /** What the hub sent since the last look. */
+  sent: () => {
+    const counts = { ...sent };
+    for (const event of Object.keys(sent)) sent[event] = 0;
+    return counts;
+  },
   watch: () => void client.onClient((peer, here) => say({ event: "client", peer, here })),
 };
 

@@ -118,7 +118,7 @@ fn the_example_s_page_shows_the_latest_values_and_puts() {
         "document.querySelector('[name=name]').value = 'typed'; document.querySelector('[name=value]').value = '42';
          document.querySelector('button').click()",
     );
-    until(PATIENCE, "the put to arrive", || cluster.run(&["get", "typed"]).stdout == b"42\n");
+    until(PATIENCE, "the put to arrive", || cluster.run(&["get", "typed"]).stdout.trim_ascii() == b"42");
     run(&cluster, &["put", "greeting", "--remove"]);
     until(PATIENCE, "the page to follow", || {
         let text = text(&mut page);
