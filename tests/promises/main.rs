@@ -13,6 +13,7 @@ mod fresh_clone;
 mod http;
 mod http_api;
 mod http_tls;
+mod javascript_client;
 mod login;
 mod machines;
 mod mirror;

@@ -70,23 +70,49 @@ pub fn python_with(packages: &[&str]) -> PathBuf {
     python
 }
 
+/// The Chromium that people have, driven by playwright-core on Node: the command that runs a program of Node.
+///
+/// # Panics
+/// When one of them is not there: the test could not run.
+#[track_caller]
+pub fn chromium() -> Command {
+    let chromium = env::var_os("LOCKSTEP_CHROMIUM").map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
+    if !chromium.is_file() {
+        could_not_run("chromium");
+    }
+    node_with("playwright-core")
+}
+
 /// Node, with socket.io-client where it looks for packages: what `make test` sets up in `target/node`, or `LOCKSTEP_NODE_PATH`.
 ///
 /// # Panics
 /// When it is not there: the test could not run.
 #[track_caller]
 pub fn node() -> Command {
-    let packages =
-        env::var_os("LOCKSTEP_NODE_PATH").map_or_else(|| workspace().join("target/node/node_modules"), PathBuf::from);
+    node_with("socket.io-client")
+}
+
+/// As [`node`], with this package.
+///
+/// # Panics
+/// When it is not there: the test could not run.
+#[track_caller]
+pub fn node_with(package: &str) -> Command {
     let mut node = Command::new("node");
-    node.env("NODE_PATH", packages);
-    let ready = node.args(["-e", "require('socket.io-client')"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    node.env("NODE_PATH", node_packages());
+    let load = format!("require('{package}')");
+    let ready = node.args(["-e", &load]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !ready.is_ok_and(|status| status.success()) {
-        could_not_run("Node with socket.io-client");
+        could_not_run(&format!("Node with {package}"));
     }
     let mut command = Command::new("node");
     command.envs(node.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command
+}
+
+/// Where Node's packages are.
+pub fn node_packages() -> PathBuf {
+    env::var_os("LOCKSTEP_NODE_PATH").map_or_else(|| workspace().join("target/node/node_modules"), PathBuf::from)
 }
 
 /// Notes the test that runs on this thread for the summary of `make test`, and fails it.
