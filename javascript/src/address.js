@@ -7,7 +7,10 @@ function isLoopback(host) {
   return host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
-/** The address of a hub. Throws on one that would show the unique ID to others, unless `plain`. @param {string | URL} text @param {boolean} [plain] */
+/**
+ * The address of a hub. Throws on one that would show the unique ID to others, unless `plain`.
+ * @param {string | URL} text @param {boolean} [plain]
+ */
 export function hubAt(text, plain) {
   let url;
   try {
@@ -35,7 +38,10 @@ export function checkedId(id) {
   );
 }
 
-/** What a key is kept under: a hub and an id. All names of this machine itself count as one. @param {URL} url @param {number} id */
+/**
+ * What a key is kept under: a hub and an id. All names of this machine itself count as one.
+ * @param {URL} url @param {number} id
+ */
 export function keyName(url, id) {
   const host = isLoopback(url.hostname) ? "localhost" : url.hostname.replace(/^\[(.*)\]$/, "$1");
   const port = url.port || (url.protocol === "https:" ? "443" : "80");

@@ -23,13 +23,25 @@ const AGAIN_MS = 1000;
 /** @typedef {import("./data.js").Value} Value */
 /** @typedef {import("./peers.js").Peer} Peer */
 /** @typedef {{timeoutMs?: number}} Wait */
-/** What a face brings. @typedef {{io: any, keeper: (url: URL, id: number) => import("./login.js").Keeper, name?: string, connection?: object}} Face */
-/** One connection, from its first packet to its end. @typedef {{isIn: boolean, refused: boolean, broken: boolean}} Link */
+/**
+ * What a face brings.
+ * @typedef {{io: any, keeper: (url: URL, id: number) => import("./login.js").Keeper, name?: string, connection?: object}} Face
+ */
+/**
+ * One connection, from its first packet to its end.
+ * @typedef {{isIn: boolean, refused: boolean, broken: boolean}} Link
+ */
 
 export class BaseClient {
-  /** The latest values, by name. Stays readable without a connection and after the end. @type {ReadonlyMap<string, any>} */
+  /**
+   * The latest values, by name. Stays readable without a connection and after the end.
+   * @type {ReadonlyMap<string, any>}
+   */
   values;
-  /** Resolves when this client has ended for good: with the reason, or with nothing after `close`. @type {Promise<LockstepError | undefined>} */
+  /**
+   * Resolves when this client has ended for good: with the reason, or with nothing after `close`.
+   * @type {Promise<LockstepError | undefined>}
+   */
   ended;
   #url;
   #id;
@@ -78,7 +90,10 @@ export class BaseClient {
 
   // --- The latest values
 
-  /** A value as the hub has it, with its version, type, and who put it when. @param {string} name @returns {Value | undefined} */
+  /**
+   * A value as the hub has it, with its version, type, and who put it when.
+   * @param {string} name @returns {Value | undefined}
+   */
   held(name) {
     return this.#data.values.get(name);
   }
@@ -169,7 +184,10 @@ export class BaseClient {
     }
   }
 
-  /** Follows it no more. What no other pattern covers is held no longer. @param {string} pattern @param {Wait} [options] */
+  /**
+   * Follows it no more. What no other pattern covers is held no longer.
+   * @param {string} pattern @param {Wait} [options]
+   */
   async unfollow(pattern, options) {
     if (this.#over) throw this.#over;
     if (this.#forget(pattern) && this.#isIn) await this.#ask("unfollow", [{ board: "data", pattern }], options);
@@ -199,14 +217,20 @@ export class BaseClient {
     return this.#telling.on("current", "*", callback);
   }
 
-  /** First all who are here, then who comes and who leaves. @param {(peer: Peer, here: boolean) => unknown} callback @returns {() => void} */
+  /**
+   * First all who are here, then who comes and who leaves.
+   * @param {(peer: Peer, here: boolean) => unknown} callback @returns {() => void}
+   */
   onClient(callback) {
     const takeBack = this.#telling.on("client", "*", callback);
     if (this.#peers.watch() && this.#isIn) this.#askPeers();
     return takeBack;
   }
 
-  /** Something went wrong and this client goes on: no connection now, a callback that threw. @param {(trouble: Error) => unknown} callback @returns {() => void} */
+  /**
+   * Something went wrong and this client goes on: no connection now, a callback that threw.
+   * @param {(trouble: Error) => unknown} callback @returns {() => void}
+   */
   onTrouble(callback) {
     return this.#troubles.on(callback);
   }
@@ -416,7 +440,10 @@ export class BaseClient {
     return anew !== undefined;
   }
 
-  /** @param {import("./telling.js").Item} item @returns {{kind: import("./telling.js").Kind, name: string, args: any[]}} */
+  /**
+   * @param {import("./telling.js").Item} item
+   * @returns {{kind: import("./telling.js").Kind, name: string, args: any[]}}
+   */
   #read({ what, key }) {
     if (what === "client") return { kind: "client", name: "", args: this.#peers.read(key) };
     if (what === "end") return { kind: "end", name: "", args: [this.#over] };

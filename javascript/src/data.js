@@ -20,7 +20,10 @@ const GONE_MAX = 100_000;
  * @property {number} atMs When, in milliseconds since 1970.
  */
 
-/** Whether `name` is meant by `pattern`: a name, or the beginning of names with `*` behind it. @param {string} pattern @param {string} name */
+/**
+ * Whether `name` is meant by `pattern`: a name, or the beginning of names with `*` behind it.
+ * @param {string} pattern @param {string} name
+ */
 export function matches(pattern, name) {
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
@@ -102,7 +105,10 @@ export class Data {
     return this.#own.size === 0 && [...this.#follows.values()].every((follow) => follow.current);
   }
 
-  /** This client put or removed it itself, and the hub has that as this version. @param {string} name @param {number} version */
+  /**
+   * This client put or removed it itself, and the hub has that as this version.
+   * @param {string} name @param {number} version
+   */
   did(name, version) {
     if (this.#covering(name).length > 0 && this.#heard(name) < version) this.#own.set(name, version);
   }

@@ -36,7 +36,10 @@ export interface Wait {
 export interface Options {
   /** What people call this client; in Node the machine's host name if not given. */
   name?: string;
-  /** The code, where the hub wants one for a new id, or for a new unique ID of a known one. */
+  /**
+   * Where the hub wants one for a new id, or to get a new unique ID for a known one: the line that `lockstep invite` or
+   * `lockstep clients reissue` prints, or the code in it.
+   */
   invite?: string;
   /** Which names: a name, or the beginning of names with `*` behind it. All of them if not given. */
   follow?: Iterable<string>;

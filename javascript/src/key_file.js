@@ -33,7 +33,10 @@ export class KeyFile {
   #id;
   #fs;
 
-  /** @param {string} path @param {number} id @param {Pick<typeof disk, "chmodSync" | "closeSync" | "fchmodSync" | "fstatSync" | "fsyncSync" | "linkSync" | "mkdirSync" | "openSync" | "readFileSync" | "readSync" | "renameSync" | "unlinkSync" | "writeFileSync" | "accessSync">} [fs] */
+  /**
+   * @param {string} path @param {number} id
+   * @param {typeof disk} [fs] Another in tests.
+   */
   constructor(path, id, fs = disk) {
     this.path = resolve(path);
     this.where = this.path;

@@ -14,7 +14,7 @@ export class Login {
   /** @param {number} id @param {{name?: string, invite?: string}} said What goes along. @param {Keeper} keeper */
   constructor(id, said, keeper) {
     this.#id = id;
-    this.#said = said;
+    this.#said = { name: said.name, invite: codeOf(said.invite) };
     this.#keeper = keeper;
   }
 
@@ -42,7 +42,10 @@ export class Login {
     return this.#uniqueId ? ["unique_id", this.#uniqueId] : ["lost"];
   }
 
-  /** The hub issued this. It may be acknowledged once this resolves; rejects with KeyError. @param {unknown} uniqueId */
+  /**
+   * The hub issued this. It may be acknowledged once this resolves; rejects with KeyError.
+   * @param {unknown} uniqueId
+   */
   async keep(uniqueId) {
     if (typeof uniqueId !== "string" || !uniqueId.startsWith(`ls-${this.#id}-`)) {
       throw new KeyError(`the hub issued a unique ID that is none of id ${this.#id}: is it a hub?`);
@@ -63,7 +66,17 @@ export class Login {
   }
 }
 
-/** What a user gave to keep a key in. @param {{load: () => any, save: (uniqueId: string) => any}} key @returns {Keeper} */
+/** The code in a join line as `lockstep invite` prints it, in its link, or alone. @param {string} [invite] */
+export function codeOf(invite) {
+  const word = invite?.trim().split(/\s+/).at(-1);
+  // lsj1.HOST.PORT.FINGERPRINT.INVITE.CHECK
+  return word?.startsWith("lsj1.") ? word.split(".").at(-2) : word || undefined;
+}
+
+/**
+ * What a user gave to keep a key in.
+ * @param {{load: () => any, save: (uniqueId: string) => any}} key @returns {Keeper}
+ */
 export function keeperOf(key) {
   if (typeof key.load !== "function" || typeof key.save !== "function") {
     throw new TypeError("the option key is an object with load() and save(uniqueId)");

@@ -14,6 +14,8 @@ export function putting(name, value, contentType) {
       if (isBytes(this[key]))
         throw new TypeError(`bytes are put as a value of their own, not within one (at "${key}")`);
       if (this[key] instanceof Blob) throw new TypeError("a Blob is put as its bytes: await blob.arrayBuffer()");
+      // JSON would have null for it.
+      if (typeof part === "number" && !Number.isFinite(part)) throw new TypeError(`${part} is no number of JSON`);
       return part;
     });
     if (text === undefined)

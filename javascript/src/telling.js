@@ -38,7 +38,10 @@ export class Telling {
     this.#failed = failed;
   }
 
-  /** Registers a callback; what is returned takes it back. @param {Kind} kind @param {string} pattern @param {(...args: any[]) => unknown} callback */
+  /**
+   * Registers a callback; what is returned takes it back.
+   * @param {Kind} kind @param {string} pattern @param {(...args: any[]) => unknown} callback
+   */
   on(kind, pattern, callback) {
     if (typeof callback !== "function") throw new TypeError("a callback is a function");
     const registered = { kind, pattern, callback };
@@ -51,7 +54,10 @@ export class Telling {
     return [...this.#callbacks].some((callback) => callback.kind === kind);
   }
 
-  /** Something is to be told; once, however often it changes before it is. @param {string} what @param {string | number} key */
+  /**
+   * Something is to be told; once, however often it changes before it is.
+   * @param {string} what @param {string | number} key
+   */
   queue(what, key) {
     const at = `${what} ${key}`;
     if (this.#pending.has(at)) return;

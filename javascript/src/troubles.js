@@ -12,7 +12,10 @@ export class Troubles {
     return () => void this.#callbacks.delete(callback);
   }
 
-  /** There is no connection for this reason. Each further try fails alike, which is told once. @param {Error} trouble */
+  /**
+   * There is no connection for this reason. Each further try fails alike, which is told once.
+   * @param {Error} trouble
+   */
   connection(trouble) {
     const isSame = this.newest?.message === trouble.message;
     this.newest = trouble;

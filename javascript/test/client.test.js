@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { BaseClient } from "../src/client.js";
 import * as errors from "../src/errors.js";
+import { codeOf } from "../src/login.js";
 import { memory, met, welcomed } from "./fake.js";
 
 const KEY = "ls-7-AAAAA-BBBBB-CCCCC-DDDDD-EEEEE-FFFFF";
@@ -123,6 +124,18 @@ test("m3_4 a known id is proven with what is kept; where nothing is, it is looke
     why instanceof errors.NotProven && why.code === "not_proven" && /not in memory/.test(why.text),
     String(why),
   );
+});
+
+test("an invite is a code, or what is printed with it", () => {
+  const code = "K7M2P9QX4T".padEnd(26, "A");
+  for (const text of [
+    code,
+    `lsj1.hub.example.7117.${"F".repeat(52)}.${code}.AB12`,
+    `lockstep join lsj1.::1.7117.F.${code}.AB12\n`,
+  ]) {
+    assert.equal(codeOf(text), code);
+  }
+  for (const nothing of [undefined, "", " "]) assert.equal(codeOf(nothing), undefined);
 });
 
 test("a refusal that says when to come again is not the end", async (t) => {
@@ -384,7 +397,7 @@ test("what cannot be put is told where it was written", async () => {
   end.take();
   const loop = {};
   loop.self = loop;
-  for (const bad of [undefined, () => {}, Symbol("s"), 1n, { deep: [new Uint8Array(1)] }, loop, new Blob(["x"])]) {
+  for (const bad of [undefined, () => {}, Symbol("s"), 1n, { deep: [new Uint8Array(1)] }, loop, new Blob(["x"]), NaN, { k: Infinity }]) {
     await assert.rejects(client.put("a", bad), TypeError);
   }
   await assert.rejects(client.put(7, 1), TypeError);

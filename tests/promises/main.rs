@@ -30,4 +30,5 @@ mod tables;
 mod text;
 mod tokens;
 mod values;
+mod values_as_files;
 mod web;

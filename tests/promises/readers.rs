@@ -72,7 +72,7 @@ fn rewritten_in_place() -> Story {
 }
 
 /// Version `version` of a file: the same line again and again; some are shorter.
-fn content(version: usize) -> Vec<u8> {
+pub(crate) fn content(version: usize) -> Vec<u8> {
     let lines = FILE_BYTES / LINE - version % 7;
     format!("version {version:>11}\n").repeat(lines).into_bytes()
 }
@@ -102,8 +102,11 @@ struct Seen {
     wrong: Vec<String>,
 }
 
+/// Where a file is in a copy, by its number.
+pub(crate) type Called<'a> = &'a (dyn Fn(usize) -> String + Sync);
+
 /// Reads all files of `copy` again and again until `stop`.
-fn read_until(stop: &AtomicBool, files: usize, copy: &Path) -> Seen {
+fn read_until(stop: &AtomicBool, files: usize, name: Called<'_>, copy: &Path) -> Seen {
     let mut seen = Seen { versions: vec![BTreeSet::new(); files], ..Seen::default() };
     while !stop.load(Ordering::Relaxed) && seen.wrong.len() < 10 {
         for file in 0..files {
@@ -143,15 +146,42 @@ enum Now {
 /// When a reader saw a name missing, a mixture or an older version again; or too little to say.
 fn readers_see_whole_files(story: Story, share: &Path, copies: &[PathBuf], mut copy: impl FnMut(usize, Now)) {
     let Story { files, updates, pause, save, versions_min, reads_min } = story;
+    let reading = Reading { files, updates, pause, versions_min, reads_min };
+    readers_see_whole_files_called(&name, reading, copies, |file, content| {
+        save(&share.join(name(file)), content, &mut || copy(file, Now::Half));
+        copy(file, Now::Whole);
+    });
+}
+
+/// How often which files change, and what a reader must have seen of it; see [`Story`].
+pub(crate) struct Reading {
+    pub(crate) files: usize,
+    pub(crate) updates: usize,
+    pub(crate) pause: Duration,
+    pub(crate) versions_min: usize,
+    pub(crate) reads_min: usize,
+}
+
+/// As above, for files that are changed by `change`, which gets a number and the new content.
+///
+/// # Panics
+/// As above.
+pub(crate) fn readers_see_whole_files_called(
+    name: Called<'_>,
+    reading: Reading,
+    copies: &[PathBuf],
+    mut change: impl FnMut(usize, &[u8]),
+) {
+    let Reading { files, updates, pause, versions_min, reads_min } = reading;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let stop = &stop;
-        let readers: Vec<_> = copies.iter().map(|copy| scope.spawn(move || read_until(stop, files, copy))).collect();
+        let readers: Vec<_> =
+            copies.iter().map(|copy| scope.spawn(move || read_until(stop, files, name, copy))).collect();
         let start = Instant::now();
         for update in 0..updates {
             let (file, version) = (update % files, update / files + 1);
-            save(&share.join(name(file)), &content(version), &mut || copy(file, Now::Half));
-            copy(file, Now::Whole);
+            change(file, &content(version));
             if readers.iter().all(thread::ScopedJoinHandle::is_finished) {
                 break;
             }

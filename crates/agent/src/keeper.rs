@@ -269,7 +269,9 @@ impl Work {
 
     fn run(&mut self) -> Result<(), KeeperError> {
         self.watch();
-        if self.gate.is_open() && !self.holding.replica().is_empty() {
+        // That there is nothing, as where the last value was removed, is known as well.
+        let known = !self.holding.replica().is_empty() || self.holding.replica().is_complete();
+        if self.gate.is_open() && known {
             self.local = Dirty::everything();
             self.settle_all();
             if self.watcher.is_some() {

@@ -103,9 +103,20 @@ fn an_invite_lets_it_in_where_the_hub_wants_one() {
     let (cluster, url, house) = hub(&["--enrol", "invite"]);
     let refused = house.start(&url, 1, json!({})).ask(json!(["current"])).unwrap_err();
     assert_eq!(refused["name"], "NotProven", "one answer for the unknown and the known");
-    let link = JoinLink::parse(&link_in(&run(&cluster, &["invite"]))).unwrap();
-    let invite = link.invite().unwrap().reveal();
-    house.start(&url, 1, json!({ "options": { "invite": invite } })).settle();
+    // As it is printed, and the code alone.
+    let line = run(&cluster, &["invite", "--uses", "2"]);
+    let code = JoinLink::parse(&link_in(&line)).unwrap().invite().unwrap().reveal();
+    for (id, invite) in [(1, line), (3, code)] {
+        house.start(&url, id, json!({ "options": { "invite": invite } })).settle();
+    }
+    // Lost with its file: reissued, it gets another.
+    let lost = fs::read_to_string(house.key_file(1)).unwrap();
+    fs::remove_file(house.key_file(1)).unwrap();
+    let refused = house.start(&url, 1, json!({})).ask(json!(["current"])).unwrap_err();
+    assert_eq!(refused["name"], "NotProven");
+    let line = run(&cluster, &["clients", "reissue", "1"]);
+    house.start(&url, 1, json!({ "options": { "invite": line } })).settle();
+    assert_ne!(fs::read_to_string(house.key_file(1)).unwrap(), lost);
     let other = json!({ "options": { "invite": "0".repeat(26) } });
     let refused = house.start(&url, 2, other).ask(json!(["current"])).unwrap_err();
     assert!(["NotProven", "NotInvited"].contains(&refused["name"].as_str().unwrap()), "{refused}");

@@ -238,6 +238,30 @@ fn what_was_removed_goes_however_many_and_what_a_new_history_lacks_is_held_back(
 }
 
 #[test]
+fn what_came_while_nothing_was_kept_goes_or_is_held_also_where_there_are_no_values() {
+    let mut hub = Values::in_sync(&[("price", "42")]);
+    let gone = hub.remove(b"price");
+    hub.live(vec![gone]);
+    hub.wait_in_sync();
+    hub.scene.stop();
+    fs::write(hub.path("extra"), "x").unwrap();
+    let resume = |hub: &mut Values| {
+        hub.scene.start();
+        hub.scene.connect();
+        hub.scene.following(false);
+        hub.live(Vec::new());
+    };
+    resume(&mut hub);
+    hub.scene.wait_ack("it is held", |ack| ack.complete && ack.problems == 1);
+    assert_eq!(hub.files(), files(&[("extra", "x")]));
+    hub.scene.stop();
+    hub.scene.allow_mass_delete = true;
+    resume(&mut hub);
+    hub.wait_in_sync();
+    assert_eq!(hub.files(), files(&[]));
+}
+
+#[test]
 fn values_that_are_none_are_problems_that_hold_up_nobody() {
     let mut hub = Values::in_sync(&[("price", "42")]);
     let from = hub.scene.head;

@@ -104,7 +104,8 @@ fn a_roster_of_format_1_goes_on_with_its_clients() {
     let before: Vec<_> = roster.list().cloned().collect();
     drop(roster);
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("ALTER TABLE clients DROP COLUMN kept_values; DROP TABLE tokens; PRAGMA user_version = 1").unwrap();
+    db.execute_batch("ALTER TABLE clients DROP COLUMN kept_values; DROP TABLE tokens; PRAGMA user_version = 1")
+        .unwrap();
     drop(db);
     let mut roster = Roster::open(&path).unwrap();
     assert_eq!(roster.list().cloned().collect::<Vec<_>>(), before);
