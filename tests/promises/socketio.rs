@@ -36,6 +36,21 @@ fn run(cluster: &Cluster, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+/// Changes some of `kept/` and `new` by a hub without HTTP, while the hub is down: all who speak HTTP miss it.
+#[track_caller]
+pub(crate) fn change_unheard(cluster: &Cluster) {
+    let mut alone = lockstep_at(cluster.hub_home());
+    let mut alone = Proc::start(alone.args(["hub", "--listen", "127.0.0.1:0", "--http", "none"]));
+    alone.wait_for_line("address", PATIENCE);
+    for value in ["1", "2", "newest"] {
+        run(cluster, &["put", "kept/3", value]);
+        run(cluster, &["put", "new", value]);
+    }
+    run(cluster, &["put", "kept/4", "--remove"]);
+    alone.terminate();
+    alone.wait_exit(PATIENCE);
+}
+
 fn active(cluster: &Cluster) -> Vec<u64> {
     let lines = String::from_utf8(run(cluster, &["clients", "list", "--json"])).unwrap();
     lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap()).collect()
@@ -299,18 +314,7 @@ fn m3_7_after_a_cut_exactly_the_missed_newest_come() {
     let marks: Vec<usize> = clients.iter().map(Stock::mark).collect();
     cluster.kill_hub();
     clients.iter().zip(&marks).for_each(|(client, mark)| drop(client.hear(*mark, "disconnect")));
-    // A hub without HTTP meanwhile: so what is put now is missed by all.
-    let mut alone = lockstep_at(cluster.hub_home());
-    alone.args(["hub", "--listen", "127.0.0.1:0", "--http", "none"]);
-    let mut alone = Proc::start(&mut alone);
-    alone.wait_for_line("address", PATIENCE);
-    for value in ["1", "2", "newest"] {
-        run(&cluster, &["put", "kept/3", value]);
-        run(&cluster, &["put", "new", value]);
-    }
-    run(&cluster, &["put", "kept/4", "--remove"]);
-    alone.terminate();
-    alone.wait_exit(PATIENCE);
+    change_unheard(&cluster);
     cluster.start_hub();
     for (client, mark) in clients.iter().zip(marks) {
         client.settle(mark);

@@ -12,19 +12,21 @@
 mod clock;
 mod concern;
 mod durable;
+mod error;
 mod gate;
+mod hear;
 mod report;
 
+pub use error::KeeperError;
 pub use gate::NotEmpty;
 
 use crate::chores::Chores;
 use crate::conn::Outbox;
-use crate::convert::cursor_to_wire;
 use crate::event::{Event, Events};
 use crate::fetch::Fetch;
 use crate::holding::{self, Holding, View};
 use crate::kept::Kept;
-use crate::mailbox::{Letter, Mailbox, Said};
+use crate::mailbox::{Letter, Mailbox};
 use board::{Durability, Replica, SqliteStore, Start};
 use concern::{Concern, Concerns};
 use durable::Durable;
@@ -39,10 +41,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use thiserror::Error;
 use tree::{Dir, RelPath};
 use wire::limits::SHARES_MAX;
-use wire::message::{Number, ToHub};
+use wire::message::Number;
 
 /// More batches are not taken while so many names wait for their content.
 const WAITING_MAX: usize = if cfg!(test) { 200 } else { 20_000 };
@@ -309,151 +310,6 @@ impl Work {
         }
     }
 
-    /// `false` ends the loop.
-    fn hear(&mut self, letter: Letter) -> bool {
-        match letter {
-            Letter::Stop => return false,
-            Letter::Connected(outbox) => {
-                self.outbox = Some(outbox);
-                self.told.forget();
-                self.follow(true);
-            }
-            Letter::Lost => {
-                self.outbox = None;
-                self.start = None;
-            }
-            Letter::Content(content, arrived) => {
-                self.holding.arrive(content, arrived, &mut self.dirty);
-            }
-            Letter::Gone(content) => {
-                self.holding.gone(content, &mut self.again);
-                self.retry_soon();
-                // A newer entry is coming, or is here already: that is no failure that deserves ever longer patience.
-                let soon = Instant::now() + GONE_RETRY;
-                self.retry = Some(self.retry.map_or(soon, |at| at.min(soon)));
-            }
-            Letter::Unfit(content, why) => {
-                for path in self.holding.refuse(content, &why, &mut self.again) {
-                    (self.events)(Event::Problem { of: self.config.kept.clone(), path, text: why.clone() });
-                }
-                // What nobody waits for any more is not asked for any more.
-                let (asks, unwanted) = self.holding.orders();
-                self.fetch.want(asks);
-                self.fetch.forget(unwanted);
-                self.retry_soon();
-            }
-            Letter::Saved(failed) => {
-                self.saving = false;
-                match failed {
-                    None => self.concerns.clear(Concern::Save),
-                    Some((unsaved, why)) => {
-                        self.holding.replica_mut().put_back(unsaved);
-                        self.unsaved_since = Some(Instant::now());
-                        let text = format!("what was received cannot be noted and may be looked at again: {why}");
-                        self.fault(Concern::Save, text);
-                    }
-                }
-            }
-            Letter::Synced(done) => {
-                if self.durable.end(done.is_ok()) {
-                    self.note_durable();
-                }
-                match done {
-                    Ok(()) => self.concerns.clear(Concern::Sync),
-                    Err(why) => self.fault(Concern::Sync, format!("the file system could not be synced: {why}")),
-                }
-            }
-            Letter::NotFollowing(why) => {
-                self.fault(Concern::Hub, format!("the hub does not give it: {why}"));
-            }
-        }
-        true
-    }
-
-    fn hear_hub(&mut self, said: Said) {
-        match said {
-            Said::Following { fid, start } => {
-                if fid != self.fid {
-                    return;
-                }
-                match self.holding.replica_mut().begin(start) {
-                    Ok(()) => {
-                        if start.reset {
-                            self.holding.allow_deletes(false);
-                            self.durable.reset();
-                            self.note_durable();
-                        }
-                        self.start = Some(start);
-                        self.concerns.clear(Concern::Hub);
-                        self.root.begin(start.reset);
-                        self.unsaved_since.get_or_insert_with(Instant::now);
-                    }
-                    Err(why) => self.refollow(&why.to_string()),
-                }
-            }
-            // What was on its way for a follow that is no more.
-            Said::Batch(_) if self.start.is_none() => {}
-            Said::Batch(came) => {
-                let inline: u64 = came.inline.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-                let values = came.batch.records.iter().filter_map(|record| self.holding.content_of(record));
-                let values: u64 = values.map(|bytes| bytes.len() as u64).sum();
-                self.content_bytes.fetch_add(inline + values, Ordering::Relaxed);
-                let was_complete = self.holding.replica().is_complete();
-                match self.holding.take(&came.batch, came.inline, &mut self.dirty) {
-                    Ok(()) => {
-                        self.unsaved_since.get_or_insert_with(Instant::now);
-                        if !was_complete && self.holding.replica().is_complete() {
-                            self.completed();
-                        }
-                        let current = came.root.filter(|_| self.holding.replica().is_current());
-                        if current.is_some() {
-                            self.concerns.clear(Concern::Nonsense);
-                            self.follow_after = Duration::ZERO;
-                        }
-                        self.root.set_current(current);
-                    }
-                    Err(why) => self.refollow(&why.to_string()),
-                }
-            }
-        }
-    }
-
-    /// The hub's list is complete for the first time: what is not in it goes.
-    fn completed(&mut self) {
-        self.holding.allow_deletes(true);
-        self.dirty.merge(Dirty::everything());
-    }
-
-    fn follow(&mut self, resume: bool) {
-        self.follow_at = None;
-        let Some(outbox) = &self.outbox else { return };
-        self.start = None;
-        self.fid = self.config.index + FIDS * ((self.fid / FIDS + 1) % 1024);
-        let cursor = if resume { self.holding.replica().cursor().map(cursor_to_wire) } else { None };
-        outbox.send(ToHub::Follow {
-            fid: self.fid,
-            board: self.config.kept.board(),
-            pattern: self.config.kept.pattern(),
-            cursor,
-        });
-    }
-
-    /// The hub said what does not fit; the way on is to ask anew, at first at once, then at growing distances.
-    fn refollow(&mut self, why: &str) {
-        self.fault(Concern::Nonsense, format!("the hub said what does not fit ({why}), so it is asked anew"));
-        self.unfollow();
-        self.follow_at = Some(Instant::now() + self.follow_after);
-        self.follow_after = (self.follow_after * 2).clamp(RETRY_FIRST, RETRY_MAX);
-    }
-
-    fn unfollow(&mut self) {
-        self.start = None;
-        if let Some(outbox) = &self.outbox {
-            outbox.forget_acks(self.fid);
-            outbox.send(ToHub::Unfollow { fid: self.fid });
-        }
-    }
-
     /// Looks wherever something is to be looked at.
     fn settle_all(&mut self) {
         if !self.gate.is_open() {
@@ -600,38 +456,6 @@ fn note_u64(replica: &Replica, key: &str) -> u64 {
 
 fn dirty_is_whole(dirty: &Dirty) -> bool {
     dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
-}
-
-/// Why a share, or values, are not kept.
-#[derive(Debug, Error)]
-pub enum KeeperError {
-    /// The directory is not empty and is not what is kept. Nothing was touched.
-    #[error(transparent)]
-    NotEmpty(Box<NotEmpty>),
-    /// Another process keeps it.
-    #[error("{} is already kept by another agent or mirror; stop that one or take another directory", directory.display())]
-    InUse {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// The destination cannot be used.
-    #[error(transparent)]
-    Disk(#[from] tree::fsx::Error),
-    /// What was stored of it cannot be read.
-    #[error("what is stored of it cannot be used: {0}; move that file away to have it fetched anew")]
-    Store(Box<board::StoreError>),
-    /// No thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-    /// A fault of the program.
-    #[error("its keeper failed by a fault of its own; the log says more")]
-    Panicked,
-}
-
-impl From<board::StoreError> for KeeperError {
-    fn from(error: board::StoreError) -> KeeperError {
-        KeeperError::Store(Box::new(error))
-    }
 }
 
 #[cfg(test)]

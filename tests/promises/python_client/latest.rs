@@ -5,12 +5,13 @@ use std::fs;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lockstep_at, pick, until};
+use support::{Cluster, PATIENCE, Rng, for_each_seed, pick, until};
 use wire::unique_id::UniqueId;
 
 use super::driver::{Driven, ROUTES, Way};
 use super::{hub, keyed, with};
 use crate::login::stdout;
+use crate::socketio::change_unheard;
 use crate::web::Web;
 
 /// HTTP as the client whose key file this is.
@@ -143,19 +144,9 @@ fn m3_7_after_a_kill_of_the_hub_exactly_the_missed_newest_come() {
     let forgetful = with(keyed(&cluster, "9"), json!({ "forgetful": true }));
     let forgetful = Driven::settled(ROUTES[1], &url, 9, forgetful);
     cluster.kill_hub();
-    // A hub without HTTP meanwhile: so what is put now is missed by all.
-    let mut alone = lockstep_at(cluster.hub_home());
-    let mut alone = Proc::start(alone.args(["hub", "--listen", "127.0.0.1:0", "--http", "none"]));
-    alone.wait_for_line("address", PATIENCE);
+    change_unheard(&cluster);
     let marks: Vec<usize> = clients.iter().map(Driven::mark).collect();
     let forgetful_mark = forgetful.mark();
-    for value in ["1", "2", "newest"] {
-        run(&cluster, &["put", "kept/3", value]);
-        run(&cluster, &["put", "new", value]);
-    }
-    run(&cluster, &["put", "kept/4", "--remove"]);
-    alone.terminate();
-    alone.wait_exit(PATIENCE);
     cluster.start_hub();
     for (client, mark) in clients.into_iter().zip(marks) {
         until(PATIENCE, "what was missed", || told(&client, mark) == missed());

@@ -1,6 +1,7 @@
 //! A hub that lies, or that somebody else speaks for.
 
 use super::*;
+use crate::mailbox::Said;
 use crate::testing::{DEADLINE, Reply, Scene, dir, file, link, record, tree_of, until};
 use board::{Batch, Mark};
 use bytes::Bytes;
