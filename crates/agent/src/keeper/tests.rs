@@ -5,7 +5,7 @@ use crate::testing::{DEADLINE, Reply, Scene, dir, file, link, noise, record, tre
 use board::{Batch, Mark};
 use std::os::unix::fs::PermissionsExt;
 use tree::ContentId;
-use wire::message::ToClient;
+use wire::message::{ToClient, ToHub};
 
 const BOTH: [(&str, &[u8]); 2] = [("a", b"one"), ("d/b", b"two")];
 
