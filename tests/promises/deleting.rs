@@ -112,6 +112,8 @@ fn m2_3_a_share_replaced_by_an_empty_directory_deletes_nothing_and_status_says_s
     cluster.stop_hub();
     cluster.start_hub();
     status_says(&cluster, "not the one that was shared before");
+    // Else it is said first who is away.
+    until(PATIENCE, "both to be back", || status(&cluster).1["shares"][0]["in_sync"] == 2);
     wait_says(&cluster, 4, "not the one that was shared before");
     let held = status(&cluster).1["shares"][0]["held_deletes"].as_u64().unwrap();
     assert!(held > u64::try_from(MANY).unwrap(), "{held} deletions are told as held");
