@@ -16,12 +16,25 @@ failed=()
 
 say() { printf '\n== %s\n' "$*"; }
 
+# What each step printed, whole: a record of this run may keep only its beginning and its end.
+logs=$PWD/target/test-logs
+rm -rf "$logs"
+mkdir -p "$logs"
+set -o pipefail
+
 # Runs one step; a failing one is remembered and does not keep the others from running.
 step() {
     local what=$1
     shift
     say "$what"
-    "$@" || failed+=("$what")
+    "$@" 2>&1 | tee "$logs/$what.log" || failed+=("$what")
+}
+
+# Of a step that failed: which tests, the seeds, and how each ended.
+what_failed() {
+    printf '\n== FAILED: %s (all of it in %s)\n' "$1" "target/test-logs/$1.log"
+    grep -E '^test .* FAILED$|^error|^warning: unused|failed with seed' "$logs/$1.log" | head -20
+    grep -A 6 "panicked at" "$logs/$1.log" | grep -v 'stack backtrace' | cut -c 1-600 | head -60
 }
 
 # --- What tests need beyond the build
@@ -130,6 +143,7 @@ if [ -s "$could_not_run" ]; then
     [ -z "$advice" ] || echo "${advice# }"
 fi
 if [ ${#failed[@]} -gt 0 ]; then
+    for what in "${failed[@]}"; do what_failed "$what"; done
     printf 'FAILED: %s\n' "${failed[@]}"
     exit 1
 fi
