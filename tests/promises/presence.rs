@@ -1,6 +1,8 @@
 //! Who is there: many clients at once on one port (M3.1), and whoever is gone leaves the list (M3.5).
 
 use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,27 +54,29 @@ fn m3_1_many_clients_at_once_on_one_port_without_a_thread_each() {
     let mut cluster = Cluster::start(|_| {}, &[]);
     let (count, address) = (pick(150, 1000), cluster.address());
     let (before, rss_before) = (threads(cluster.hub()), cluster.hub().rss_bytes().unwrap());
-    let mut speakers: Vec<Speaker> = Vec::new();
+    // One address enrols some hundreds at once and then a few a second: who is in says so meanwhile.
+    let (speakers, left) = (Mutex::new(Vec::<Speaker>::new()), AtomicU64::new(count));
     thread::scope(|scope| {
-        let enrolling: Vec<_> = (0..10)
-            .map(|lane| {
-                let address = &address;
-                scope.spawn(move || {
-                    // One address enrols some hundreds at once and then a few a second: who is in says so meanwhile.
-                    let (mut lane_of, mut told): (Vec<Speaker>, _) = (Vec::new(), Instant::now());
-                    for id in (1..=count).filter(|id| id % 10 == lane) {
-                        lane_of.push(enrolled(address, id));
-                        if told.elapsed() > Duration::from_secs(4) {
-                            lane_of.iter_mut().for_each(|speaker| speaker.say(&ToHub::Ping { nonce: 1 }));
-                            told = Instant::now();
-                        }
-                    }
-                    lane_of
-                })
-            })
-            .collect();
-        enrolling.into_iter().for_each(|lane| speakers.extend(lane.join().unwrap()));
+        for lane in 0..10 {
+            let (speakers, left, address) = (&speakers, &left, &address);
+            scope.spawn(move || {
+                for id in (1..=count).filter(|id| id % 10 == lane) {
+                    let speaker = enrolled(address, id);
+                    speakers.lock().unwrap().push(speaker);
+                    left.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let (mut told, start) = (Instant::now(), Instant::now());
+        while left.load(Ordering::Relaxed) > 0 && start.elapsed() < Duration::from_secs(count) {
+            lapse(Duration::from_millis(50), "between two looks");
+            if told.elapsed() > Duration::from_secs(4) {
+                told = Instant::now();
+                speakers.lock().unwrap().iter_mut().for_each(|speaker| speaker.say(&ToHub::Ping { nonce: 1 }));
+            }
+        }
     });
+    let mut speakers = speakers.into_inner().unwrap();
     for speaker in &mut speakers {
         speaker.say(&ToHub::Follow { fid: 1, board: "data".into(), pattern: "*".into(), cursor: None });
     }

@@ -110,6 +110,7 @@ fn m2_7_m3_7_who_reads_a_values_file_never_finds_it_missing_nor_two_versions_in_
         files: 20,
         updates: pick(2_000, 10_000),
         pause: Duration::from_millis(4),
+        in_place: false,
         versions_min: 40,
         reads_min: pick(20_000, 100_000),
     };
