@@ -4,6 +4,7 @@
 // Its one argument: {port, page, policy}: where this directory is served, which page is opened, and the Content-Security-Policy it
 // is served with, if any. Lines: {"call": ["eval", expression], "ask": number}, answered by {answer, value} or {answer, error};
 // {"call": ["reload"], "ask": number} loads the page again; ["open", page] a second one, which is the one spoken to from then on.
+// {event: "ready", address} says where others can drive the browser as well.
 
 import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
@@ -16,8 +17,11 @@ const { chromium } = createRequire(import.meta.url)("playwright-core");
 const { port, page: first, policy } = JSON.parse(process.argv[2]);
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
-const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8" };
-const server = createServer((request, response) => {
+const SCRIPT = "text/javascript; charset=utf-8";
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": SCRIPT, ".mjs": SCRIPT };
+// A browser connects before it has anything to ask, and takes what comes on such a connection after a minute, that no request came,
+// for the answer to its next request: none comes.
+const server = createServer({ headersTimeout: 0, requestTimeout: 0 }, (request, response) => {
   const path = normalize(new URL(request.url, "http://here").pathname);
   const file = createReadStream(join(process.cwd(), path));
   file.on("error", () => response.writeHead(404).end());
@@ -71,7 +75,7 @@ const open = async (path) => {
   return page;
 };
 let page = await open(first);
-say({ event: "ready" });
+say({ event: "ready", address });
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { call, ask } = JSON.parse(line);

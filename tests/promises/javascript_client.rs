@@ -16,8 +16,9 @@ use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, n
 
 use crate::login::stdout;
 use crate::web::Web;
+pub(crate) use browser::free_port;
 use cable::Cable;
-use member::{House, Member};
+pub(crate) use member::{House, Member};
 
 /// A hub with HTTP on a port that stays the same when it starts again, and a place for clients.
 fn hub(args: &[&str]) -> (Cluster, String, House) {

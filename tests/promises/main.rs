@@ -22,6 +22,7 @@ mod presence;
 mod python_client;
 mod readers;
 mod realinput;
+mod scenario;
 mod sessions;
 mod shares;
 mod socketio;

@@ -77,6 +77,12 @@ impl Web {
 
     #[track_caller]
     pub(crate) fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        Reply::read(self.ask(method, target, headers, body))
+    }
+
+    /// Sends a request; its answer is still to be read.
+    #[track_caller]
+    pub(crate) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
         let mut stream = self.connect();
         let mut request = self.head(method, target, headers, &[("connection", "close")]);
         if !body.is_empty() || matches!(method, "PUT" | "POST") {
@@ -86,7 +92,7 @@ impl Web {
         stream.write_all(request.as_bytes()).unwrap();
         // Who refuses early need not read it all.
         stream.write_all(body).ok();
-        Reply::read(stream)
+        stream
     }
 
     /// The line of a head that says who asks.
@@ -140,7 +146,7 @@ impl Web {
 
 impl Reply {
     #[track_caller]
-    fn read(stream: TcpStream) -> Reply {
+    pub(crate) fn read(stream: TcpStream) -> Reply {
         let mut reader = BufReader::new(stream);
         let (status, headers) = read_head(&mut reader);
         let mut body = Vec::new();
@@ -282,7 +288,7 @@ impl Events {
 }
 
 impl Event {
-    fn read(block: &str) -> Option<Event> {
+    pub(crate) fn read(block: &str) -> Option<Event> {
         let field = |name: &str| {
             let lines = block.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             let values: Vec<&str> = lines.map(|value| value.strip_prefix(' ').unwrap_or(value)).collect();

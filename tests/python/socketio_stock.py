@@ -1,8 +1,8 @@
 """A stock Socket.IO client that does what lines of JSON tell it and prints what it hears, a line of JSON each.
 
-Its one argument: {"url", "transports", "auth"}. An auth with "resume" becomes a function that gives the cursors of what
-was heard last. Lines: {"emit": [name, argument ...], "ask": number} and {"pause": seconds}, for which it reads nothing.
-Bytes are {"$hex": "00ff"}.
+Its one argument: {"url", "transports", "auth", "hold"}. An auth with "resume" becomes a function that gives the cursors of
+what was heard last. Lines: {"emit": [name, argument ...], "ask": number}, {"pause": seconds}, for which it reads nothing, and
+{"confirm": true}: one that holds acknowledges `unique_id` only then. Bytes are {"$hex": "00ff"}.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ import socketio
 options = json.loads(sys.argv[1])
 client = socketio.AsyncClient(reconnection_delay=0.1, reconnection_delay_max=0.5)
 auth = options.get("auth")
-cursors = {}
+cursors = dict((auth or {}).get("cursors", {}))
+confirmed = asyncio.Event()
 
 
 def show(value):
@@ -50,6 +51,8 @@ async def heard(event, *args):
     if event == "unique_id" and auth is not None:
         auth["unique_id"] = args[0]
     say({"event": event, "args": show(args)})
+    if event == "unique_id" and options.get("hold"):
+        await confirmed.wait()
 
 
 @client.event
@@ -66,6 +69,9 @@ async def obey(order):
     if "pause" in order:
         # Not asleep, but stuck: nothing is read.
         time.sleep(order["pause"])
+        return
+    if "confirm" in order:
+        confirmed.set()
         return
     name, *args = order["emit"]
     number = order.get("ask")

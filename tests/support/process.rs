@@ -73,6 +73,11 @@ impl Proc {
         self.lines.lock().lines.clone()
     }
 
+    /// What it wrote from `mark` on.
+    pub fn output_after(&self, mark: usize) -> Vec<String> {
+        self.lines.lock().lines.iter().skip(mark).cloned().collect()
+    }
+
     /// Whether it closed its stdout and its stderr, so that [`Proc::output`] has all of it.
     pub fn output_is_over(&self) -> bool {
         self.lines.lock().streams_closed == 2

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::tool::{node, python_with};
+use crate::tool::{chromium, node, python_with};
 use crate::{PATIENCE, Proc, workspace};
 
 /// Which library.
@@ -19,6 +19,8 @@ pub enum Library {
     Node,
     /// The same, with handlers that never call the callback of an event.
     SilentNode,
+    /// socket.io-client in a page of a browser that runs already.
+    Chromium,
 }
 
 /// A client in a process of its own.
@@ -54,6 +56,15 @@ impl Stock {
         let options = json!({
             "url": url, "transports": transports, "auth": auth, "silent": library == Library::SilentNode,
         });
+        Stock::start_told(library, &options, ca)
+    }
+
+    /// As [`Stock::start`], with all that its program can be told at its start.
+    ///
+    /// # Panics
+    /// When its program cannot be started.
+    #[track_caller]
+    pub fn start_told(library: Library, options: &Value, ca: Option<&Path>) -> Stock {
         let mut command = match library {
             Library::Python => {
                 let mut command = Command::new(python_with(&["aiohttp", "socketio"]));
@@ -63,6 +74,11 @@ impl Stock {
             Library::Node | Library::SilentNode => {
                 let mut command = node();
                 command.arg(workspace().join("tests/javascript/socketio_stock.js"));
+                command
+            }
+            Library::Chromium => {
+                let mut command = chromium();
+                command.arg(workspace().join("tests/javascript/socketio_page.mjs"));
                 command
             }
         };
@@ -121,6 +137,39 @@ impl Stock {
     #[track_caller]
     pub fn pause(&mut self, span: Duration) {
         self.order(&json!({ "pause": span.as_secs_f64() }));
+    }
+
+    /// Confirms the unique ID it was issued, where it was started with `hold`.
+    ///
+    /// # Panics
+    /// When the client has ended.
+    #[track_caller]
+    pub fn confirm(&mut self) {
+        self.order(&json!({ "confirm": true }));
+    }
+
+    /// Stops it where it stands, its connection open: its process, or its page with everything that runs in it.
+    ///
+    /// # Panics
+    /// When the client has ended.
+    #[track_caller]
+    pub fn stand_still(&mut self) {
+        match self.library {
+            Library::Chromium => self.order(&json!({ "still": true })),
+            Library::Python | Library::Node | Library::SilentNode => self.proc.pause(),
+        }
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When the client has ended.
+    #[track_caller]
+    pub fn go_on(&mut self) {
+        match self.library {
+            Library::Chromium => self.order(&json!({ "still": false })),
+            Library::Python | Library::Node | Library::SilentNode => self.proc.resume(),
+        }
     }
 
     #[track_caller]

@@ -1,10 +1,12 @@
 //! Programs of others that some tests need. A test whose tool is missing fails, and is named at the end of `make test`.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::program::workspace;
@@ -62,9 +64,9 @@ pub fn python() -> PathBuf {
 pub fn python_with(packages: &[&str]) -> PathBuf {
     let python =
         env::var_os("LOCKSTEP_PYTHON").map_or_else(|| workspace().join("target/venv/bin/python"), PathBuf::from);
-    let ready =
-        Command::new(&python).args(["-c", &format!("import {}", packages.join(", "))]).stderr(Stdio::null()).status();
-    if !ready.is_ok_and(|status| status.success()) {
+    let mut import = Command::new(&python);
+    import.args(["-c", &format!("import {}", packages.join(", "))]);
+    if !is_ready(&mut import) {
         could_not_run(&format!("Python with {}", packages.join(" and ")));
     }
     python
@@ -101,13 +103,27 @@ pub fn node_with(package: &str) -> Command {
     let mut node = Command::new("node");
     node.env("NODE_PATH", node_packages());
     let load = format!("require('{package}')");
-    let ready = node.args(["-e", &load]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !ready.is_ok_and(|status| status.success()) {
+    if !is_ready(node.args(["-e", &load])) {
         could_not_run(&format!("Node with {package}"));
     }
     let mut command = Command::new("node");
     command.envs(node.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command
+}
+
+/// Whether this command succeeds; asked until it does once, as tests start many programs.
+fn is_ready(command: &mut Command) -> bool {
+    static READY: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let asked = format!("{command:?}");
+    if READY.lock().unwrap_or_else(PoisonError::into_inner).contains(&asked) {
+        return true;
+    }
+    let ended = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let ready = ended.is_ok_and(|status| status.success());
+    if ready {
+        READY.lock().unwrap_or_else(PoisonError::into_inner).insert(asked);
+    }
+    ready
 }
 
 /// Where Node's packages are.

@@ -11,17 +11,22 @@ use super::member::{House, Member};
 use super::{active, hub, run};
 
 /// A free port, for a server of pages: the hub has to be told its origin before it is there.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl House {
     /// A browser with this page, served on `port` with `policy`.
     #[track_caller]
-    fn browse(&self, port: u16, page: &str, policy: Option<&str>) -> Member {
-        for name in
-            ["tests/javascript/client_page.html", "tests/javascript/client_page.js", "examples/javascript/browser.html"]
-        {
+    pub(crate) fn browse(&self, port: u16, page: &str, policy: Option<&str>) -> Member {
+        for name in [
+            "tests/javascript/client_page.html",
+            "tests/javascript/client_page.js",
+            "tests/javascript/socketio_page.html",
+            "tests/javascript/socketio_page.js",
+            "tests/javascript/stock.mjs",
+            "examples/javascript/browser.html",
+        ] {
             let file = workspace().join(name);
             fs::copy(&file, self.dir().join(file.file_name().unwrap())).unwrap();
         }

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Proc, install_client, node, workspace};
 
 /// Where the package is installed, and the keys of all members are.
-pub(super) struct House(PathBuf);
+pub(crate) struct House(PathBuf);
 
 impl House {
     #[track_caller]
-    pub(super) fn at(dir: &Path) -> House {
+    pub(crate) fn at(dir: &Path) -> House {
         let dir = dir.join("javascript");
         install_client(&dir);
         fs::copy(workspace().join("tests/javascript/client_driver.mjs"), dir.join("client_driver.mjs")).unwrap();
@@ -63,8 +63,8 @@ impl House {
     }
 }
 
-pub(super) struct Member {
-    pub(super) proc: Proc,
+pub(crate) struct Member {
+    pub(crate) proc: Proc,
     stdin: Option<ChildStdin>,
     asked: u64,
 }
@@ -134,7 +134,7 @@ impl Member {
 
     /// Waits until it says this event, from `mark` on.
     #[track_caller]
-    pub(super) fn hear(&self, mark: usize, event: &str) -> Value {
+    pub(crate) fn hear(&self, mark: usize, event: &str) -> Value {
         self.wait(event, mark, |line| line["event"] == event)
     }
 

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 
 use serde_json::json;
 use support::{Cluster, Library, PATIENCE, Stock};
+use wire::id::ClientId;
+use wire::unique_id::UniqueId;
 
 use super::{POLLING, ROUTES, WEBSOCKET, enrolled, hub, run};
 use crate::web::Web;
@@ -79,4 +81,26 @@ fn the_engine_s_session_id_is_told_to_nobody_else() {
     fields.sort();
     assert_eq!(fields, ["active", "address", "id", "name", "transport"]);
     drop(two);
+}
+
+/// Most programs answer each time they are asked, and what nobody asked for ends a login.
+#[test]
+fn m3_4_an_answer_that_is_looked_at_later_as_somebody_guessed_before_is_asked_for_once() {
+    let (_cluster, url) = hub();
+    let (owner, unique_id) = enrolled(Library::Node, &url, WEBSOCKET, 1);
+    drop(owner);
+    for auth in [json!({ "id": 1, "unique_id": unique_id }), json!({ "id": 1 })] {
+        let wrong = UniqueId::fresh(ClientId::new(1).unwrap()).unwrap().reveal();
+        let guess = Stock::start(Library::Node, &url, WEBSOCKET, Some(json!({ "id": 1, "unique_id": wrong })));
+        assert_eq!(guess.hear(0, "refused")["code"], "not_proven");
+        let asked = usize::from(auth.get("unique_id").is_none());
+        let mut right = Stock::start(Library::Node, &url, WEBSOCKET, Some(auth));
+        if asked == 1 {
+            right.hear(0, "unique_id?");
+            right.emit(json!(["unique_id", unique_id]));
+        }
+        right.hear(0, "welcome");
+        assert_eq!(right.heard(0, "unique_id?").len(), asked);
+        assert!(right.heard(0, "refused").is_empty());
+    }
 }

@@ -47,6 +47,8 @@ impl From<IsGone> for NotIn {
 
 /// What the hub waits for.
 enum Asked {
+    /// Nothing from the client: what it said is looked at later, as somebody guessed before.
+    Nothing,
     Id,
     UniqueId,
     /// That the client holds this one; by acknowledging the event, or by saying it.
@@ -104,13 +106,17 @@ pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes)
                 match asked {
                     Asked::Id => talk.say("id?", &NOTHING).await?,
                     Asked::UniqueId => talk.say("unique_id?", &NOTHING).await?,
-                    Asked::Confirm(..) => {}
+                    Asked::Confirm(..) | Asked::Nothing => {}
                 }
                 wait(talk, asked, &mut said, hub.until(login.until())).await?
             }
         };
         step = match answer {
-            Some(answer) => at_the_desk(hub, address, |desk| login.on(answer, desk, hub.now())),
+            Some(answer) => {
+                // Asked once: most programs answer each time, and an answer at the wrong time ends the login.
+                asked = Asked::Nothing;
+                at_the_desk(hub, address, |desk| login.on(answer, desk, hub.now()))
+            }
             None => at_the_desk(hub, address, |desk| login.tick(desk, hub.now())),
         };
     }
