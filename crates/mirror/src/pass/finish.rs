@@ -1,6 +1,7 @@
 //! The end of a pass: deletions, if no guard holds them, and the modes and times of directories.
 
-use super::{Action, At, Opened, Pass, Why};
+use super::open::{Opened, is_blocked};
+use super::{Action, At, Pass, Why};
 use crate::delete::{count_in, count_tree, each_in_tree, remove_tree};
 use crate::engine::Outcome;
 use crate::guard::{self, Tally};
@@ -233,7 +234,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn finish_dir(&mut self, path: &RelPath, mode: u32, mtime_ns: i64, why: Why) -> Result<(), Problem> {
         let dir = match self.engine.dest.walk(path) {
             Ok(dir) => dir,
-            Err(e) if super::is_blocked(e.errno) => return Ok(()),
+            Err(e) if is_blocked(e.errno) => return Ok(()),
             Err(e) => match path.split() {
                 Some((parent, name)) => self.engine.dest.walk(&parent)?.open_forced(&name)?.0,
                 None => return Err(e.into()),
