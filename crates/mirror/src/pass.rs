@@ -90,6 +90,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     pub(crate) fn run(mut self) -> Outcome {
         let dirty = self.dirty;
+        self.source.begin();
         if dirty.root_entry() {
             self.compare_root();
         }
@@ -169,11 +170,22 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     fn tell(&mut self, action: Action, path: &RelPath, kind: Option<Kind>, bytes: u64) {
         let counts = &mut self.out.counts;
         counts.bytes += bytes;
+        let file = u64::from(kind == Some(Kind::File));
         match action {
-            Action::Copied => counts.copied += 1,
-            Action::Updated => counts.updated += 1,
+            Action::Copied => {
+                counts.copied += 1;
+                counts.files_copied += file;
+            }
+            Action::Updated => {
+                counts.updated += 1;
+                counts.files_updated += file;
+            }
             Action::Skipped => counts.skipped += 1,
-            Action::Deleted => counts.deleted += 1,
+            Action::Deleted => {
+                counts.deleted += 1;
+                counts.files_deleted += file;
+            }
+            Action::Left(_) => counts.left += 1,
             Action::Failed | Action::Held | Action::Waiting | Action::Unsettled => {}
         }
         (self.sink)(&Event { action, path, kind, bytes, error: None });

@@ -5,6 +5,7 @@ use super::{At, Pass, Why};
 use crate::dirty;
 use crate::engine::Action;
 use crate::plan::{self, Meeting, Pair};
+use crate::policy::Both;
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Want, WantFile};
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(wanted) => wanted,
             Err(problem) => return self.source_unlisted(at, problem),
         };
+        self.out.counts.dirs += 1;
         let found = match at.dir.list(&mut self.engine.list_buffer) {
             Ok(found) => found,
             Err(e) => return self.fail(&at.path, e.into()),
@@ -116,6 +118,12 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if self.source.is_unsettled(&at.path, &name) {
             return;
         }
+        if self.is_left_alone(&path) {
+            if want.is_some() {
+                self.fail(&path, Problem::Protected(path.clone()));
+            }
+            return;
+        }
         if found.is_some_and(|found| self.engine.options.own.contains(&found.id())) {
             return;
         }
@@ -130,6 +138,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     }
 
     pub(super) fn new_entry(&mut self, at: &At, name: Name, path: RelPath, want: Want) {
+        if let Some(left) = self.engine.options.policy.new_entry() {
+            return self.tell(Action::Left(left), &path, want.kind(), 0);
+        }
         if self.engine.options.dry_run {
             return self.tell_new(&path, &want, Action::Copied);
         }
@@ -152,8 +163,21 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         recursive: bool,
         content: bool,
     ) {
-        let Some(kind) = want.kind() else { return };
-        match (plan::meet(kind, found.kind), want) {
+        let (Some(kind), Some(mtime_ns)) = (want.kind(), want.mtime_ns()) else { return };
+        match self.engine.options.policy.both(kind, mtime_ns, found.kind, found.mtime_ns) {
+            Both::Compare => {}
+            Both::Leave(left) => return self.tell(Action::Left(left), &path, Some(kind), 0),
+            Both::InTheWay => return self.fail(&path, Problem::InTheWay(path.clone())),
+        }
+        let meeting = plan::meet(kind, found.kind);
+        if kind != found.kind && self.source.chooses() {
+            match self.source.leaves(&path, found.kind) {
+                Ok(false) => {}
+                Ok(true) => return self.fail(&path, Problem::Protected(path.clone())),
+                Err(problem) => return self.fail(&path, problem),
+            }
+        }
+        match (meeting, want) {
             (Meeting::Dirs, want @ Want::Dir { mode, mtime_ns }) => {
                 if recursive {
                     self.descend(at, &name, &path);
@@ -202,6 +226,24 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(Same::MetaOnly | Same::Different) => self.put_file(at, name, path, want, Some(found)),
             Err(problem) => self.fail(&path, problem),
         }
+    }
+
+    /// What the destination has too much, unless it is to stay.
+    fn extra(&mut self, at: &At, name: Name, path: RelPath, found: Stat) {
+        match self.source.leaves(&path, found.kind) {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(problem) => return self.fail(&path, problem),
+        }
+        match self.engine.options.policy.extra() {
+            Some(left) => self.tell(Action::Left(left), &path, Some(found.kind), 0),
+            None => self.delete_later(at, name, path, found, None),
+        }
+    }
+
+    /// Whether `path` is where backups are, or in there: none of a mirror's business.
+    fn is_left_alone(&self, path: &RelPath) -> bool {
+        self.engine.options.left_alone.as_ref().is_some_and(|backup| path.starts_with(backup))
     }
 
     /// Goes into a directory that both sides have.

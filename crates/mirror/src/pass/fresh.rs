@@ -75,7 +75,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if top.hidden.is_none() {
             return self.finish_later(&top.path, Why::Made);
         }
-        if let Err(e) = set_final(&dir, mode, mtime_ns) {
+        if let Err(e) = self.set_final(&dir, mode, mtime_ns) {
             self.fail(&top.path, e.into());
         }
         if let Some(step) = top.step() {
@@ -132,7 +132,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if top.hidden.is_none() {
             return self.finish_later(&path, Why::Made);
         }
-        match set_final(&dir, mode, mtime_ns) {
+        match self.set_final(&dir, mode, mtime_ns) {
             Ok(stat) => {
                 self.tell(Action::Copied, &path, Some(Kind::Dir), 0);
                 self.source.placed(&path, &Want::Dir { mode, mtime_ns }, &stat);
@@ -181,7 +181,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn show(&mut self, top: &mut Top) {
         let Some((at, name, path, want, how)) = top.step() else { return };
         let step = Step { path, dir: at.dir, name, want, bytes: 0, how };
-        match step.run(&self.engine.temps) {
+        match step.run(&self.engine.temps, self.engine.options.backup.as_deref()) {
             // It is told and placed when it is finished.
             Ok(_) => self.finish_later(&top.at.path.clone(), Why::Touched),
             Err(problem) => {
@@ -200,6 +200,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(Some(Want::File(_) | Want::Link { .. })) => self.look_again(path),
             _ => self.fail(path, problem),
         }
+    }
+
+    fn set_final(&self, dir: &Dir, mode: u32, mtime_ns: i64) -> Result<Stat, fsx::Error> {
+        set_mode(dir, mode, dir.path())?;
+        set_times(dir, mtime_ns, dir.path())?;
+        self.engine.sync_dir(dir)?;
+        dir.stat_self()
     }
 
     fn look_again_below(&mut self, path: &RelPath) {
@@ -243,10 +250,4 @@ impl Top {
         let want = Want::Dir { mode: self.mode, mtime_ns: self.mtime_ns };
         Some((self.at.clone(), self.name.clone(), self.path.clone(), want, how))
     }
-}
-
-fn set_final(dir: &Dir, mode: u32, mtime_ns: i64) -> Result<Stat, fsx::Error> {
-    set_mode(dir, mode, dir.path())?;
-    set_times(dir, mtime_ns, dir.path())?;
-    dir.stat_self()
 }

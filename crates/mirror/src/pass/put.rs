@@ -54,7 +54,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 self.tell(Action::Waiting, path, Some(Kind::File), 0);
                 self.out.waiting.push(path.clone());
             }
-            Failed::Not(Supply::Gone) => self.look_again(path),
+            Failed::Not(Supply::Gone) | Failed::Stopped => self.look_again(path),
             Failed::Not(Supply::Unsettled) | Failed::Changed => {
                 self.tell(Action::Unsettled, path, Some(Kind::File), 0);
                 self.look_again(path);
@@ -104,11 +104,6 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         self.switch_later(at, name, path, want, 0, How::Meta(found));
     }
 
-    /// What the destination has too much.
-    pub(super) fn extra(&mut self, at: &At, name: Name, path: RelPath, found: Stat) {
-        self.delete_later(at, name, path, found, None);
-    }
-
     pub(super) fn switch_later(&mut self, at: &At, name: Name, path: RelPath, want: Want, bytes: u64, how: How) {
         self.steps.push(Step { path, dir: Arc::clone(&at.dir), name, want, bytes, how });
         if self.steps.len() >= self.engine.options.portion {
@@ -120,7 +115,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     pub(super) fn switch_all(&mut self) {
         // Nothing but the switches in this loop, so that what belongs together appears together.
         let steps = std::mem::take(&mut self.steps);
-        let done: Vec<_> = steps.iter().map(|step| step.run(&self.engine.temps)).collect();
+        let done: Vec<_> =
+            steps.iter().map(|step| step.run(&self.engine.temps, self.engine.options.backup.as_deref())).collect();
         for (step, done) in steps.into_iter().zip(done) {
             match done {
                 Ok((stat, replaced)) => {
