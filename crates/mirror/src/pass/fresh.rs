@@ -43,6 +43,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
         };
+        self.out.counts.dirs += 1;
         if !self.make_writable(at) {
             return;
         }
@@ -121,6 +122,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
         };
+        self.out.counts.dirs += 1;
         let dir = match at.dir.make_dir(name).and_then(|()| at.dir.open(name)) {
             Ok(dir) => Arc::new(dir),
             Err(e) => return self.fail(&path, e.into()),
@@ -224,6 +226,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 self.covered.insert(path.clone());
                 match self.source.list(path) {
                     Ok(wanted) => {
+                        self.out.counts.dirs += 1;
                         for pair in plan::join(wanted, Vec::new()) {
                             let plan::Pair::New(name, want) = pair else { continue };
                             match path.join(&name) {
