@@ -305,3 +305,63 @@ fn m2_7_with_an_interval_everything_is_compared_again() {
     let (code, _, stderr) = run(lockstep().args(["mirror", "x", "--interval", "1s"]));
     assert!(code == 2 && stderr.contains("--watch"), "{stderr}");
 }
+
+/// All others miss it: nothing but inode and ctime tells that the content is another one.
+#[test]
+fn m2_1_a_change_that_leaves_size_and_time_is_found_by_the_next_run_with_a_state() {
+    let dir = scratch();
+    let (source, dest, state) = (dir.join("src"), dir.join("dst"), dir.join("state"));
+    let time = 1_000_000_000_000_000_000;
+    Tree::at(&source).file("a", "one").mtime("a", time).file("sub/b", "one").mtime("sub/b", time);
+    let with_state = || run(mirror(&source, &dest).arg("--state").arg(&state));
+    assert_eq!(with_state().0, 0);
+    // In place, and by another file renamed over it; at the source and at the destination.
+    Tree::at(&source).file("a", "two").mtime("a", time).file("new", "two").mtime("new", time);
+    fs::rename(source.join("new"), source.join("sub/b")).unwrap();
+    let (_, stdout, _) = run(mirror(&source, &dest).arg("--json"));
+    assert_eq!(records(&stdout).last().unwrap()["files_updated"], 0, "without a state nothing is seen: {stdout}");
+    assert_eq!((read(dest.join("a")), read(dest.join("sub/b"))), ("one".into(), "one".into()));
+    assert_eq!(with_state().0, 0);
+    assert_same_trees(&source, &dest);
+    Tree::at(&dest).file("a", "bad").mtime("a", time);
+    assert_eq!(with_state().0, 0);
+    assert_eq!(read(dest.join("a")), "two");
+    // Nothing is read or touched where nothing changed.
+    let stamp = || fs::metadata(dest.join("a")).map(|m| (m.ino(), m.ctime(), m.ctime_nsec())).unwrap();
+    let before = stamp();
+    let (code, stdout, _) = with_state();
+    assert!(code == 0 && stdout.contains("copied 0, updated 0"), "{stdout}");
+    assert_eq!(stamp(), before);
+}
+
+#[test]
+fn a_state_that_is_torn_or_of_another_pair_is_told_and_replaced() {
+    let dir = scratch();
+    let (source, dest, state) = (dir.join("src"), dir.join("dst"), dir.join("state"));
+    Tree::at(&source).file("a", "1");
+    let with_state = |source: &Path| run(mirror(source, &dest).arg("--state").arg(&state));
+    assert_eq!(with_state(&source).0, 0);
+    let whole = fs::read(&state).unwrap();
+    fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+    let (code, _, stderr) = with_state(&source);
+    assert!(code == 0 && stderr.contains("torn"), "{stderr}");
+    assert_eq!(fs::read(&state).unwrap().len(), whole.len());
+    let (_, _, stderr) = with_state(&source);
+    assert!(!stderr.contains("state in"), "{stderr}");
+    Tree::at(dir.join("other")).file("a", "1");
+    let (code, _, stderr) = with_state(&dir.join("other"));
+    assert!(code == 0 && stderr.contains("another pair"), "{stderr}");
+    // A dry run leaves no state, one that cannot be written is a failure, and nothing else is hurt.
+    let none = dir.join("no/such/dir");
+    let (code, _, stderr) = run(mirror(&source, &dest).arg("--state").arg(&none));
+    assert!(code == 1 && stderr.contains("no/such"), "{stderr}");
+    assert_same_trees(&source, &dest);
+    assert_eq!(run(mirror(&source, &dest).args(["--dry-run", "--state"]).arg(dir.join("dry"))).0, 0);
+    assert!(!dir.join("dry").exists());
+    // In the destination it is ours, and stays.
+    let inside = dest.join("state");
+    for _ in 0..2 {
+        assert_eq!(run(mirror(&source, &dest).arg("--state").arg(&inside)).0, 0);
+        assert!(inside.exists());
+    }
+}

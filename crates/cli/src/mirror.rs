@@ -86,6 +86,8 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         Some(destination) => destination.clone(),
         None => Mirror::default_dest(&args.source).map_err(refused)?,
     };
+    let mut own = args.log.place("mirror")?.as_deref().map(own_files).unwrap_or_default();
+    own.extend(args.modes.state.as_deref().and_then(id_of));
     let options = MirrorOptions {
         dry_run: args.dry_run || args.diff,
         allow_mass_delete: args.allow_mass_delete,
@@ -97,7 +99,8 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         backup_dir: args.modes.backup_dir.clone(),
         writing: args.modes.writing(),
         check_every: args.modes.interval,
-        own: args.log.place("mirror")?.as_deref().map(own_files).unwrap_or_default(),
+        state: args.modes.state.clone(),
+        own,
     };
     let mut mirror = Mirror::open(&args.source, &destination, options).map_err(refused)?;
     if args.diff {
@@ -113,10 +116,13 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     waiting.map_err(|e| Failure::could_not_run(anyhow::Error::new(e).context("cannot start a thread")))?;
 
     let mut out = Output::new(&args, &log, &destination);
+    let known = mirror.notes().len();
+    mirror.notes().iter().for_each(|note| out.told(note));
     let outcome = if args.watch {
         mirror.watch(stopper, &mut |report| out.report(&report)).map_err(refused)?
     } else {
         let outcome = mirror.once(&mut |event| out.event(event));
+        mirror.notes()[known..].iter().for_each(|note| out.told(note));
         out.pass(&outcome);
         outcome
     };
@@ -147,7 +153,12 @@ fn own_files(log: &Path) -> HashSet<(u64, u64)> {
         PathBuf::from(name)
     });
     let files = std::iter::once(log.to_owned()).chain(parts);
-    files.filter_map(|path| std::fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
+    files.filter_map(|path| id_of(&path)).collect()
+}
+
+/// Device and inode of what stands there, if anything does.
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Results on their way to the log, stdout and stderr.
@@ -172,10 +183,7 @@ impl<'a> Output<'a> {
             Report::Event(event) => self.event(event),
             Report::Pass(outcome) => self.pass(outcome),
             Report::Watching => self.note("watching", "following changes"),
-            Report::Note(text) => {
-                eprintln!("{text}");
-                self.note("note", text);
-            }
+            Report::Note(text) => self.told(text),
         }
     }
 
@@ -241,6 +249,12 @@ impl<'a> Output<'a> {
             self.log_line(&format!("{} guard {held}", now()));
         }
         self.flush();
+    }
+
+    /// Something for a person as well.
+    fn told(&mut self, text: &str) {
+        eprintln!("{text}");
+        self.note("note", text);
     }
 
     fn note(&mut self, action: &str, text: &str) {

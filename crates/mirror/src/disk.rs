@@ -4,6 +4,7 @@
 
 use crate::choose::{Choice, Chooser};
 use crate::guard::{Pin, PinBroken};
+use crate::memory::{Memory, Recall};
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantFile};
 use crate::watch::Watcher;
@@ -34,6 +35,8 @@ pub struct DiskSource {
     writes: HashMap<RelPath, (Stat, Stat)>,
     compare: [Vec<u8>; 2],
     watcher: Option<Arc<Watcher>>,
+    /// What the last run left, and this one leaves.
+    pub(crate) memory: Option<Memory>,
     /// `None` where everything is chosen.
     chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
@@ -64,6 +67,7 @@ impl DiskSource {
         let pin = Pin::new(root.file_system_id()?, &stat);
         let chooser = (!options.choice.is_everything()).then(|| Chooser::new(options.choice.clone(), &stat));
         Ok(Self {
+            memory: None,
             chooser,
             root: Arc::new(root),
             path: path.to_owned(),
@@ -277,7 +281,8 @@ impl Source for DiskSource {
         // Two versions of a size can bear one time, for the clock that stamps files ticks slowly. What we copied
         // ourselves tells them apart by inode and ctime.
         let copied = self.writes.get(path).zip(want.found).is_some_and(|((source, _), now)| !source.is_unchanged(&now));
-        let named = look == Look::Content || copied;
+        let recalled = self.memory.as_ref().zip(want.found).map(|(memory, now)| memory.recall(path, &now, found));
+        let named = look == Look::Content || copied || recalled == Some(Recall::Changed);
         let read = self.options.checksum || (named && want.mtime_ns == found.mtime_ns);
         if !read {
             return Ok(if want.mtime_ns == found.mtime_ns { meta } else { Same::Different });
@@ -332,7 +337,14 @@ impl Source for DiskSource {
         Ok(self.check_root()?)
     }
 
+    fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        if let (Some(memory), Want::File(WantFile { found: Some(found), .. })) = (&mut self.memory, want) {
+            memory.remember(path, found, stat);
+        }
+    }
+
     fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        self.kept(path, want, stat);
         if let Want::File(WantFile { found: Some(found), .. }) = want {
             if self.writes.len() >= WRITES_MAX {
                 self.writes.clear();

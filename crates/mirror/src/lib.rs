@@ -15,6 +15,7 @@ pub mod disk;
 pub mod engine;
 pub mod guard;
 pub mod live;
+mod memory;
 pub mod mirror;
 mod pass;
 pub mod plan;

@@ -7,8 +7,9 @@ use crate::backup::Backup;
 use crate::choose::Choice;
 use crate::dirty::Dirty;
 use crate::disk::{DiskOptions, DiskSource};
-use crate::engine::{Engine, Event, Options, Outcome};
+use crate::engine::{Action, Engine, Event, Options, Outcome};
 use crate::guard::DeleteLimit;
+use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::stage::Writing;
 use rustix::io::Errno;
@@ -47,6 +48,8 @@ pub struct MirrorOptions {
     pub backup_dir: Option<PathBuf>,
     /// How content is written.
     pub writing: Writing,
+    /// A file for what one run leaves for the next; see [`Mirror::once`].
+    pub state: Option<PathBuf>,
     /// Live, everything is compared again this often; [`CHECK_EVERY`](crate::live::CHECK_EVERY) if it is not said.
     pub check_every: Option<Duration>,
     /// Files that are our own (device, inode), as the log: neither copied, nor replaced, nor deleted.
@@ -113,6 +116,7 @@ pub struct Mirror {
     pub(crate) dest_path: PathBuf,
     pub(crate) check_every: Duration,
     choice: Choice,
+    notes: Vec<String>,
     /// Stands in for a destination that a dry run must not make.
     _stand_in: Option<StandIn>,
 }
@@ -127,7 +131,7 @@ impl Mirror {
         let mut own = options.own;
         let refuse = |e: &fsx::Error| MirrorError::Source { path: source.to_owned(), why: why(e, "create it first") };
         let disk = DiskOptions { checksum, ctime, choice: choice.clone(), own: own.clone() };
-        let disk = DiskSource::open(source, disk).map_err(|e| refuse(&e))?;
+        let mut disk = DiskSource::open(source, disk).map_err(|e| refuse(&e))?;
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
         let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
@@ -138,6 +142,12 @@ impl Mirror {
             Some(path) => open_backup(path, disk.root(), &dir, dry_run)?,
             None => Opened { backup: None, inside: None },
         };
+        let mut notes = Vec::new();
+        if let Some(path) = &options.state {
+            let (memory, note) = Memory::open(path, disk.root(), &dir)?;
+            disk.memory = Some(memory);
+            notes.extend(note);
+        }
         own.extend(backup.backup.as_ref().map(|(_, id)| *id));
         let engine = Engine::new(
             dir,
@@ -155,7 +165,7 @@ impl Mirror {
             },
         );
         let check_every = options.check_every.unwrap_or(crate::live::CHECK_EVERY);
-        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), check_every, choice, _stand_in: stand_in })
+        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), check_every, choice, notes, _stand_in: stand_in })
     }
 
     /// Where the mirror goes when nobody says where: beside the source, with [`DEFAULT_SUFFIX`].
@@ -175,6 +185,11 @@ impl Mirror {
         Ok(parent.join(name))
     }
 
+    /// What a person should know before it begins.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// What to set to end a running pass soon.
     pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
         self.engine.stop_on(flag);
@@ -182,7 +197,8 @@ impl Mirror {
 
     /// Makes the destination equal to the source, wherever they differ; each result goes to `sink`.
     ///
-    /// What changed while it was copied, or had no room before something was deleted, is tried again.
+    /// What changed while it was copied, or had no room before something was deleted, is tried again. With
+    /// [`MirrorOptions::state`], a file whose inode or ctime is not what the last run left is read.
     pub fn once(&mut self, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
         let mut outcome = self.pass(&Dirty::everything(), sink);
         let mut rounds = 1;
@@ -197,7 +213,23 @@ impl Mirror {
                 break;
             }
         }
+        self.remember(&mut outcome, sink);
         outcome
+    }
+
+    /// Writes the state of a run that changed something but the report.
+    fn remember(&mut self, outcome: &mut Outcome, sink: &mut dyn FnMut(&Event<'_>)) {
+        let Some(memory) = self.source.memory.as_mut().filter(|_| !self.engine.options.dry_run) else { return };
+        let whole = !outcome.stopped && outcome.problems.is_empty() && outcome.counts.left == 0;
+        match memory.save(whole) {
+            Ok(note) => self.notes.extend(note),
+            Err(error) => {
+                let (path, problem) = (RelPath::root(), crate::Problem::Fs(error));
+                sink(&Event { action: Action::Failed, path: &path, kind: None, bytes: 0, error: Some(&problem) });
+                outcome.counts.failed += 1;
+                outcome.problems.push((path, problem));
+            }
+        }
     }
 
     /// One pass over what `dirty` marks.

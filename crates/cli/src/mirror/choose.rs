@@ -77,7 +77,7 @@ struct Given {
     #[arg(long, value_name = "FILE", help_heading = CHOOSING)]
     exclude_from: Vec<PathBuf>,
 
-    /// Leaves out what a pattern matches, in gitignore syntax: *.o, /build/, docs/**/draft
+    /// Leaves out what a pattern matches, in gitignore syntax: *.o, /build/, notes/**/draft
     #[arg(long, value_name = "PATTERN", help_heading = CHOOSING)]
     exclude: Vec<OsString>,
 

@@ -38,6 +38,11 @@ pub(super) struct Modes {
     #[arg(long, help_heading = SURE)]
     pub(super) ctime: bool,
 
+    /// Keeps in FILE what each file's inode and ctime were, so that the next run also finds changes that left size and
+    /// time as they were
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watch", "diff"], help_heading = SURE)]
+    pub(super) state: Option<PathBuf>,
+
     /// Reads each content back and compares it before it gets its name
     #[arg(long, help_heading = SURE)]
     verify: bool,
