@@ -227,7 +227,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if found.mount_point {
             return self.fail(&path, Problem::MountPoint(path.clone()));
         }
-        if self.each_below(&at.dir, &name, &path, Kind::Dir, &mut Vec::new()) != Fate::Gone {
+        let mut gone = Vec::new();
+        if self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) != Fate::Gone {
             return self.fail(&path, Problem::Protected(path.clone()));
         }
         let before = self.steps.len();
@@ -247,7 +248,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         if let Some(path) = replaced {
             self.source.removed(&path);
+            let failed = self.out.problems.len();
             self.switch_all();
+            if self.out.problems.len() == failed {
+                // What was in it went with it.
+                gone.retain(|(gone, ..)| *gone != path);
+                gone.into_iter().for_each(|(gone, kind, fate)| self.tell_fate(&gone, kind, fate));
+            }
         }
     }
 
