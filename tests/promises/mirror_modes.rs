@@ -193,6 +193,28 @@ fn what_is_overwritten_or_deleted_is_in_the_backup_first() {
 }
 
 #[test]
+fn a_backup_on_another_file_system_is_a_copy_with_mode_and_time() {
+    let (dir, memory) = (scratch(), Path::new("/dev/shm"));
+    if !memory.is_dir() || fs::metadata(memory).unwrap().dev() == fs::metadata(dir.join("")).unwrap().dev() {
+        support::could_not_run("a second file system in /dev/shm");
+    }
+    let backup = memory.join(format!("lockstep-test-{}", std::process::id()));
+    let (source, dest) = (dir.join("src"), dir.join("dst"));
+    Tree::at(&source).file("a", "new");
+    Tree::at(&dest).file("a", "older").mode("a", 0o640).mtime("a", 1_000_000_000).file("d/b", "x").link("l", "a");
+    let (code, stdout, stderr) = run(mirror(&source, &dest).arg("--backup-dir").arg(&backup));
+    let saved = fs::metadata(backup.join("a")).map(|m| (m.mode() & 0o777, m.mtime()));
+    let contents = (read(backup.join("a")), read(backup.join("d/b")), fs::read_link(backup.join("l")));
+    let left: Vec<_> = fs::read_dir(&backup).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    fs::remove_dir_all(&backup).unwrap();
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert_eq!((saved.unwrap(), contents.0, contents.1), ((0o640, 1), "older".into(), "x".into()));
+    assert_eq!(contents.2.unwrap(), Path::new("a"));
+    assert_eq!(left.len(), 3, "no temporary stays: {left:?}");
+    assert_same_trees(&source, &dest);
+}
+
+#[test]
 fn m2_7_a_backup_in_the_destination_is_left_alone_also_live() {
     let dir = scratch();
     let (source, dest) = (dir.join("src"), dir.join("dst"));

@@ -14,6 +14,8 @@ pub(crate) struct Care<'a> {
     pub(crate) leaves: &'a mut dyn FnMut(&RelPath, Kind) -> Result<bool, Problem>,
     /// Where what goes is put.
     pub(crate) backup: Option<&'a Backup>,
+    /// Set where a directory could not be looked into without changing its mode.
+    pub(crate) unread: bool,
 }
 
 /// What became of an entry.
@@ -73,7 +75,7 @@ pub(crate) fn remove_tree(
             backup.save_dir(path, &stat)?;
         }
         forgive_missing(dir.remove_dir(name))?;
-    } else if stat.mode & 0o300 != 0o300 {
+    } else if stat.mode & 0o700 != 0o700 {
         set_mode(&inner, stat.mode, inner.path())?;
     }
     each(path, Kind::Dir, fate);
@@ -95,14 +97,17 @@ pub(crate) fn each_in_tree(
         return Fate::Stays;
     }
     let mut fate = Fate::Gone;
-    if kind == Kind::Dir
-        && let Ok(inner) = dir.open(name)
-        && let Ok(entries) = inner.list(&mut ListBuffer::default())
-    {
-        for entry in entries {
-            let (Ok(child), Ok(Some(stat))) = (path.join(&entry.name), inner.look(&entry.name)) else { continue };
+    if kind == Kind::Dir {
+        let listed = dir.open(name).and_then(|inner| Ok((inner.list(&mut ListBuffer::default())?, inner)));
+        care.unread |= listed.is_err();
+        for (entry, inner) in listed.iter().flat_map(|(entries, inner)| entries.iter().map(move |entry| (entry, inner)))
+        {
+            let (Ok(child), Ok(Some(stat))) = (path.join(&entry.name), inner.look(&entry.name)) else {
+                care.unread = true;
+                continue;
+            };
             let own = care.own.contains(&stat.id());
-            if own || each_in_tree(&inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone {
+            if own || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone {
                 fate = Fate::Holds;
             }
         }

@@ -171,7 +171,7 @@ impl Step {
 
 /// Removes a temporary of any kind; a failure leaves it to the next sweep.
 pub(crate) fn drop_temp(dir: &Dir, temp: &Name, path: &RelPath) {
-    let mut care = Care { own: &HashSet::new(), leaves: &mut |_, _| Ok(false), backup: None };
+    let mut care = Care { own: &HashSet::new(), leaves: &mut |_, _| Ok(false), backup: None, unread: false };
     if let Err(problem) = remove_tree(dir, temp, path, &mut care, &mut |_, _, _| {}) {
         tracing::debug!("{problem}");
     }

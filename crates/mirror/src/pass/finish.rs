@@ -96,7 +96,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let dest = Arc::clone(&self.engine.dest);
         let Self { engine, source, tally, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None };
+        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
         let (mut gone, mut reported) = (0, 0);
         for delete in &deletes {
             let mut entries = 1;
@@ -189,8 +189,11 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     ) -> Fate {
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None };
-        each_in_tree(dir, name, path, kind, &mut care, &mut |path, kind, fate| told.push((path.clone(), kind, fate)))
+        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
+        let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
+        let fate = each_in_tree(dir, name, path, kind, &mut care, each);
+        // What could not be looked into may hold what is to stay.
+        if care.unread && source.chooses() { Fate::Holds } else { fate }
     }
 
     fn delete(&mut self, at: &At, delete: Delete) {
@@ -208,7 +211,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
         let backup = engine.options.backup.as_deref();
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup };
+        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup, unread: false };
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let done = remove_tree(&at.dir, &name, &path, &mut care, each);
         for (path, kind, fate) in told {
