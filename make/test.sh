@@ -71,7 +71,7 @@ system_packages() {
 
 python_packages() {
     local wanted=tests/requirements.txt stamp=target/venv/requirements.txt
-    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import aiohttp, pandas, prometheus_client, psutil, schemathesis, socketio' 2>/dev/null && return 0
+    cmp -s "$wanted" "$stamp" && target/venv/bin/python -c 'import aiohttp, dirsync, pandas, prometheus_client, psutil, schemathesis, socketio' 2>/dev/null && return 0
     python3 -c 'import venv, ensurepip' 2>/dev/null || return 0
     say "Python packages into target/venv"
     rm -rf target/venv

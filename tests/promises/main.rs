@@ -17,6 +17,8 @@ mod javascript_client;
 mod login;
 mod machines;
 mod mirror;
+mod mirror_choose;
+mod mirror_modes;
 mod monitor;
 mod presence;
 mod python_client;

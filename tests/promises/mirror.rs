@@ -9,13 +9,13 @@ use support::{Proc, Tree, assert_same_trees, lockstep, same_trees, scratch, unti
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn run(command: &mut Command) -> (i32, String, String) {
+pub(crate) fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (status.code().unwrap_or(-1), text(&stdout), text(&stderr))
 }
 
-fn mirror(source: &Path, dest: &Path) -> Command {
+pub(crate) fn mirror(source: &Path, dest: &Path) -> Command {
     let mut command = lockstep();
     command.arg("mirror").arg(source).arg(dest);
     command

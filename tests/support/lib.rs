@@ -47,7 +47,7 @@ pub use scratch::{Scratch, scratch};
 pub use seed::{Rng, for_each_seed};
 pub use size::{Size, pick, size};
 pub use stock::{Library, Stock};
-pub use tool::{chromium, curl, netcat, node, node_packages, node_with, python, python_with, rsync};
+pub use tool::{chromium, could_not_run, curl, netcat, node, node_packages, node_with, python, python_with, rsync};
 pub use tree::Tree;
 pub use vendor::vendor_tree;
 pub use wait::{lapse, until};

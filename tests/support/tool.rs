@@ -133,7 +133,7 @@ pub fn node_packages() -> PathBuf {
 
 /// Notes the test that runs on this thread for the summary of `make test`, and fails it.
 #[track_caller]
-fn could_not_run(tool: &str) -> ! {
+pub fn could_not_run(tool: &str) -> ! {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     if let Some(list) = env::var_os("LOCKSTEP_COULD_NOT_RUN")
         && let Ok(mut list) = OpenOptions::new().create(true).append(true).open(list)

@@ -351,7 +351,7 @@ impl Work {
                     events(Event::Problem { of: of.clone(), path: event.path.clone(), text });
                 }
             }
-            (Action::Skipped | Action::Held | Action::Waiting | Action::Unsettled, _) => {}
+            (Action::Skipped | Action::Left(_) | Action::Held | Action::Waiting | Action::Unsettled, _) => {}
         });
         let put_off = self.holding.take_put_off();
         for (path, problem) in &outcome.problems {

@@ -1,5 +1,9 @@
 //! `lockstep mirror`: one directory kept equal to another, once or live, with every result in the log.
 
+mod choose;
+mod diff;
+mod modes;
+
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -39,6 +43,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
 
+    /// Tells which names are only in SRC (>>), only in DST (<<) and in both (--); compares and changes nothing
+    #[arg(long, conflicts_with_all = ["watch", "dry_run", "existing", "update", "backup_dir", "max_delete", "no_delete",
+        "allow_mass_delete", "checksum", "ctime", "verify", "fsync", "bwlimit"])]
+    diff: bool,
+
     #[command(flatten)]
     log: LogArgs,
 
@@ -47,12 +56,18 @@ pub(crate) struct Args {
     json: bool,
 
     /// Deletes however much has to go, also when the source is empty
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_delete")]
     allow_mass_delete: bool,
 
     /// Compares contents also where size, time and mode are equal
-    #[arg(long)]
+    #[arg(long, visible_alias = "content", conflicts_with = "ctime")]
     checksum: bool,
+
+    #[command(flatten)]
+    choose: choose::Choose,
+
+    #[command(flatten)]
+    modes: modes::Modes,
 }
 
 /// Mirrors once, or until somebody asks to stop.
@@ -71,13 +86,26 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         Some(destination) => destination.clone(),
         None => Mirror::default_dest(&args.source).map_err(refused)?,
     };
+    let mut own = args.log.place("mirror")?.as_deref().map(own_files).unwrap_or_default();
+    own.extend(args.modes.state.as_deref().and_then(id_of));
     let options = MirrorOptions {
-        dry_run: args.dry_run,
+        dry_run: args.dry_run || args.diff,
         allow_mass_delete: args.allow_mass_delete,
         checksum: args.checksum,
-        own: args.log.place("mirror")?.as_deref().map(own_files).unwrap_or_default(),
+        ctime: args.modes.ctime,
+        choice: args.choose.choice()?,
+        policy: args.modes.policy(),
+        delete_limit: args.modes.max_delete,
+        backup_dir: args.modes.backup_dir.clone(),
+        writing: args.modes.writing(),
+        check_every: args.modes.interval,
+        state: args.modes.state.clone(),
+        own,
     };
     let mut mirror = Mirror::open(&args.source, &destination, options).map_err(refused)?;
+    if args.diff {
+        return diff::run(&mut mirror, args.json, &log);
+    }
     let stopper = Stopper::default();
     mirror.stop_on(stopper.flag());
     let asked = stopper.clone();
@@ -88,10 +116,13 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     waiting.map_err(|e| Failure::could_not_run(anyhow::Error::new(e).context("cannot start a thread")))?;
 
     let mut out = Output::new(&args, &log, &destination);
+    let known = mirror.notes().len();
+    mirror.notes().iter().for_each(|note| out.told(note));
     let outcome = if args.watch {
         mirror.watch(stopper, &mut |report| out.report(&report)).map_err(refused)?
     } else {
         let outcome = mirror.once(&mut |event| out.event(event));
+        mirror.notes()[known..].iter().for_each(|note| out.told(note));
         out.pass(&outcome);
         outcome
     };
@@ -122,7 +153,12 @@ fn own_files(log: &Path) -> HashSet<(u64, u64)> {
         PathBuf::from(name)
     });
     let files = std::iter::once(log.to_owned()).chain(parts);
-    files.filter_map(|path| std::fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
+    files.filter_map(|path| id_of(&path)).collect()
+}
+
+/// Device and inode of what stands there, if anything does.
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Results on their way to the log, stdout and stderr.
@@ -147,16 +183,13 @@ impl<'a> Output<'a> {
             Report::Event(event) => self.event(event),
             Report::Pass(outcome) => self.pass(outcome),
             Report::Watching => self.note("watching", "following changes"),
-            Report::Note(text) => {
-                eprintln!("{text}");
-                self.note("note", text);
-            }
+            Report::Note(text) => self.told(text),
         }
     }
 
     fn event(&mut self, event: &Event<'_>) {
         let Event { action, path, bytes, error, .. } = event;
-        if *action == Action::Skipped {
+        if matches!(action, Action::Skipped | Action::Left(_)) {
             self.skips += 1;
             if self.skips > SKIPS_LOGGED_MAX {
                 return;
@@ -170,15 +203,19 @@ impl<'a> Output<'a> {
         let record = self.json.then(|| {
             let kind = event.kind.map(|kind| kind.to_string());
             let path = escape(path.as_bytes());
-            json!({ "time": now(), "action": word, "path": path, "kind": kind, "bytes": bytes, "error": error })
+            let why = left(*action);
+            json!({
+                "time": now(), "action": word, "path": path, "kind": kind, "bytes": bytes, "error": error, "why": why
+            })
         });
         match record {
             Some(record) => self.both(&record),
             None => {
-                let tail = error.map(|error| format!(": {error}")).unwrap_or_default();
+                let tail = error.as_deref().or(left(*action)).map(|tail| format!(": {tail}")).unwrap_or_default();
                 self.log_line(&format!("{} {word} {path} {bytes} bytes{tail}", now()));
                 if self.dry_run && *action != Action::Skipped {
-                    self.print(&format!("{word} {path}"));
+                    let why = left(*action).map(|why| format!(" ({why})")).unwrap_or_default();
+                    self.print(&format!("{word} {path}{why}"));
                 }
             }
         }
@@ -191,13 +228,16 @@ impl<'a> Output<'a> {
             let record = json!({
                 "time": now(), "action": "pass", "dry_run": self.dry_run, "copied": counts.copied,
                 "updated": counts.updated, "skipped": counts.skipped, "deleted": counts.deleted,
-                "failed": counts.failed, "bytes": counts.bytes,
+                "failed": counts.failed, "bytes": counts.bytes, "left": counts.left,
+                "directories": counts.dirs, "files_copied": counts.files_copied,
+                "files_updated": counts.files_updated, "files_deleted": counts.files_deleted,
                 "held": outcome.held.map(|held| held.deletes),
             });
             self.both(&record);
         } else {
+            let left = if counts.left > 0 { format!(", {} left alone", counts.left) } else { String::new() };
             let text = format!(
-                "copied {}, updated {}, skipped {}, deleted {}, failed {} ({} bytes)",
+                "copied {}, updated {}, skipped {}, deleted {}, failed {} ({} bytes){left}",
                 counts.copied, counts.updated, counts.skipped, counts.deleted, counts.failed, counts.bytes
             );
             self.log_line(&format!("{} pass {text}", now()));
@@ -209,6 +249,12 @@ impl<'a> Output<'a> {
             self.log_line(&format!("{} guard {held}", now()));
         }
         self.flush();
+    }
+
+    /// Something for a person as well.
+    fn told(&mut self, text: &str) {
+        eprintln!("{text}");
+        self.note("note", text);
     }
 
     fn note(&mut self, action: &str, text: &str) {
@@ -230,6 +276,7 @@ impl<'a> Output<'a> {
             (Action::Updated, true) => "would-update",
             (Action::Deleted, true) => "would-delete",
             (Action::Skipped, _) => "skipped",
+            (Action::Left(_), _) => "left",
             (Action::Held, _) => "held",
             (Action::Waiting, _) => "waiting",
             (Action::Unsettled, _) => "unsettled",
@@ -264,6 +311,14 @@ impl<'a> Output<'a> {
     fn finish(mut self) -> Result<(), Failure> {
         self.flush();
         self.failed.map_or(Ok(()), |error| Err(Failure::output(error)))
+    }
+}
+
+/// Why something that differs was left as it is.
+fn left(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Left(why) => Some(why.word()),
+        _ => None,
     }
 }
 

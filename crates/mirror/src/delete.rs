@@ -1,10 +1,36 @@
 //! Deleting: what stands at a name, and for a directory, what its own new listing says is in it.
 
+use crate::backup::Backup;
 use crate::problem::Problem;
+use std::collections::HashSet;
 use tree::at::{ListBuffer, set_mode};
 use tree::{Dir, Kind, Name, RelPath, fsx};
 
-/// Removes `name` of `dir`, with everything in it, and tells `each` removed entry, children first.
+/// What deleting has to respect.
+pub(crate) struct Care<'a> {
+    /// Files that are our own: they stay.
+    pub(crate) own: &'a HashSet<(u64, u64)>,
+    /// Whether an entry stays, for it is not the mirror's business.
+    pub(crate) leaves: &'a mut dyn FnMut(&RelPath, Kind) -> Result<bool, Problem>,
+    /// Where what goes is put.
+    pub(crate) backup: Option<&'a Backup>,
+    /// Set where a directory could not be looked into without changing its mode.
+    pub(crate) unread: bool,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is gone, or would be.
+    Gone,
+    /// It stays.
+    Stays,
+    /// It is a directory, and something in it stays.
+    Holds,
+}
+
+/// Removes `name` of `dir`, with everything in it, and tells `each` removed entry, children first, and each directory
+/// that stays for what is in it.
 ///
 /// `path` is the entry's, for messages. No symlink is followed and no mount point entered. What appears in a
 /// directory after it was listed is not removed: the directory stays then, and that is the error.
@@ -12,13 +38,20 @@ pub(crate) fn remove_tree(
     dir: &Dir,
     name: &Name,
     path: &RelPath,
-    each: &mut dyn FnMut(&RelPath, Kind),
-) -> Result<(), Problem> {
-    let Some(stat) = dir.look(name)? else { return Ok(()) };
+    care: &mut Care<'_>,
+    each: &mut dyn FnMut(&RelPath, Kind, Fate),
+) -> Result<Fate, Problem> {
+    let Some(stat) = dir.look(name)? else { return Ok(Fate::Gone) };
+    if care.own.contains(&stat.id()) || (care.leaves)(path, stat.kind)? {
+        return Ok(Fate::Stays);
+    }
     if stat.kind != Kind::Dir {
+        if let Some(backup) = care.backup {
+            backup.save(dir, name, path, &stat)?;
+        }
         forgive_missing(dir.remove_file(name))?;
-        each(path, stat.kind);
-        return Ok(());
+        each(path, stat.kind, Fate::Gone);
+        return Ok(Fate::Gone);
     }
     if stat.mount_point || stat.dev != dir.stat_self()?.dev {
         return Err(Problem::MountPoint(path.clone()));
@@ -30,50 +63,82 @@ pub(crate) fn remove_tree(
     if stat.mode & 0o300 != 0o300 {
         set_mode(&inner, stat.mode | 0o700, inner.path())?;
     }
+    let mut fate = Fate::Gone;
     for entry in inner.list(&mut ListBuffer::default())? {
         let child = path.join(&entry.name).map_err(|e| Problem::Path(path.clone(), e))?;
-        remove_tree(&inner, &entry.name, &child, each)?;
+        if remove_tree(&inner, &entry.name, &child, care, each)? != Fate::Gone {
+            fate = Fate::Holds;
+        }
     }
-    forgive_missing(dir.remove_dir(name))?;
-    each(path, Kind::Dir);
-    Ok(())
+    if fate == Fate::Gone {
+        if let Some(backup) = care.backup {
+            backup.save_dir(path, &stat)?;
+        }
+        forgive_missing(dir.remove_dir(name))?;
+    } else if stat.mode & 0o700 != 0o700 {
+        set_mode(&inner, stat.mode, inner.path())?;
+    }
+    each(path, Kind::Dir, fate);
+    Ok(fate)
 }
 
-/// Tells each entry that [`remove_tree`] would remove, children first, and touches nothing. What cannot be read is told
-/// without what is in it.
-pub(crate) fn each_in_tree(dir: &Dir, name: &Name, path: &RelPath, kind: Kind, each: &mut dyn FnMut(&RelPath, Kind)) {
-    if kind == Kind::Dir
-        && let Ok(inner) = dir.open(name)
-        && let Ok(entries) = inner.list(&mut ListBuffer::default())
-    {
-        for entry in entries {
-            if let (Ok(child), Ok(Some(stat))) = (path.join(&entry.name), inner.look(&entry.name)) {
-                each_in_tree(&inner, &entry.name, &child, stat.kind, each);
+/// Tells each entry what [`remove_tree`] would make of it, children first, and touches nothing. What cannot be read is
+/// told without what is in it.
+pub(crate) fn each_in_tree(
+    dir: &Dir,
+    name: &Name,
+    path: &RelPath,
+    kind: Kind,
+    care: &mut Care<'_>,
+    each: &mut dyn FnMut(&RelPath, Kind, Fate),
+) -> Fate {
+    // What is not known to go stays.
+    if (care.leaves)(path, kind).unwrap_or(true) {
+        return Fate::Stays;
+    }
+    let mut fate = Fate::Gone;
+    if kind == Kind::Dir {
+        let listed = dir.open(name).and_then(|inner| Ok((inner.list(&mut ListBuffer::default())?, inner)));
+        care.unread |= listed.is_err();
+        for (entry, inner) in listed.iter().flat_map(|(entries, inner)| entries.iter().map(move |entry| (entry, inner)))
+        {
+            let (Ok(child), Ok(Some(stat))) = (path.join(&entry.name), inner.look(&entry.name)) else {
+                care.unread = true;
+                continue;
+            };
+            let own = care.own.contains(&stat.id());
+            if own || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone {
+                fate = Fate::Holds;
             }
         }
     }
-    each(path, kind);
+    each(path, kind, fate);
+    fate
 }
 
-/// How many entries stand at `name` of `dir`, itself included. What cannot be read counts as one.
-pub(crate) fn count_tree(dir: &Dir, name: &Name, depth: usize) -> u64 {
+/// How many entries [`remove_tree`] would remove at `name` of `dir`, itself included. What cannot be read counts as
+/// one, and so does each directory that stays for what is in it.
+pub(crate) fn count_tree(dir: &Dir, name: &Name, path: &RelPath, care: &mut Care<'_>) -> u64 {
     let Ok(inner) = dir.open(name) else { return 1 };
-    1 + count_in(&inner, depth)
+    1 + count_in(&inner, path, care)
 }
 
-/// How many entries are below `dir`.
-pub(crate) fn count_in(dir: &Dir, depth: usize) -> u64 {
-    if depth >= tree::path::PATH_DEPTH_MAX {
-        return 0;
-    }
+/// How many entries below `dir` are not left alone.
+pub(crate) fn count_in(dir: &Dir, path: &RelPath, care: &mut Care<'_>) -> u64 {
     let Ok(entries) = dir.list(&mut ListBuffer::default()) else { return 0 };
-    entries
-        .iter()
-        .map(|entry| match entry.kind {
-            Some(Kind::Dir) | None => count_tree(dir, &entry.name, depth + 1),
+    let mut count = 0;
+    for entry in entries {
+        // Deeper than any path of ours may be.
+        let Ok(child) = path.join(&entry.name) else { continue };
+        if (care.leaves)(&child, entry.kind.unwrap_or(Kind::Dir)).unwrap_or(true) {
+            continue;
+        }
+        count += match entry.kind {
+            Some(Kind::Dir) | None => count_tree(dir, &entry.name, &child, care),
             Some(_) => 1,
-        })
-        .sum()
+        };
+    }
+    count
 }
 
 fn forgive_missing(done: Result<(), fsx::Error>) -> Result<(), fsx::Error> {

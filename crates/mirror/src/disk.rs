@@ -2,16 +2,19 @@
 //!
 //! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn.
 
+use crate::choose::{Choice, Chooser};
 use crate::guard::{Pin, PinBroken};
-use crate::plan;
+use crate::memory::{Memory, Recall};
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantFile};
 use crate::watch::Watcher;
+use crate::{plan, policy};
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tree::at::{ListBuffer, stat_of};
+use tree::filter::Scope;
 use tree::{Dir, Found, Kind, Listing, Name, RelPath, Stat, fsx};
 
 /// How many of our own writes are remembered; forgetting them costs a comparison, nothing else.
@@ -32,6 +35,10 @@ pub struct DiskSource {
     writes: HashMap<RelPath, (Stat, Stat)>,
     compare: [Vec<u8>; 2],
     watcher: Option<Arc<Watcher>>,
+    /// What the last run left, and this one leaves.
+    pub(crate) memory: Option<Memory>,
+    /// `None` where everything is chosen.
+    chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
 }
@@ -41,6 +48,10 @@ pub struct DiskSource {
 pub struct DiskOptions {
     /// Compare contents also where size, time and mode are equal.
     pub checksum: bool,
+    /// A file that changed in any way since the destination's time is copied again.
+    pub ctime: bool,
+    /// Which entries there are.
+    pub choice: Choice,
     /// Files that are our own (device, inode): they do not exist here.
     pub own: HashSet<(u64, u64)>,
 }
@@ -52,8 +63,12 @@ impl DiskSource {
     /// When it is missing, not a directory, or may not be read: nothing was touched.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self, fsx::Error> {
         let root = Dir::open_root(path)?;
-        let pin = Pin::new(root.file_system_id()?, &root.stat_self()?);
+        let stat = root.stat_self()?;
+        let pin = Pin::new(root.file_system_id()?, &stat);
+        let chooser = (!options.choice.is_everything()).then(|| Chooser::new(options.choice.clone(), &stat));
         Ok(Self {
+            memory: None,
+            chooser,
             root: Arc::new(root),
             path: path.to_owned(),
             pin,
@@ -122,6 +137,26 @@ impl DiskSource {
         self.hold(path)
     }
 
+    /// What counts in `dir`, which is `held`; `None` where nothing is chosen.
+    fn scope(&mut self, dir: &RelPath, held: &Dir) -> Result<Option<Arc<Scope>>, Problem> {
+        let Some(chooser) = &mut self.chooser else { return Ok(Some(Arc::default())) };
+        let scope = chooser.scope(&self.root, dir)?;
+        Ok(chooser.looks_into(&scope, held)?.then_some(scope))
+    }
+
+    fn chooses_entry(
+        &mut self,
+        dir: &Dir,
+        scope: &Scope,
+        above: &RelPath,
+        name: &Name,
+        found: &Found,
+    ) -> Result<bool, Problem> {
+        let Some(chooser) = &mut self.chooser else { return Ok(true) };
+        let path = above.join(name).map_err(|e| Problem::Path(above.clone(), e))?;
+        chooser.wants(&self.root, dir, scope, &path, found)
+    }
+
     /// `None` for what does not exist here.
     fn want(&mut self, dir: &Dir, path: &RelPath, name: &Name, stat: &Stat) -> Option<Want> {
         if self.options.own.contains(&stat.id()) {
@@ -175,9 +210,18 @@ impl Source for DiskSource {
         // What was said to be unsettled is asked again for every look at the disk.
         self.unsettled_here = None;
         let held = self.hold_anew(dir)?;
+        let Some(scope) = self.scope(dir, &held)? else { return Ok(Vec::new()) };
         let listing = Listing::read(&held, &mut self.list_buffer)?;
         let mut wanted = Vec::with_capacity(listing.0.len());
         for (name, found) in listing.0 {
+            match self.chooses_entry(&held, &scope, dir, &name, &found) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(problem) => {
+                    wanted.push((name, Want::Unknown(problem)));
+                    continue;
+                }
+            }
             let want = match found {
                 Found::Unreadable(e) => Some(Want::Unknown(e.into())),
                 Found::Known(stat) if stat.kind == Kind::File => self.want(&held, dir, &name, &stat),
@@ -209,9 +253,12 @@ impl Source for DiskSource {
             }
             Err(e) => return Err(e.into()),
         };
+        let Some(scope) = self.scope(&parent, &dir)? else { return Ok(None) };
         match dir.look(&name)? {
-            Some(stat) => Ok(self.want(&dir, path, &name, &stat)),
-            None => Ok(None),
+            Some(stat) if self.chooses_entry(&dir, &scope, &parent, &name, &Found::Known(stat))? => {
+                Ok(self.want(&dir, path, &name, &stat))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -227,11 +274,15 @@ impl Source for DiskSource {
         if want.size_bytes != found.size_bytes {
             return Ok(Same::Different);
         }
+        if self.options.ctime && want.found.is_some_and(|now| policy::is_changed_since(&now, found)) {
+            return Ok(Same::Different);
+        }
         let meta = plan::meta_same(want.mode, want.mtime_ns, found);
         // Two versions of a size can bear one time, for the clock that stamps files ticks slowly. What we copied
         // ourselves tells them apart by inode and ctime.
         let copied = self.writes.get(path).zip(want.found).is_some_and(|((source, _), now)| !source.is_unchanged(&now));
-        let named = look == Look::Content || copied;
+        let recalled = self.memory.as_ref().zip(want.found).map(|(memory, now)| memory.recall(path, &now, found));
+        let named = look == Look::Content || copied || recalled == Some(Recall::Changed);
         let read = self.options.checksum || (named && want.mtime_ns == found.mtime_ns);
         if !read {
             return Ok(if want.mtime_ns == found.mtime_ns { meta } else { Same::Different });
@@ -253,6 +304,23 @@ impl Source for DiskSource {
         }
     }
 
+    fn begin(&mut self) {
+        if let Some(chooser) = &mut self.chooser {
+            chooser.forget();
+        }
+    }
+
+    fn chooses(&self) -> bool {
+        self.chooser.is_some()
+    }
+
+    fn leaves(&mut self, path: &RelPath, kind: Kind) -> Result<bool, Problem> {
+        match &mut self.chooser {
+            Some(chooser) => chooser.leaves(&self.root, path, kind),
+            None => Ok(false),
+        }
+    }
+
     fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
         let Some(watcher) = &self.watcher else { return false };
         if self.unsettled_here.as_ref().is_none_or(|(here, _)| here != dir) {
@@ -269,7 +337,14 @@ impl Source for DiskSource {
         Ok(self.check_root()?)
     }
 
+    fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        if let (Some(memory), Want::File(WantFile { found: Some(found), .. })) = (&mut self.memory, want) {
+            memory.remember(path, found, stat);
+        }
+    }
+
     fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
+        self.kept(path, want, stat);
         if let Want::File(WantFile { found: Some(found), .. }) = want {
             if self.writes.len() >= WRITES_MAX {
                 self.writes.clear();

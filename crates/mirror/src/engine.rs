@@ -4,12 +4,14 @@
 //! what they mark dirty. One pass lists, compares and stages; switches what was staged; deletes; and sets the modes
 //! and times of directories last. It waits for nothing: content that is not here yet is told and left for later.
 
+use crate::backup::Backup;
 use crate::dirty::Dirty;
-use crate::guard::Held;
+use crate::guard::{DeleteLimit, Held};
 use crate::pass::Pass;
+use crate::policy::{Left, Policy};
 use crate::problem::Problem;
 use crate::source::Source;
-use crate::stage::Scratch;
+use crate::stage::{Scratch, Writing};
 use rustix::fd::OwnedFd;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +33,17 @@ pub struct Options {
     pub allow_mass_delete: bool,
     /// The destination's lock is held, so temporaries of others are left over and are removed.
     pub sweep: bool,
-    /// Files that are our own (device, inode): at the destination they are neither replaced nor deleted.
+    /// What may be done at all.
+    pub policy: Policy,
+    /// The most deletions found by listing that need no permission, where the operator says so.
+    pub delete_limit: Option<DeleteLimit>,
+    /// Where what is overwritten or deleted is put first.
+    pub backup: Option<Arc<Backup>>,
+    /// A directory of the destination that is none of a mirror's business.
+    pub left_alone: Option<RelPath>,
+    /// How content is written.
+    pub writing: Writing,
+    /// Files and directories that are our own (device, inode): at the destination they are neither replaced nor deleted.
     pub own: HashSet<(u64, u64)>,
     /// How many staged files wait for their switch at most.
     pub portion: usize,
@@ -39,7 +51,18 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dry_run: false, allow_mass_delete: false, sweep: false, own: HashSet::new(), portion: portion() }
+        Self {
+            dry_run: false,
+            allow_mass_delete: false,
+            sweep: false,
+            policy: Policy::default(),
+            delete_limit: None,
+            backup: None,
+            left_alone: None,
+            writing: Writing::default(),
+            own: HashSet::new(),
+            portion: portion(),
+        }
     }
 }
 
@@ -58,6 +81,8 @@ pub enum Action {
     Held,
     /// Its content is not here yet.
     Waiting,
+    /// It differs, and stays as it is.
+    Left(Left),
     /// It keeps changing while it is read; the copy stays as it was, and it is looked at again.
     Unsettled,
     /// It could not be done; the error says why.
@@ -92,6 +117,16 @@ pub struct Counts {
     pub deleted: u64,
     /// Entries that failed.
     pub failed: u64,
+    /// Entries that differ and were left as they are.
+    pub left: u64,
+    /// Directories of the source that were listed.
+    pub dirs: u64,
+    /// What of `copied` are regular files.
+    pub files_copied: u64,
+    /// What of `updated` are regular files.
+    pub files_updated: u64,
+    /// What of `deleted` are regular files.
+    pub files_deleted: u64,
     /// Bytes of content written.
     pub bytes: u64,
 }
@@ -143,15 +178,17 @@ pub struct Engine {
 impl Engine {
     /// An engine for the destination `dest`, which it holds from now on.
     pub fn new(dest: Dir, options: Options) -> Self {
+        let stop = Arc::default();
+        let scratch = Scratch::new(options.writing, Arc::clone(&stop));
         Self {
             dest: Arc::new(dest),
             options,
             temps: TempNames::new(),
-            scratch: Scratch::default(),
+            scratch,
             list_buffer: ListBuffer::default(),
             entries_known: None,
             held: None,
-            stop: Arc::default(),
+            stop,
         }
     }
 
@@ -168,7 +205,8 @@ impl Engine {
 
     /// Has [`Engine::stop_flag`] be `flag`.
     pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
-        self.stop = flag;
+        self.stop = Arc::clone(&flag);
+        self.scratch.stop_on(flag);
     }
 
     /// Permits (or no longer permits) deletions that the guard would hold.
@@ -186,6 +224,14 @@ impl Engine {
         sink: &mut dyn FnMut(&Event<'_>),
     ) -> Outcome {
         Pass::new(self, source, dirty, sink).run()
+    }
+
+    /// Has what is in `dir` by now outlast a power cut, where that is wanted.
+    pub(crate) fn sync_dir(&self, dir: &Dir) -> Result<(), tree::fsx::Error> {
+        if !self.options.writing.fsync {
+            return Ok(());
+        }
+        rustix::fs::fsync(dir).map_err(|e| tree::fsx::Error::new("write to disk", dir.path(), e))
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

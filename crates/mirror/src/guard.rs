@@ -15,8 +15,19 @@ pub struct Tally {
     pub source_empty: bool,
     /// Entries the destination has.
     pub dest_entries: u64,
+    /// What the operator permits, instead of [`DELETES_FREE`] and half.
+    pub limit: Option<DeleteLimit>,
     /// Entries of it that would be deleted, those below deleted directories included.
     pub deletes: u64,
+}
+
+/// How many deletions an operator permits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteLimit {
+    /// So many entries.
+    Entries(u64),
+    /// So much of what the destination has, in percent.
+    Percent(u64),
 }
 
 /// Deletions that were not done.
@@ -37,15 +48,22 @@ pub enum HeldWhy {
     SourceEmpty,
     /// More than [`DELETES_FREE`] entries, and more than half of all.
     MoreThanHalf,
+    /// More than the operator permits.
+    Limit(DeleteLimit),
 }
 
 /// Whether the deletions of `tally` have to wait for permission.
 pub fn hold(tally: &Tally) -> Option<Held> {
-    let Tally { source_empty, dest_entries, deletes } = *tally;
+    let Tally { source_empty, dest_entries, limit, deletes } = *tally;
     let why = if deletes == 0 {
         return None;
     } else if source_empty {
         HeldWhy::SourceEmpty
+    } else if let Some(limit) = limit {
+        if !limit.is_passed(dest_entries, deletes) {
+            return None;
+        }
+        HeldWhy::Limit(limit)
     } else if deletes > DELETES_FREE && deletes.saturating_mul(2) > dest_entries {
         HeldWhy::MoreThanHalf
     } else {
@@ -54,12 +72,40 @@ pub fn hold(tally: &Tally) -> Option<Held> {
     Some(Held { deletes, dest_entries, why })
 }
 
+impl DeleteLimit {
+    fn is_passed(self, dest_entries: u64, deletes: u64) -> bool {
+        match self {
+            DeleteLimit::Entries(most) => deletes > most,
+            DeleteLimit::Percent(most) => deletes.saturating_mul(100) > dest_entries.saturating_mul(most),
+        }
+    }
+}
+
+impl std::fmt::Display for DeleteLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DeleteLimit::Entries(most) => write!(f, "{most}"),
+            DeleteLimit::Percent(most) => write!(f, "{most}%"),
+        }
+    }
+}
+
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Held { deletes, dest_entries, .. } = self;
         match self.why {
-            HeldWhy::SourceEmpty => write!(f, "the source is empty, but the destination holds {deletes} entries")?,
+            HeldWhy::SourceEmpty => write!(
+                f,
+                "the source is empty (or all of it is left out), but the destination holds {deletes} entries"
+            )?,
             HeldWhy::MoreThanHalf => write!(f, "{deletes} of the destination's {dest_entries} entries would go")?,
+            HeldWhy::Limit(limit) => {
+                write!(
+                    f,
+                    "{deletes} of the destination's {dest_entries} entries would go, and --max-delete is {limit}"
+                )?;
+                return f.write_str("; nothing of it was deleted. If that is what you want, raise it");
+            }
         }
         f.write_str("; nothing of it was deleted. If that is what you want: --allow-mass-delete")
     }
@@ -146,7 +192,7 @@ mod tests {
     }
 
     fn held(source_empty: bool, dest_entries: u64, deletes: u64) -> Option<HeldWhy> {
-        hold(&Tally { source_empty, dest_entries, deletes }).map(|held| held.why)
+        hold(&Tally { source_empty, dest_entries, limit: None, deletes }).map(|held| held.why)
     }
 
     #[test]
@@ -166,6 +212,21 @@ mod tests {
         let n = DELETES_FREE + 1;
         assert_eq!(held(false, 2 * n, n), None, "exactly half");
         assert_eq!(held(false, 2 * n - 1, n), Some(HeldWhy::MoreThanHalf));
+    }
+
+    #[test]
+    fn a_limit_of_the_operators_replaces_the_thousand_and_the_half_but_not_the_empty_source() {
+        let held = |limit, source_empty, dest_entries, deletes| {
+            hold(&Tally { source_empty, dest_entries, limit: Some(limit), deletes }).map(|held| held.why)
+        };
+        let (five, half) = (DeleteLimit::Entries(5), DeleteLimit::Percent(50));
+        assert_eq!(held(five, false, 1_000, 5), None);
+        assert_eq!(held(five, false, 1_000, 6), Some(HeldWhy::Limit(five)));
+        assert_eq!(held(DeleteLimit::Entries(5_000), false, 5_000, 5_000), None);
+        assert_eq!(held(half, false, 10, 5), None);
+        assert_eq!(held(half, false, 10, 6), Some(HeldWhy::Limit(half)));
+        assert_eq!(held(DeleteLimit::Entries(0), false, 10, 0), None);
+        assert_eq!(held(five, true, 10, 1), Some(HeldWhy::SourceEmpty));
     }
 
     #[test]

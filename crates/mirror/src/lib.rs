@@ -6,15 +6,20 @@
 //!
 //! It never talks to a network and never prints: results go to a sink, problems into the [`Outcome`].
 
+pub mod backup;
+pub mod choose;
 mod delete;
+pub mod diff;
 pub mod dirty;
 pub mod disk;
 pub mod engine;
 pub mod guard;
 pub mod live;
+mod memory;
 pub mod mirror;
 mod pass;
 pub mod plan;
+pub mod policy;
 pub mod problem;
 pub mod settle;
 pub mod source;
@@ -22,10 +27,16 @@ mod stage;
 mod switch;
 pub mod watch;
 
+pub use backup::Backup;
+pub use choose::Choice;
+pub use diff::{Named, Side};
 pub use dirty::Dirty;
 pub use disk::DiskSource;
 pub use engine::{Action, Counts, Engine, Event, Options, Outcome};
+pub use guard::DeleteLimit;
 pub use live::{Report, Stopper};
 pub use mirror::{Mirror, MirrorError, MirrorOptions};
+pub use policy::{Left, Policy};
 pub use problem::Problem;
 pub use source::{Look, Same, Source, Supply, Want, WantFile};
+pub use stage::Writing;

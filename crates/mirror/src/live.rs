@@ -15,7 +15,7 @@ use tree::{Dir, RelPath};
 
 /// Everything is compared again this often, in case something was never reported (a store through a memory map, a
 /// change made on another machine).
-const CHECK_EVERY: Duration = Duration::from_secs(600);
+pub const CHECK_EVERY: Duration = Duration::from_secs(600);
 /// Directories without a watch are compared this often.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// And tried to be watched this often.
@@ -96,7 +96,7 @@ impl Mirror {
         self.stop_on(stopper.flag());
         let now = crate::watch::now();
         let times = Times {
-            check: now + CHECK_EVERY,
+            check: now + self.check_every,
             poll: now + POLL_EVERY,
             rewatch: now + REWATCH_EVERY,
             retry: Duration::MAX,
@@ -182,7 +182,7 @@ impl Live<'_> {
             dirty.merge(self.retry.take());
         }
         if now >= self.times.check {
-            self.times.check = now + CHECK_EVERY;
+            self.times.check = now + self.mirror.check_every;
             dirty.merge(Dirty::everything());
             asked = true;
         }

@@ -3,16 +3,23 @@
 //! Nothing is touched before both directories are known to be what they have to be: the source a directory that can
 //! be read, the destination another one, neither inside the other, and nobody else writing to it.
 
+use crate::backup::Backup;
+use crate::choose::Choice;
 use crate::dirty::Dirty;
 use crate::disk::{DiskOptions, DiskSource};
-use crate::engine::{Engine, Event, Options, Outcome};
+use crate::engine::{Action, Engine, Event, Options, Outcome};
+use crate::guard::DeleteLimit;
+use crate::memory::Memory;
+use crate::policy::Policy;
+use crate::stage::Writing;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tree::{Dir, fsx};
+use std::time::Duration;
+use tree::{Dir, RelPath, fsx};
 
 /// What the default destination's name ends with.
 pub const DEFAULT_SUFFIX: &str = "-mirror";
@@ -29,6 +36,22 @@ pub struct MirrorOptions {
     pub allow_mass_delete: bool,
     /// Compare contents also where size, time and mode are equal.
     pub checksum: bool,
+    /// Copy again what changed in any way since the destination's time.
+    pub ctime: bool,
+    /// Which entries of the source there are.
+    pub choice: Choice,
+    /// What may be done at all.
+    pub policy: Policy,
+    /// The most deletions found by listing that need no permission.
+    pub delete_limit: Option<DeleteLimit>,
+    /// Where what is overwritten or deleted is put first.
+    pub backup_dir: Option<PathBuf>,
+    /// How content is written.
+    pub writing: Writing,
+    /// A file for what one run leaves for the next; see [`Mirror::once`].
+    pub state: Option<PathBuf>,
+    /// Live, everything is compared again this often; [`CHECK_EVERY`](crate::live::CHECK_EVERY) if it is not said.
+    pub check_every: Option<Duration>,
     /// Files that are our own (device, inode), as the log: neither copied, nor replaced, nor deleted.
     pub own: HashSet<(u64, u64)>,
 }
@@ -66,6 +89,14 @@ pub enum MirrorError {
         /// `is`, `is inside` or `contains`.
         why: &'static str,
     },
+    /// The directory for backups cannot be one.
+    #[error("the backup directory {} {why}; nothing was done", shown(path))]
+    Backup {
+        /// The directory, as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Another process keeps this destination.
     #[error("another lockstep is writing to {}; wait for it or stop it, nothing was done", shown(_0))]
     Busy(PathBuf),
@@ -83,6 +114,9 @@ pub struct Mirror {
     pub(crate) source: DiskSource,
     pub(crate) engine: Engine,
     pub(crate) dest_path: PathBuf,
+    pub(crate) check_every: Duration,
+    choice: Choice,
+    notes: Vec<String>,
     /// Stands in for a destination that a dry run must not make.
     _stand_in: Option<StandIn>,
 }
@@ -93,18 +127,45 @@ impl Mirror {
     /// # Errors
     /// When the two cannot be mirrored; nothing was touched.
     pub fn open(source: &Path, dest: &Path, options: MirrorOptions) -> Result<Self, MirrorError> {
-        let MirrorOptions { dry_run, allow_mass_delete, checksum, own } = options;
+        let MirrorOptions { dry_run, allow_mass_delete, checksum, ctime, choice, policy, .. } = options;
+        let mut own = options.own;
         let refuse = |e: &fsx::Error| MirrorError::Source { path: source.to_owned(), why: why(e, "create it first") };
-        let disk = DiskSource::open(source, DiskOptions { checksum, own: own.clone() }).map_err(|e| refuse(&e))?;
+        let disk = DiskOptions { checksum, ctime, choice: choice.clone(), own: own.clone() };
+        let mut disk = DiskSource::open(source, disk).map_err(|e| refuse(&e))?;
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
         let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
         if !dry_run && !dir.try_lock()? {
             return Err(MirrorError::Busy(dest.to_owned()));
         }
-        let options = Options { dry_run, allow_mass_delete, own, sweep: !dry_run, ..Options::default() };
-        let engine = Engine::new(dir, options);
-        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), _stand_in: stand_in })
+        let backup = match &options.backup_dir {
+            Some(path) => open_backup(path, disk.root(), &dir, dry_run)?,
+            None => Opened { backup: None, inside: None },
+        };
+        let mut notes = Vec::new();
+        if let Some(path) = &options.state {
+            let (memory, note) = Memory::open(path, disk.root(), &dir)?;
+            disk.memory = Some(memory);
+            notes.extend(note);
+        }
+        own.extend(backup.backup.as_ref().map(|(_, id)| *id));
+        let engine = Engine::new(
+            dir,
+            Options {
+                dry_run,
+                allow_mass_delete,
+                sweep: !dry_run,
+                policy,
+                delete_limit: options.delete_limit,
+                writing: options.writing,
+                backup: backup.backup.map(|(backup, _)| backup),
+                left_alone: backup.inside,
+                own,
+                ..Options::default()
+            },
+        );
+        let check_every = options.check_every.unwrap_or(crate::live::CHECK_EVERY);
+        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), check_every, choice, notes, _stand_in: stand_in })
     }
 
     /// Where the mirror goes when nobody says where: beside the source, with [`DEFAULT_SUFFIX`].
@@ -124,6 +185,11 @@ impl Mirror {
         Ok(parent.join(name))
     }
 
+    /// What a person should know before it begins.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// What to set to end a running pass soon.
     pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
         self.engine.stop_on(flag);
@@ -131,7 +197,8 @@ impl Mirror {
 
     /// Makes the destination equal to the source, wherever they differ; each result goes to `sink`.
     ///
-    /// What changed while it was copied, or had no room before something was deleted, is tried again.
+    /// What changed while it was copied, or had no room before something was deleted, is tried again. With
+    /// [`MirrorOptions::state`], a file whose inode or ctime is not what the last run left is read.
     pub fn once(&mut self, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
         let mut outcome = self.pass(&Dirty::everything(), sink);
         let mut rounds = 1;
@@ -146,11 +213,32 @@ impl Mirror {
                 break;
             }
         }
+        self.remember(&mut outcome, sink);
         outcome
+    }
+
+    /// Writes the state of a run that changed something but the report.
+    fn remember(&mut self, outcome: &mut Outcome, sink: &mut dyn FnMut(&Event<'_>)) {
+        let Some(memory) = self.source.memory.as_mut().filter(|_| !self.engine.options.dry_run) else { return };
+        let whole = !outcome.stopped && outcome.problems.is_empty() && outcome.counts.left == 0;
+        match memory.save(whole) {
+            Ok(note) => self.notes.extend(note),
+            Err(error) => {
+                let (path, problem) = (RelPath::root(), crate::Problem::Fs(error));
+                sink(&Event { action: Action::Failed, path: &path, kind: None, bytes: 0, error: Some(&problem) });
+                outcome.counts.failed += 1;
+                outcome.problems.push((path, problem));
+            }
+        }
     }
 
     /// One pass over what `dirty` marks.
     pub fn pass(&mut self, dirty: &Dirty, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
+        if self.choice.gitignore {
+            let mut wider = dirty.clone();
+            self.choice.widen(&mut wider);
+            return self.engine.reconcile(&mut self.source, &wider, sink);
+        }
         self.engine.reconcile(&mut self.source, dirty, sink)
     }
 
@@ -173,6 +261,11 @@ fn add(outcome: &mut Outcome, next: Outcome) {
     total.copied += counts.copied;
     total.updated += counts.updated;
     total.deleted += counts.deleted;
+    total.left = total.left.max(counts.left);
+    total.dirs = total.dirs.max(counts.dirs);
+    total.files_copied += counts.files_copied;
+    total.files_updated += counts.files_updated;
+    total.files_deleted += counts.files_deleted;
     total.bytes += counts.bytes;
     total.failed = counts.failed;
     outcome.problems = next.problems;
@@ -206,12 +299,8 @@ fn open_dest(
             Ok((dir, None))
         }
         Err(e) if e.is_missing() => {
-            let parent = match dest.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            let above = Dir::open_root(parent).map_err(|e| refuse(&e))?;
-            if above.lineage()?.iter().any(|id| Some(id) == source_line.first()) {
+            let parent = Dir::open_root(above(dest)).map_err(|e| refuse(&e))?;
+            if parent.lineage()?.iter().any(|id| Some(id) == source_line.first()) {
                 return Err(overlap("is inside"));
             }
             if dry_run {
@@ -221,6 +310,61 @@ fn open_dest(
             Ok((Dir::make_root(dest).map_err(|e| refuse(&e))?, None))
         }
         Err(e) => Err(refuse(&e)),
+    }
+}
+
+/// Opens the directory for backups, and tells its path in the destination, should it be in there. Without one to make
+/// (a dry run makes none) there is no backup.
+fn open_backup(path: &Path, source: &Dir, dest: &Dir, dry_run: bool) -> Result<Opened, MirrorError> {
+    let refuse = |why: String| MirrorError::Backup { path: path.to_owned(), why };
+    let failed = |e: &fsx::Error| refuse(why(e, "create what is above it first"));
+    let dir = match Dir::open_root(path) {
+        Err(e) if e.is_missing() && !dry_run => {
+            // Not made where it may not be.
+            check_backup(&Dir::open_root(above(path)).map_err(|e| failed(&e))?, source).map_err(&refuse)?;
+            Dir::make_root(path).map_err(|e| failed(&e))?
+        }
+        Err(e) if e.is_missing() => return Ok(Opened { backup: None, inside: None }),
+        opened => opened.map_err(|e| failed(&e))?,
+    };
+    check_backup(&dir, source).map_err(&refuse)?;
+    let (id, dest_id) = (dir.stat_self()?.id(), dest.stat_self()?.id());
+    if dest.lineage()?.contains(&id) || source.lineage()?.contains(&id) {
+        return Err(refuse("is, or contains, the destination or the source; name another one".into()));
+    }
+    let mut inside = None;
+    if dir.lineage()?.contains(&dest_id) {
+        let full =
+            |path: &Path| std::fs::canonicalize(path).map_err(|e| failed(&fsx::Error::from_io("open", path, &e)));
+        let (full_backup, full_dest) = (full(path)?, full(dest.path())?);
+        let below = full_backup.strip_prefix(&full_dest).ok();
+        let below = below.and_then(|below| RelPath::new(below.as_os_str().as_encoded_bytes()).ok());
+        inside = Some(below.ok_or_else(|| refuse("is in the destination by a way that cannot be followed".into()))?);
+    }
+    let backup = Backup::new(dir, Arc::new(dest.walk(&RelPath::root())?), path);
+    Ok(Opened { backup: Some((Arc::new(backup), id)), inside })
+}
+
+/// What [`open_backup`] found.
+struct Opened {
+    backup: Option<(Arc<Backup>, (u64, u64))>,
+    inside: Option<RelPath>,
+}
+
+fn check_backup(dir: &Dir, source: &Dir) -> Result<(), String> {
+    let line = dir.lineage().map_err(|e| e.to_string())?;
+    match source.stat_self() {
+        Ok(source) if line.contains(&source.id()) => Err("is inside the source; name another one".into()),
+        Ok(_) => Ok(()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// The directory that `path` is in.
+fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

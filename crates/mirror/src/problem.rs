@@ -43,6 +43,32 @@ pub enum Problem {
         /// What should.
         wanted: Kind,
     },
+    /// A directory that would have to be emptied, in a mode that deletes nothing.
+    #[error(
+        "{0} is a directory at the destination and something else at the source, and nothing is deleted; remove it there"
+    )]
+    InTheWay(RelPath),
+    /// Something the mirror leaves alone is where something else should be.
+    #[error(
+        "{0} holds, at the destination, what is left alone (excluded, a log or a backup), so it is not replaced; move that away"
+    )]
+    Protected(RelPath),
+    /// What would be lost could not be kept first.
+    #[error("{path} stays as it is, for it could not be saved in {backup}: {error}")]
+    NotSaved {
+        /// Which entry.
+        path: RelPath,
+        /// The directory of backups, as the operator named it.
+        backup: String,
+        /// What went wrong.
+        error: fsx::Error,
+    },
+    /// What was written is not what is read back.
+    #[error("{0} was not copied: what the disk gives back is not what was written; check the disk and the memory")]
+    NotVerified(RelPath),
+    /// An ignore file that is none, so it is not known what is excluded.
+    #[error("{0} is {1}; nothing in its directory is mirrored until it is mended")]
+    IgnoreFile(String, tree::filter::FilterError),
     /// The source itself does not know what stands there.
     #[error("the source could not read it and so does not know what it is; what stands here is left alone")]
     SourceUnknown,

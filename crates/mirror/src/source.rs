@@ -126,6 +126,23 @@ pub trait Source {
     /// The content of the file wanted at `path`.
     fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply;
 
+    /// A pass begins: what was remembered of how the source is chosen is read again.
+    fn begin(&mut self) {}
+
+    /// Whether it is only about some of what there is, so that [`Source::leaves`] has to be asked.
+    fn chooses(&self) -> bool {
+        false
+    }
+
+    /// Whether `path`, which is at the destination and not wanted there, is none of this source's business: it stays.
+    ///
+    /// # Errors
+    /// When that is not known: it stays, too.
+    fn leaves(&mut self, path: &RelPath, kind: Kind) -> Result<bool, Problem> {
+        let _ = (path, kind);
+        Ok(false)
+    }
+
     /// Whether `name` of `dir` is in the middle of a change: it is left alone by this pass, also if it is extra.
     /// Whoever says so brings it back once it has settled.
     fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
@@ -165,6 +182,16 @@ pub trait Source {
 }
 
 impl Want {
+    /// When it was last modified; `None` where nothing is known.
+    pub fn mtime_ns(&self) -> Option<i64> {
+        match self {
+            Want::Dir { mtime_ns, .. } | Want::File(WantFile { mtime_ns, .. }) | Want::Link { mtime_ns, .. } => {
+                Some(*mtime_ns)
+            }
+            Want::Unknown(_) => None,
+        }
+    }
+
     /// Its kind; `None` where nothing is known.
     pub fn kind(&self) -> Option<Kind> {
         match self {

@@ -4,12 +4,19 @@
 //! Guarded by `bench/` (first copy). Up to [`SMALL_BYTES`] a copy is one read and one write; past that the kernel
 //! copies, or the file system shares the blocks.
 
+mod pace;
+mod verify;
+
 use crate::problem::Problem;
 use crate::source::{Supply, WantFile};
+use pace::Pace;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tree::at::{TempNames, let_changes_finish, set_mode, set_times, stat_of};
 use tree::{ContentId, Dir, Name, RelPath, Stat, fsx};
 
@@ -19,6 +26,17 @@ const SMALL_BYTES: u64 = 64 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Asked of `copy_file_range` at once, so that a stop is noticed.
 const RANGE_BYTES: u64 = 64 << 20;
+
+/// How content is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writing {
+    /// It is read back and compared before it gets its name.
+    pub verify: bool,
+    /// It reaches the disk before it gets its name, and a directory that changed before the pass ends.
+    pub fsync: bool,
+    /// No faster than this. Blocks that a file system shares instead of copying cost nothing.
+    pub bytes_per_s: Option<NonZeroU64>,
+}
 
 /// Where a file is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +67,10 @@ pub(crate) enum Failed {
     Changed,
     /// What came does not have the announced hash or length.
     Mismatch,
+    /// What was read back is not what was written.
+    NotVerified,
+    /// The pass is to end.
+    Stopped,
     /// The content is not here, or will never be.
     Not(Supply),
     /// The disk said no.
@@ -59,10 +81,35 @@ pub(crate) enum Failed {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     buffer: Vec<u8>,
+    writing: Writing,
+    pace: Option<Pace>,
     /// The file system refused to share blocks, so it is not asked again.
     no_clone: bool,
     /// It cannot have files without names.
     no_unnamed: bool,
+}
+
+impl Scratch {
+    pub(crate) fn new(writing: Writing, stop: Arc<AtomicBool>) -> Self {
+        let pace = writing.bytes_per_s.map(|rate| Pace::new(rate, stop));
+        Self { writing, pace, ..Self::default() }
+    }
+
+    /// Has a wait end when `stop` is set.
+    pub(crate) fn stop_on(&mut self, stop: Arc<AtomicBool>) {
+        self.pace = self.writing.bytes_per_s.map(|rate| Pace::new(rate, stop));
+    }
+
+    /// How much is written at once.
+    fn piece(&self, most: u64) -> u64 {
+        self.pace.as_ref().map_or(most, |pace| pace.piece().min(most))
+    }
+
+    /// Waits after `bytes` were written, if there is a rate to keep.
+    fn wrote(&mut self, bytes: u64) -> Result<(), Failed> {
+        let go_on = self.pace.as_mut().is_none_or(|pace| pace.wait(bytes));
+        if go_on { Ok(()) } else { Err(Failed::Stopped) }
+    }
 }
 
 /// Stages the content of `supply` for `name` in `dir`.
@@ -83,11 +130,14 @@ pub(crate) fn stage(
     let (mut file, mut staged) = create(dir, name, want, place, temps, scratch)?;
     let path = dir.path_of(name);
     let filled = fill(&mut file, want, supply, scratch, &path).and_then(|()| {
-        finish(&file, want, place, &path).map(|stat| {
-            if let Staged::There(there) = &mut staged {
-                *there = stat;
-            }
-        })
+        let stat = finish(&file, want, place, &path)?;
+        if scratch.writing.fsync {
+            rustix::fs::fsync(&file).map_err(|e| fsx::Error::new("write to disk", &path, e))?;
+        }
+        if let Staged::There(there) = &mut staged {
+            *there = stat;
+        }
+        Ok(())
     });
     match (filled, staged) {
         (Ok(()), Staged::Unnamed(_)) => Ok(Staged::Unnamed(file)),
@@ -193,12 +243,19 @@ fn fill(to: &mut File, want: &WantFile, supply: Supply, scratch: &mut Scratch, p
                 return Err(Failed::Mismatch);
             }
             to.write_all(&bytes).map_err(|e| fsx::Error::from_io("write", path, &e))?;
-            Ok(())
+            if scratch.writing.verify && !verify::holds(&bytes, to, path)? {
+                return Err(Failed::NotVerified);
+            }
+            scratch.wrote(bytes.len() as u64)
         }
         Supply::File { mut file, before } => {
             copy(&mut file, to, before.size_bytes, want.content, scratch, path)?;
+            let verified = !scratch.writing.verify || verify::is_same(&mut file, to, path)?;
             let_changes_finish(&file);
-            if before.is_unchanged(&stat_of(&file, path)?) { Ok(()) } else { Err(Failed::Changed) }
+            if !before.is_unchanged(&stat_of(&file, path)?) {
+                return Err(Failed::Changed);
+            }
+            if verified { Ok(()) } else { Err(Failed::NotVerified) }
         }
         not => Err(Failed::Not(not)),
     }
@@ -220,7 +277,7 @@ fn copy(
                 Err(_) => scratch.no_clone = true,
             }
         }
-        if copy_in_kernel(from, to, size_bytes, path)? {
+        if copy_in_kernel(from, to, size_bytes, scratch, path)? {
             return Ok(());
         }
     }
@@ -228,7 +285,7 @@ fn copy(
     scratch.buffer.resize(BUFFER_BYTES, 0);
     let mut left = size_bytes;
     while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+        let want = usize::try_from(scratch.piece(left)).unwrap_or(usize::MAX).min(BUFFER_BYTES);
         let n = from.read(&mut scratch.buffer[..want]).map_err(|e| fsx::Error::from_io("read", path, &e))?;
         if n == 0 {
             return Err(Failed::Changed);
@@ -239,19 +296,20 @@ fn copy(
         }
         to.write_all(bytes).map_err(|e| fsx::Error::from_io("write", path, &e))?;
         left -= n as u64;
+        scratch.wrote(n as u64)?;
     }
     let hash = hasher.map(|h| ContentId(h.finalize().into()));
     if hash == content { Ok(()) } else { Err(Failed::Mismatch) }
 }
 
 /// Whether the kernel could do it. Nothing is written if it could not.
-fn copy_in_kernel(from: &File, to: &File, size_bytes: u64, path: &Path) -> Result<bool, Failed> {
+fn copy_in_kernel(from: &File, to: &File, size_bytes: u64, scratch: &mut Scratch, path: &Path) -> Result<bool, Failed> {
     let (mut read_at, mut write_at) = (0, 0);
     while read_at < size_bytes {
-        let len = usize::try_from((size_bytes - read_at).min(RANGE_BYTES)).unwrap_or(usize::MAX);
+        let len = usize::try_from(scratch.piece(RANGE_BYTES.min(size_bytes - read_at))).unwrap_or(usize::MAX);
         match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), len) {
             Ok(0) => return Err(Failed::Changed),
-            Ok(_) => {}
+            Ok(n) => scratch.wrote(n as u64)?,
             Err(Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM) if read_at == 0 => {
                 return Ok(false);
             }
@@ -289,7 +347,8 @@ impl Failed {
             Failed::Fs(error) => Problem::Fs(error),
             Failed::Not(Supply::Problem(problem)) => problem,
             Failed::Mismatch => Problem::Mismatch(path.clone()),
-            Failed::Changed | Failed::Not(_) => Problem::Unsettled(path.clone()),
+            Failed::NotVerified => Problem::NotVerified(path.clone()),
+            Failed::Changed | Failed::Stopped | Failed::Not(_) => Problem::Unsettled(path.clone()),
         }
     }
 }

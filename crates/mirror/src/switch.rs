@@ -1,10 +1,12 @@
 //! Switching: what was staged gets its name, at once, over exactly what was looked at.
 
-use crate::delete::remove_tree;
+use crate::backup::Backup;
+use crate::delete::{Care, remove_tree};
 use crate::problem::Problem;
 use crate::source::Want;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
 use tree::at::TempNames;
@@ -53,8 +55,8 @@ impl Step {
 
     /// Switches, and reads back what stands there now; with it what was replaced, if it is held. After an error nothing
     /// of the new is left, and the old stands as it did.
-    pub(crate) fn run(&self, temps: &TempNames) -> Result<(Stat, Option<OwnedFd>), Problem> {
-        let done = self.switch(temps);
+    pub(crate) fn run(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<(Stat, Option<OwnedFd>), Problem> {
+        let done = self.switch(temps, backup);
         if done.is_err() {
             self.discard();
         }
@@ -68,7 +70,7 @@ impl Step {
         }
     }
 
-    fn switch(&self, temps: &TempNames) -> Result<(Stat, Option<OwnedFd>), Problem> {
+    fn switch(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<(Stat, Option<OwnedFd>), Problem> {
         let Step { dir, name, .. } = self;
         let mut replaced = None;
         match &self.how {
@@ -84,12 +86,19 @@ impl Step {
                 let held = self.hold_again(found)?;
                 // RACE: between this look and the rename somebody may put another file there; it is lost, as it
                 // would be a moment later, when the repair of the destination removes it.
-                dir.rename(temp, name)?;
+                let saved = backup.map(|backup| backup.save(dir, name, &self.path, found)).transpose()?;
+                if let Err(e) = dir.rename(temp, name) {
+                    saved.into_iter().for_each(crate::backup::Saved::undo);
+                    return Err(e.into());
+                }
                 // Freeing a content may wait for the disk: what is small can be freed later.
                 replaced = (found.size_bytes <= HELD_BYTES_MAX).then_some(held);
             }
             How::Exchange(temp, found) => {
                 self.look_again(found)?;
+                if let Some(backup) = backup {
+                    backup.save_tree(dir, name, &self.path)?;
+                }
                 self.exchange(temp, found, temps)?;
                 drop_temp(dir, temp, &self.path);
             }
@@ -162,7 +171,8 @@ impl Step {
 
 /// Removes a temporary of any kind; a failure leaves it to the next sweep.
 pub(crate) fn drop_temp(dir: &Dir, temp: &Name, path: &RelPath) {
-    if let Err(problem) = remove_tree(dir, temp, path, &mut |_, _| {}) {
+    let mut care = Care { own: &HashSet::new(), leaves: &mut |_, _| Ok(false), backup: None, unread: false };
+    if let Err(problem) = remove_tree(dir, temp, path, &mut care, &mut |_, _, _| {}) {
         tracing::debug!("{problem}");
     }
 }

@@ -9,6 +9,7 @@
 pub mod at;
 pub mod chunk;
 pub mod entry;
+pub mod filter;
 pub mod fsx;
 pub mod hash;
 pub mod listing;

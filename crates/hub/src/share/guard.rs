@@ -94,7 +94,8 @@ impl Removals {
         // The root's own entry is not one of those that could go.
         let all = entries.saturating_sub(1);
         // Empty is what nothing would be left of, whoever saw the other entries go.
-        let tally = Tally { source_empty: count == all, dest_entries: all as u64, deletes: listed as u64 };
+        let (dest_entries, deletes) = (all as u64, listed as u64);
+        let tally = Tally { source_empty: count == all, dest_entries, limit: None, deletes };
         if !allow && mirror::guard::hold(&tally).is_some() {
             let (go, stay): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, by_event)| *by_event);
             let why = format!("{listed} of {all} entries are gone from {} and nobody saw them go", path.display());

@@ -1,15 +1,17 @@
 //! The end of a pass: deletions, if no guard holds them, and the modes and times of directories.
 
-use super::{Action, At, Opened, Pass, Why};
-use crate::delete::{count_in, count_tree, each_in_tree, remove_tree};
+use super::open::{Opened, is_blocked};
+use super::{Action, At, Pass, Why};
+use crate::delete::{Care, Fate, count_in, count_tree, each_in_tree, remove_tree};
 use crate::engine::Outcome;
 use crate::guard::{self, Tally};
+use crate::policy::Left;
 use crate::problem::Problem;
 use crate::source::{Source, Want};
 use crate::switch::How;
 use std::sync::Arc;
 use tree::at::{set_mode, set_times};
-use tree::{Kind, Name, RelPath, Stat};
+use tree::{Dir, Kind, Name, RelPath, Stat};
 
 /// Something that has to go.
 #[derive(Debug)]
@@ -92,6 +94,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             return deletes;
         }
         let dest = Arc::clone(&self.engine.dest);
+        let Self { engine, source, tally, .. } = self;
+        let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
+        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
         let (mut gone, mut reported) = (0, 0);
         for delete in &deletes {
             let mut entries = 1;
@@ -99,10 +104,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             if delete.found.kind == Kind::Dir
                 && let Ok(dir) = dest.walk(&delete.dir)
             {
-                entries = count_tree(&dir, &delete.name, delete.path.depth()).saturating_sub(1);
+                entries = count_tree(&dir, &delete.name, &delete.path, &mut care).saturating_sub(1);
                 entries += u64::from(delete.instead.is_none());
-                if self.tally.whole {
-                    self.tally.dest_entries += entries.saturating_sub(1);
+                if tally.whole {
+                    tally.dest_entries += entries.saturating_sub(1);
                 }
             }
             if delete.reported {
@@ -111,14 +116,17 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 gone += entries;
             }
         }
-        let dest_entries = match self.engine.entries_known {
-            _ if self.tally.whole => self.tally.dest_entries,
+        // A share of everything can only be told by counting everything.
+        let limit = engine.options.delete_limit;
+        let count = gone > guard::DELETES_FREE || limit.is_some();
+        let dest_entries = match engine.entries_known {
+            _ if tally.whole => tally.dest_entries,
             Some(known) => known,
-            None if gone > guard::DELETES_FREE => count_in(&dest, 0),
+            None if count => count_in(&dest, &RelPath::root(), &mut care),
             None => gone + reported,
         };
-        let source_empty = self.tally.source_empty;
-        let held = guard::hold(&Tally { source_empty, dest_entries, deletes: gone });
+        let source_empty = tally.source_empty;
+        let held = guard::hold(&Tally { source_empty, dest_entries, limit, deletes: gone });
         // What is held does not go little by little because single names of it are looked at.
         let before = self.engine.held.filter(|_| gone > 0 && !self.tally.whole);
         let held = held.or(before);
@@ -146,16 +154,46 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn tell_delete(&mut self, delete: &Delete) {
         let Delete { dir, name, path, found, instead, .. } = delete;
         let mut gone = Vec::new();
-        match self.engine.dest.walk(dir) {
-            Ok(dir) => each_in_tree(&dir, name, path, found.kind, &mut |path, kind| gone.push((path.clone(), kind))),
-            Err(_) => gone.push((path.clone(), found.kind)),
-        }
-        for (gone, kind) in gone {
-            match instead {
-                Some(want) if gone == *path => self.tell(Action::Updated, path, want.kind(), 0),
-                _ => self.tell(Action::Deleted, &gone, Some(kind), 0),
+        let fate = match self.engine.dest.walk(dir) {
+            Ok(dir) => self.each_below(&dir, name, path, found.kind, &mut gone),
+            Err(_) => Fate::Gone,
+        };
+        match instead {
+            None => gone.into_iter().for_each(|(path, kind, fate)| self.tell_fate(&path, kind, fate)),
+            Some(_) if fate != Fate::Gone => self.fail(path, Problem::Protected(path.clone())),
+            Some(want) => {
+                for (gone, kind, fate) in gone {
+                    if gone == *path {
+                        self.tell(Action::Updated, path, want.kind(), 0);
+                    } else {
+                        self.tell_fate(&gone, kind, fate);
+                    }
+                }
             }
         }
+    }
+
+    fn tell_fate(&mut self, path: &RelPath, kind: Kind, fate: Fate) {
+        let action = if fate == Fate::Gone { Action::Deleted } else { Action::Left(Left::HoldsExcluded) };
+        self.tell(action, path, Some(kind), 0);
+    }
+
+    /// What would become of everything at `name` of `dir`, without touching it.
+    fn each_below(
+        &mut self,
+        dir: &Dir,
+        name: &Name,
+        path: &RelPath,
+        kind: Kind,
+        told: &mut Vec<(RelPath, Kind, Fate)>,
+    ) -> Fate {
+        let Self { engine, source, .. } = self;
+        let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
+        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
+        let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
+        let fate = each_in_tree(dir, name, path, kind, &mut care, each);
+        // What could not be looked into may hold what is to stay.
+        if care.unread && source.chooses() { Fate::Holds } else { fate }
     }
 
     fn delete(&mut self, at: &At, delete: Delete) {
@@ -169,11 +207,18 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if let Some(want) = instead {
             return self.replace_dir(at, name, path, want, found);
         }
-        let mut removed = Vec::new();
-        let done = remove_tree(&at.dir, &name, &path, &mut |path, kind| removed.push((path.clone(), kind)));
-        for (path, kind) in removed {
-            self.tell(Action::Deleted, &path, Some(kind), 0);
-            self.source.removed(&path);
+        let mut told = Vec::new();
+        let Self { engine, source, .. } = self;
+        let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
+        let backup = engine.options.backup.as_deref();
+        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup, unread: false };
+        let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
+        let done = remove_tree(&at.dir, &name, &path, &mut care, each);
+        for (path, kind, fate) in told {
+            self.tell_fate(&path, kind, fate);
+            if fate == Fate::Gone {
+                self.source.removed(&path);
+            }
         }
         if let Err(problem) = done {
             self.fail(&path, problem);
@@ -184,6 +229,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn replace_dir(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
         if found.mount_point {
             return self.fail(&path, Problem::MountPoint(path.clone()));
+        }
+        let mut gone = Vec::new();
+        if self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) != Fate::Gone {
+            return self.fail(&path, Problem::Protected(path.clone()));
         }
         let before = self.steps.len();
         let portion = std::mem::replace(&mut self.engine.options.portion, usize::MAX);
@@ -202,7 +251,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         if let Some(path) = replaced {
             self.source.removed(&path);
+            let failed = self.out.problems.len();
             self.switch_all();
+            if self.out.problems.len() == failed {
+                // What was in it went with it.
+                gone.retain(|(gone, ..)| *gone != path);
+                gone.into_iter().for_each(|(gone, kind, fate)| self.tell_fate(&gone, kind, fate));
+            }
         }
     }
 
@@ -223,6 +278,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                         self.fail(&path, problem);
                     }
                 }
+                // Nothing in it is wanted any more, so neither is it.
+                Ok(None) if self.source.chooses() => self.look_again(&path),
                 // It is gone or something else by now, which is dirty for itself.
                 Ok(_) => {}
                 Err(problem) => self.fail(&path, problem),
@@ -233,7 +290,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn finish_dir(&mut self, path: &RelPath, mode: u32, mtime_ns: i64, why: Why) -> Result<(), Problem> {
         let dir = match self.engine.dest.walk(path) {
             Ok(dir) => dir,
-            Err(e) if super::is_blocked(e.errno) => return Ok(()),
+            Err(e) if is_blocked(e.errno) => return Ok(()),
             Err(e) => match path.split() {
                 Some((parent, name)) => self.engine.dest.walk(&parent)?.open_forced(&name)?.0,
                 None => return Err(e.into()),
@@ -253,6 +310,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             }
             set_times(&dir, mtime_ns, dir.path())?;
         }
+        self.engine.sync_dir(&dir)?;
         let stat = dir.stat_self()?;
         match why {
             Why::Touched => {}

@@ -43,6 +43,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
         };
+        self.out.counts.dirs += 1;
         if !self.make_writable(at) {
             return;
         }
@@ -75,7 +76,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if top.hidden.is_none() {
             return self.finish_later(&top.path, Why::Made);
         }
-        if let Err(e) = set_final(&dir, mode, mtime_ns) {
+        if let Err(e) = self.set_final(&dir, mode, mtime_ns) {
             self.fail(&top.path, e.into());
         }
         if let Some(step) = top.step() {
@@ -121,6 +122,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
         };
+        self.out.counts.dirs += 1;
         let dir = match at.dir.make_dir(name).and_then(|()| at.dir.open(name)) {
             Ok(dir) => Arc::new(dir),
             Err(e) => return self.fail(&path, e.into()),
@@ -132,7 +134,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if top.hidden.is_none() {
             return self.finish_later(&path, Why::Made);
         }
-        match set_final(&dir, mode, mtime_ns) {
+        match self.set_final(&dir, mode, mtime_ns) {
             Ok(stat) => {
                 self.tell(Action::Copied, &path, Some(Kind::Dir), 0);
                 self.source.placed(&path, &Want::Dir { mode, mtime_ns }, &stat);
@@ -181,7 +183,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn show(&mut self, top: &mut Top) {
         let Some((at, name, path, want, how)) = top.step() else { return };
         let step = Step { path, dir: at.dir, name, want, bytes: 0, how };
-        match step.run(&self.engine.temps) {
+        match step.run(&self.engine.temps, self.engine.options.backup.as_deref()) {
             // It is told and placed when it is finished.
             Ok(_) => self.finish_later(&top.at.path.clone(), Why::Touched),
             Err(problem) => {
@@ -202,6 +204,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
     }
 
+    fn set_final(&self, dir: &Dir, mode: u32, mtime_ns: i64) -> Result<Stat, fsx::Error> {
+        set_mode(dir, mode, dir.path())?;
+        set_times(dir, mtime_ns, dir.path())?;
+        self.engine.sync_dir(dir)?;
+        dir.stat_self()
+    }
+
     fn look_again_below(&mut self, path: &RelPath) {
         self.out.again.insert_all(path, crate::dirty::All { recursive: true, content: false });
     }
@@ -217,6 +226,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 self.covered.insert(path.clone());
                 match self.source.list(path) {
                     Ok(wanted) => {
+                        self.out.counts.dirs += 1;
                         for pair in plan::join(wanted, Vec::new()) {
                             let plan::Pair::New(name, want) = pair else { continue };
                             match path.join(&name) {
@@ -243,10 +253,4 @@ impl Top {
         let want = Want::Dir { mode: self.mode, mtime_ns: self.mtime_ns };
         Some((self.at.clone(), self.name.clone(), self.path.clone(), want, how))
     }
-}
-
-fn set_final(dir: &Dir, mode: u32, mtime_ns: i64) -> Result<Stat, fsx::Error> {
-    set_mode(dir, mode, dir.path())?;
-    set_times(dir, mtime_ns, dir.path())?;
-    dir.stat_self()
 }

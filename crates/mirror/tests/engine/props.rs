@@ -13,14 +13,14 @@ use crate::scene::{Make, Scene, look, stamp};
 
 /// A random tree: directories, files and links with few names, so that two trees often meet.
 #[derive(Clone, Debug)]
-enum Node {
+pub(crate) enum Node {
     File(Vec<u8>),
     Link(Vec<u8>),
     Dir(Vec<(Vec<u8>, Meta, Node)>),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Meta {
+pub(crate) struct Meta {
     mode: u32,
     mtime_ns: i64,
 }
@@ -51,11 +51,11 @@ fn any_node() -> impl Strategy<Value = Node> {
     })
 }
 
-fn any_root() -> impl Strategy<Value = Vec<(Vec<u8>, Meta, Node)>> {
+pub(crate) fn any_root() -> impl Strategy<Value = Vec<(Vec<u8>, Meta, Node)>> {
     prop::collection::vec((any_name(), any_meta(), any_node()), 0..6)
 }
 
-fn make(at: &Path, nodes: &[(Vec<u8>, Meta, Node)]) {
+pub(crate) fn make(at: &Path, nodes: &[(Vec<u8>, Meta, Node)]) {
     for (name, meta, node) in nodes {
         let path: PathBuf = at.join(OsStr::from_bytes(name));
         if path.symlink_metadata().is_ok() {

@@ -314,6 +314,16 @@ impl Dir {
         .map_err(|e| self.error("create", name, e))
     }
 
+    /// Gives what stands at `name` a second name in the directory `to`; a link itself, not what it leads to. Never
+    /// replaces: `EEXIST` where something stands.
+    ///
+    /// # Errors
+    /// `EXDEV` when it is another file system; else when it is a directory, not ours, or `to` may not be written.
+    pub fn link_to(&self, name: &Name, to: &Dir, to_name: &Name) -> Result<(), Error> {
+        rustix::fs::linkat(&self.fd, name.as_bytes(), &to.fd, to_name.as_bytes(), AtFlags::empty())
+            .map_err(|e| to.error("create", to_name, e))
+    }
+
     /// A new file `name`, for reading and writing, with `mode` as far as the umask lets it. Never replaces.
     ///
     /// # Errors

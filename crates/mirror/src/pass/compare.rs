@@ -1,0 +1,277 @@
+//! Looking: what should be at a place, what is, and what that asks for.
+
+use super::open::Opened;
+use super::{At, Pass, Why};
+use crate::dirty;
+use crate::engine::Action;
+use crate::plan::{self, Meeting, Pair};
+use crate::policy::Both;
+use crate::problem::Problem;
+use crate::source::{Look, Same, Source, Want, WantFile};
+use std::sync::Arc;
+use tree::at::is_temp_name;
+use tree::{Name, RelPath, Stat};
+
+impl<S: Source + ?Sized> Pass<'_, S> {
+    /// The root's own mode and time; what is in it is another matter.
+    pub(super) fn compare_root(&mut self) {
+        let root = RelPath::root();
+        match (self.source.entry(&root), self.engine.dest.stat_self()) {
+            (Ok(Some(want @ Want::Dir { mode, mtime_ns })), Ok(found)) => {
+                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
+                    self.keep(&root, &want, &found);
+                } else {
+                    self.finish_later(&root, Why::Differed);
+                }
+            }
+            (Ok(_), Ok(_)) => {}
+            (Err(problem), _) => self.fail(&root, problem),
+            (_, Err(e)) => self.fail(&root, e.into()),
+        }
+    }
+
+    /// One directory that was marked.
+    pub(super) fn visit(&mut self, path: &RelPath, look: &dirty::Look) {
+        let at = match self.open(path) {
+            Ok(Opened::Dir(at)) => at,
+            // An entry implies that its ancestors are directories: the first that is none is looked at instead.
+            Ok(Opened::Blocked(at, name)) => return self.compare(&at, &name, true),
+            Err(problem) => return self.fail(path, problem),
+        };
+        if let Some(all) = look.all {
+            self.list(&at, all.recursive);
+            if all.recursive {
+                self.covered.insert(path.clone());
+            }
+            return;
+        }
+        for name in look.names.keys() {
+            if self.stopped() {
+                return;
+            }
+            self.compare(&at, name, false);
+        }
+    }
+
+    /// Compares everything in a directory, and if `recursive`, everything below.
+    pub(super) fn list(&mut self, at: &At, recursive: bool) {
+        let wanted = match self.source.list(&at.path) {
+            Ok(wanted) => wanted,
+            Err(problem) => return self.source_unlisted(at, problem),
+        };
+        self.out.counts.dirs += 1;
+        let found = match at.dir.list(&mut self.engine.list_buffer) {
+            Ok(found) => found,
+            Err(e) => return self.fail(&at.path, e.into()),
+        };
+        if recursive {
+            self.tally.dest_entries += found.len() as u64;
+        }
+        if at.path.is_root() {
+            self.tally.source_empty = wanted.is_empty();
+            self.tally.whole = recursive;
+        }
+        let content = self.dirty.get(&at.path).and_then(|look| look.all).is_some_and(|all| all.content);
+        for pair in plan::join(wanted, found) {
+            if self.stopped() {
+                return;
+            }
+            match pair {
+                Pair::New(name, want) => self.one(at, name, Some(want), None, recursive, content),
+                Pair::Both(name, want, _) => match at.dir.look(&name) {
+                    Ok(stat) => self.one(at, name, Some(want), stat, recursive, content),
+                    Err(e) => self.fail_in(at, &name, e.into()),
+                },
+                Pair::Extra(entry) if is_temp_name(&entry.name) => self.sweep(at, &entry.name),
+                Pair::Extra(entry) => match at.dir.look(&entry.name) {
+                    Ok(stat) => self.one(at, entry.name, None, stat, recursive, content),
+                    Err(e) => self.fail_in(at, &entry.name, e.into()),
+                },
+            }
+        }
+    }
+
+    /// Compares one name.
+    pub(super) fn compare(&mut self, at: &At, name: &Name, recursive: bool) {
+        if is_temp_name(name) {
+            return;
+        }
+        let Some(path) = self.join(at, name) else { return };
+        match (self.source.entry(&path), at.dir.look(name)) {
+            (Ok(want), Ok(found)) => self.one(at, name.clone(), want, found, recursive, false),
+            (Err(problem), _) => self.fail(&path, problem),
+            (_, Err(e)) => self.fail(&path, e.into()),
+        }
+    }
+
+    /// Acts on one name: what should be there and what is.
+    pub(super) fn one(
+        &mut self,
+        at: &At,
+        name: Name,
+        want: Option<Want>,
+        found: Option<Stat>,
+        recursive: bool,
+        content: bool,
+    ) {
+        let Some(path) = self.join(at, &name) else { return };
+        if self.source.is_unsettled(&at.path, &name) {
+            return;
+        }
+        if self.is_left_alone(&path) {
+            if want.is_some() {
+                self.fail(&path, Problem::Protected(path.clone()));
+            }
+            return;
+        }
+        if found.is_some_and(|found| self.engine.options.own.contains(&found.id())) {
+            return;
+        }
+        match (want, found) {
+            (None, None) => {}
+            (Some(Want::Unknown(problem)), _) => self.fail(&path, problem),
+            (Some(_), _) if is_temp_name(&name) => self.fail(&path, Problem::Reserved(path.clone())),
+            (None, Some(found)) => self.extra(at, name, path, found),
+            (Some(want), None) => self.new_entry(at, name, path, want),
+            (Some(want), Some(found)) => self.meet(at, name, path, want, found, recursive, content),
+        }
+    }
+
+    pub(super) fn new_entry(&mut self, at: &At, name: Name, path: RelPath, want: Want) {
+        if let Some(left) = self.engine.options.policy.new_entry() {
+            return self.tell(Action::Left(left), &path, want.kind(), 0);
+        }
+        if self.engine.options.dry_run {
+            return self.tell_new(&path, &want, Action::Copied);
+        }
+        match want {
+            Want::Dir { mode, mtime_ns } => self.build(at, name, path, mode, mtime_ns, None),
+            Want::File(want) => self.put_file(at, name, path, want, None),
+            Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, None),
+            Want::Unknown(problem) => self.fail(&path, problem),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "both sides of one name, and how far to look")]
+    pub(super) fn meet(
+        &mut self,
+        at: &At,
+        name: Name,
+        path: RelPath,
+        want: Want,
+        found: Stat,
+        recursive: bool,
+        content: bool,
+    ) {
+        let (Some(kind), Some(mtime_ns)) = (want.kind(), want.mtime_ns()) else { return };
+        match self.engine.options.policy.both(kind, mtime_ns, found.kind, found.mtime_ns) {
+            Both::Compare => {}
+            Both::Leave(left) => return self.tell(Action::Left(left), &path, Some(kind), 0),
+            Both::InTheWay => return self.fail(&path, Problem::InTheWay(path.clone())),
+        }
+        let meeting = plan::meet(kind, found.kind);
+        if kind != found.kind && self.source.chooses() {
+            match self.source.leaves(&path, found.kind) {
+                Ok(false) => {}
+                Ok(true) => return self.fail(&path, Problem::Protected(path.clone())),
+                Err(problem) => return self.fail(&path, problem),
+            }
+        }
+        match (meeting, want) {
+            (Meeting::Dirs, want @ Want::Dir { mode, mtime_ns }) => {
+                if recursive {
+                    self.descend(at, &name, &path);
+                }
+                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
+                    self.keep(&path, &want, &found);
+                } else {
+                    self.finish_later(&path, Why::Differed);
+                }
+            }
+            (Meeting::Files, Want::File(want)) => self.meet_file(at, name, path, want, found, content),
+            (Meeting::Links, Want::Link { mtime_ns, target }) => match at.dir.read_link(&name) {
+                Ok(now) if now == target => {
+                    let want = Want::Link { mtime_ns, target };
+                    if mtime_ns == found.mtime_ns {
+                        self.keep(&path, &want, &found);
+                    } else {
+                        self.set_meta(at, name, path, want, found);
+                    }
+                }
+                Ok(_) => self.put_link(at, name, path, mtime_ns, target, Some(found)),
+                Err(e) => self.fail(&path, e.into()),
+            },
+            (Meeting::Over, Want::File(want)) => self.put_file(at, name, path, want, Some(found)),
+            (Meeting::Over, Want::Link { mtime_ns, target }) => {
+                self.put_link(at, name, path, mtime_ns, target, Some(found));
+            }
+            (Meeting::IntoDir, Want::Dir { mode, mtime_ns }) => {
+                if self.engine.options.dry_run {
+                    return self.tell_new(&path, &Want::Dir { mode, mtime_ns }, Action::Updated);
+                }
+                self.build(at, name, path, mode, mtime_ns, Some(found));
+            }
+            (Meeting::FromDir, want) => self.delete_later(at, name, path, found, Some(want)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn meet_file(&mut self, at: &At, name: Name, path: RelPath, want: WantFile, found: Stat, content: bool) {
+        let named = self.dirty.get(&at.path).and_then(|look| look.names.get(&name)).is_some_and(|hint| hint.content);
+        let look = if content || named { Look::Content } else { Look::Stat };
+        match self.source.same(&path, &want, &found, &at.dir, &name, look) {
+            Ok(Same::Same) => self.keep(&path, &Want::File(want), &found),
+            // Another name of the same inode may lie outside: it gets a new one instead of a new mode.
+            Ok(Same::MetaOnly) if found.nlink == 1 => self.set_meta(at, name, path, Want::File(want), found),
+            Ok(Same::MetaOnly | Same::Different) => self.put_file(at, name, path, want, Some(found)),
+            Err(problem) => self.fail(&path, problem),
+        }
+    }
+
+    /// What the destination has too much, unless it is to stay.
+    fn extra(&mut self, at: &At, name: Name, path: RelPath, found: Stat) {
+        match self.source.leaves(&path, found.kind) {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(problem) => return self.fail(&path, problem),
+        }
+        match self.engine.options.policy.extra() {
+            Some(left) => self.tell(Action::Left(left), &path, Some(found.kind), 0),
+            None => self.delete_later(at, name, path, found, None),
+        }
+    }
+
+    /// Whether `path` is where backups are, or in there: none of a mirror's business.
+    fn is_left_alone(&self, path: &RelPath) -> bool {
+        self.engine.options.left_alone.as_ref().is_some_and(|backup| path.starts_with(backup))
+    }
+
+    /// Goes into a directory that both sides have.
+    pub(super) fn descend(&mut self, at: &At, name: &Name, path: &RelPath) {
+        match at.dir.open_forced(name) {
+            Ok((dir, forced)) => {
+                if forced {
+                    self.finish_later(path, Why::Touched);
+                }
+                self.list(&At { path: path.clone(), dir: Arc::new(dir) }, true);
+            }
+            Err(e) => self.fail(path, e.into()),
+        }
+    }
+
+    /// The source could not list a directory the destination has.
+    pub(super) fn source_unlisted(&mut self, at: &At, problem: Problem) {
+        let (Some((parent, name)), Ok(now)) = (at.path.split(), self.source.entry(&at.path)) else {
+            return self.fail(&at.path, problem);
+        };
+        // It vanished meanwhile, or is no directory any more: that is no error, and its parent's business.
+        if matches!(now, Some(Want::Dir { .. } | Want::Unknown(_))) {
+            return self.fail(&at.path, problem);
+        }
+        match self.open(&parent) {
+            Ok(Opened::Dir(parent)) => self.compare(&parent, &name, false),
+            Ok(Opened::Blocked(..)) => self.look_again(&at.path),
+            Err(problem) => self.fail(&parent, problem),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Getting at a directory of the destination, also where its mode keeps us out.
+
+use super::{At, Pass, Why};
+use crate::engine::Engine;
+use crate::problem::Problem;
+use crate::source::Source;
+use rustix::io::Errno;
+use std::sync::Arc;
+use tree::at::set_mode;
+use tree::{Name, RelPath};
+
+impl<S: Source + ?Sized> Pass<'_, S> {
+    /// Gives us the right to change what is in a directory; its wanted mode comes back at the end.
+    pub(super) fn make_writable(&mut self, at: &At) -> bool {
+        if self.finals.contains_key(&at.path) {
+            return true;
+        }
+        let done = at.dir.stat_self().and_then(|stat| {
+            if stat.mode & 0o300 == 0o300 {
+                return Ok(());
+            }
+            set_mode(&*at.dir, stat.mode | 0o700, at.dir.path())
+        });
+        match done {
+            Ok(()) => self.finish_later(&at.path, Why::Touched),
+            Err(e) => self.fail(&at.path, e.into()),
+        }
+        self.finals.contains_key(&at.path)
+    }
+
+    /// A temporary that is nobody's any more.
+    pub(super) fn sweep(&mut self, at: &At, name: &Name) {
+        let Engine { options, temps, .. } = &*self.engine;
+        if options.sweep && !options.dry_run && !temps.is_ours(name) && self.make_writable(at) {
+            crate::switch::drop_temp(&at.dir, name, &at.path);
+        }
+    }
+
+    /// Holds the directory at `path`, or the last one before what is in the way.
+    pub(super) fn open(&mut self, path: &RelPath) -> Result<Opened, Problem> {
+        match self.engine.dest.walk(path) {
+            Ok(dir) => return Ok(Opened::Dir(At { path: path.clone(), dir: Arc::new(dir) })),
+            Err(e) if is_blocked(e.errno) || e.errno == Errno::ACCESS => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut at = At { path: RelPath::root(), dir: Arc::clone(&self.engine.dest) };
+        for component in path.components() {
+            let name = Name::new(component).map_err(|e| Problem::Path(at.path.clone(), e))?;
+            match at.dir.open_forced(&name) {
+                Ok((dir, forced)) => {
+                    let path = at.path.join(&name).map_err(|e| Problem::Path(at.path.clone(), e))?;
+                    if forced {
+                        self.finish_later(&path, Why::Touched);
+                    }
+                    at = At { path, dir: Arc::new(dir) };
+                }
+                Err(e) if is_blocked(e.errno) => return Ok(Opened::Blocked(at, name)),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Opened::Dir(at))
+    }
+}
+
+/// What [`Pass::open`] found.
+pub(super) enum Opened {
+    /// The directory.
+    Dir(At),
+    /// A directory above it, and the name in there that is missing or no directory.
+    Blocked(At, Name),
+}
+
+/// Whether an error says that there is no such directory.
+pub(super) fn is_blocked(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}

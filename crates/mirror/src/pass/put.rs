@@ -1,0 +1,146 @@
+//! Putting: what is wanted is staged, waits, and is switched in portions.
+
+use super::{At, Pass, READS_MAX, REPLACED_MAX, Why};
+use crate::engine::{Action, Engine};
+use crate::source::{Source, Supply, Want, WantFile};
+use crate::stage::{self, Failed, Place, Staged};
+use crate::switch::{How, Step};
+use std::sync::Arc;
+use tree::{Kind, Name, RelPath, Stat};
+
+impl<S: Source + ?Sized> Pass<'_, S> {
+    /// Stages a file and has it wait for its switch.
+    pub(super) fn put_file(&mut self, at: &At, name: Name, path: RelPath, mut want: WantFile, found: Option<Stat>) {
+        if self.engine.options.dry_run {
+            let action = if found.is_some() { Action::Updated } else { Action::Copied };
+            return self.tell(action, &path, Some(Kind::File), want.size_bytes);
+        }
+        if !self.make_writable(at) {
+            return;
+        }
+        for _ in 0..READS_MAX {
+            let place = if found.is_some() { Place::Over } else { Place::New };
+            let supply = self.source.content(&path, &want);
+            let Engine { temps, scratch, .. } = &mut *self.engine;
+            match stage::stage(&at.dir, &name, &want, supply, place, temps, scratch) {
+                Ok(staged) if self.source.is_unsettled_by_now(&path) => {
+                    stage::discard(&at.dir, &name, &staged);
+                    return self.tell(Action::Unsettled, &path, Some(Kind::File), 0);
+                }
+                Ok(staged) => {
+                    let how = match (staged, found) {
+                        (Staged::Unnamed(file), _) => How::Link(file),
+                        (Staged::Temp(temp), None) => How::Rename(temp),
+                        (Staged::Temp(temp), Some(found)) => How::Over(temp, found),
+                        (Staged::There(_), _) => return,
+                    };
+                    let bytes = want.size_bytes;
+                    return self.switch_later(at, name, path, Want::File(want), bytes, how);
+                }
+                Err(Failed::Changed) => match self.source.entry(&path) {
+                    Ok(Some(Want::File(now))) => want = now,
+                    Ok(_) => return self.look_again(&path),
+                    Err(problem) => return self.fail(&path, problem),
+                },
+                Err(failed) => return self.not_staged(&path, failed),
+            }
+        }
+        self.not_staged(&path, Failed::Changed);
+    }
+
+    pub(super) fn not_staged(&mut self, path: &RelPath, failed: Failed) {
+        match failed {
+            Failed::Not(Supply::Pending) => {
+                self.tell(Action::Waiting, path, Some(Kind::File), 0);
+                self.out.waiting.push(path.clone());
+            }
+            Failed::Not(Supply::Gone) | Failed::Stopped => self.look_again(path),
+            Failed::Not(Supply::Unsettled) | Failed::Changed => {
+                self.tell(Action::Unsettled, path, Some(Kind::File), 0);
+                self.look_again(path);
+            }
+            failed => self.fail(path, failed.into_problem(path)),
+        }
+    }
+
+    pub(super) fn put_link(
+        &mut self,
+        at: &At,
+        name: Name,
+        path: RelPath,
+        mtime_ns: i64,
+        target: Box<[u8]>,
+        found: Option<Stat>,
+    ) {
+        if self.engine.options.dry_run {
+            let action = if found.is_some() { Action::Updated } else { Action::Copied };
+            return self.tell(action, &path, Some(Kind::Link), 0);
+        }
+        if !self.make_writable(at) {
+            return;
+        }
+        let made = at.dir.make_temp_link(&self.engine.temps, &target).and_then(|temp| {
+            let set = at.dir.set_times_of(&temp, mtime_ns);
+            if set.is_err() {
+                crate::switch::drop_temp(&at.dir, &temp, &path);
+            }
+            set.map(|()| temp)
+        });
+        match (made, found) {
+            (Ok(temp), None) => {
+                self.switch_later(at, name, path, Want::Link { mtime_ns, target }, 0, How::Rename(temp));
+            }
+            (Ok(temp), Some(found)) => {
+                self.switch_later(at, name, path, Want::Link { mtime_ns, target }, 0, How::Over(temp, found));
+            }
+            (Err(e), _) => self.fail(&path, e.into()),
+        }
+    }
+
+    pub(super) fn set_meta(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
+        if self.engine.options.dry_run {
+            return self.tell(Action::Updated, &path, want.kind(), 0);
+        }
+        self.switch_later(at, name, path, want, 0, How::Meta(found));
+    }
+
+    pub(super) fn switch_later(&mut self, at: &At, name: Name, path: RelPath, want: Want, bytes: u64, how: How) {
+        self.steps.push(Step { path, dir: Arc::clone(&at.dir), name, want, bytes, how });
+        if self.steps.len() >= self.engine.options.portion {
+            self.switch_all();
+        }
+    }
+
+    /// Switches everything that was staged.
+    pub(super) fn switch_all(&mut self) {
+        // Nothing but the switches in this loop, so that what belongs together appears together.
+        let steps = std::mem::take(&mut self.steps);
+        let done: Vec<_> =
+            steps.iter().map(|step| step.run(&self.engine.temps, self.engine.options.backup.as_deref())).collect();
+        for (step, done) in steps.into_iter().zip(done) {
+            match done {
+                Ok((stat, replaced)) => {
+                    self.out.replaced.extend(replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
+                    self.switched(&step, &stat);
+                }
+                Err(problem) => {
+                    if let Want::Dir { .. } = step.want {
+                        self.source.removed(&step.path);
+                    }
+                    self.fail(&step.path, problem);
+                }
+            }
+        }
+    }
+
+    pub(super) fn switched(&mut self, step: &Step, stat: &Stat) {
+        let action = if step.is_update() { Action::Updated } else { Action::Copied };
+        self.tell(action, &step.path, step.want.kind(), step.bytes);
+        self.source.placed(&step.path, &step.want, stat);
+        if !matches!(step.how, How::Meta(_))
+            && let Some(parent) = step.path.parent()
+        {
+            self.finish_later(&parent, Why::Touched);
+        }
+    }
+}
