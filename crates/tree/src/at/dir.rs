@@ -352,7 +352,7 @@ impl Dir {
         self.with_temp_name(names, |dir, name| dir.make_link(name, target)).map(|(name, ())| name)
     }
 
-    fn with_temp_name<T>(
+    pub(super) fn with_temp_name<T>(
         &self,
         names: &TempNames,
         make: impl Fn(&Self, &Name) -> Result<T, Error>,
@@ -509,7 +509,7 @@ impl AsFd for Dir {
     }
 }
 
-fn proc_path(fd: &impl AsFd) -> String {
+pub(super) fn proc_path(fd: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
