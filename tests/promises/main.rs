@@ -17,6 +17,7 @@ mod javascript_client;
 mod login;
 mod machines;
 mod mirror;
+mod mirror_keep;
 mod monitor;
 mod presence;
 mod python_client;

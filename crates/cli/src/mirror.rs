@@ -1,5 +1,7 @@
 //! `lockstep mirror`: one directory kept equal to another, once or live, with every result in the log.
 
+mod keep;
+
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -53,6 +55,9 @@ pub(crate) struct Args {
     /// Compares contents also where size, time and mode are equal
     #[arg(long)]
     checksum: bool,
+
+    #[command(flatten)]
+    keep: keep::KeepArgs,
 }
 
 /// Mirrors once, or until somebody asks to stop.
@@ -75,6 +80,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         allow_mass_delete: args.allow_mass_delete,
         checksum: args.checksum,
+        keep: args.keep.keep(),
         own: args.log.place("mirror")?.as_deref().map(own_files).unwrap_or_default(),
     };
     let mut mirror = Mirror::open(&args.source, &destination, options).map_err(refused)?;
@@ -134,12 +140,14 @@ struct Output<'a> {
     stdout: io::BufWriter<io::StdoutLock<'static>>,
     failed: Option<io::Error>,
     skips: u64,
+    said: keep::Said,
 }
 
 impl<'a> Output<'a> {
     fn new(args: &Args, log: &'a Log, destination: &'a Path) -> Self {
         let stdout = io::BufWriter::new(io::stdout().lock());
-        Self { log, json: args.json, dry_run: args.dry_run, destination, stdout, failed: None, skips: 0 }
+        let said = keep::Said::default();
+        Self { log, json: args.json, dry_run: args.dry_run, destination, stdout, failed: None, skips: 0, said }
     }
 
     fn report(&mut self, report: &Report<'_>) {
@@ -192,7 +200,7 @@ impl<'a> Output<'a> {
                 "time": now(), "action": "pass", "dry_run": self.dry_run, "copied": counts.copied,
                 "updated": counts.updated, "skipped": counts.skipped, "deleted": counts.deleted,
                 "failed": counts.failed, "bytes": counts.bytes,
-                "held": outcome.held.map(|held| held.deletes),
+                "held": outcome.held.map(|held| held.deletes), "unkept": keep::record(&outcome.unkept),
             });
             self.both(&record);
         } else {
@@ -207,6 +215,12 @@ impl<'a> Output<'a> {
         if let Some(held) = &outcome.held {
             eprintln!("{held}");
             self.log_line(&format!("{} guard {held}", now()));
+        }
+        for line in self.said.lines(&outcome.unkept) {
+            eprintln!("{line}");
+            if !self.json {
+                self.log_line(&format!("{} unkept {line}", now()));
+            }
         }
         self.flush();
     }

@@ -6,6 +6,8 @@
 
 use crate::dirty::Dirty;
 use crate::guard::Held;
+use crate::keep::{Keep, Keeping, UnkeptByWhat};
+use crate::links::Links;
 use crate::pass::Pass;
 use crate::problem::Problem;
 use crate::source::Source;
@@ -29,6 +31,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Deletions need no permission, however many.
     pub allow_mass_delete: bool,
+    /// What is kept beside content, mode, time and target, as far as the source tells it.
+    pub keep: Keep,
     /// The destination's lock is held, so temporaries of others are left over and are removed.
     pub sweep: bool,
     /// Files that are our own (device, inode): at the destination they are neither replaced nor deleted.
@@ -39,7 +43,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dry_run: false, allow_mass_delete: false, sweep: false, own: HashSet::new(), portion: portion() }
+        Self {
+            dry_run: false,
+            allow_mass_delete: false,
+            keep: Keep::NOTHING,
+            sweep: false,
+            own: HashSet::new(),
+            portion: portion(),
+        }
     }
 }
 
@@ -110,6 +121,8 @@ pub struct Outcome {
     pub again: Dirty,
     /// Deletions a guard held back; all else was done.
     pub held: Option<Held>,
+    /// What could not be kept, of how many entries. That is no failure: all else of them is done.
+    pub unkept: UnkeptByWhat,
     /// Some of what was replaced, held. Freeing a content may take the disk longer than all the rest: whoever has somebody
     /// waiting drops this afterwards.
     pub replaced: Vec<OwnedFd>,
@@ -132,6 +145,8 @@ pub struct Engine {
     pub(crate) options: Options,
     pub(crate) temps: TempNames,
     pub(crate) scratch: Scratch,
+    /// Which names are one file, on both sides.
+    pub(crate) links: Links,
     pub(crate) list_buffer: ListBuffer,
     /// Entries the destination had after the last walk of all of it.
     pub(crate) entries_known: Option<u64>,
@@ -143,11 +158,13 @@ pub struct Engine {
 impl Engine {
     /// An engine for the destination `dest`, which it holds from now on.
     pub fn new(dest: Dir, options: Options) -> Self {
+        let scratch = Scratch::new(Keeping::new(options.keep));
         Self {
             dest: Arc::new(dest),
             options,
             temps: TempNames::new(),
-            scratch: Scratch::default(),
+            scratch,
+            links: Links::default(),
             list_buffer: ListBuffer::default(),
             entries_known: None,
             held: None,

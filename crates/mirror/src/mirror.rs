@@ -6,6 +6,7 @@
 use crate::dirty::Dirty;
 use crate::disk::{DiskOptions, DiskSource};
 use crate::engine::{Engine, Event, Options, Outcome};
+use crate::keep::Keep;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -29,6 +30,8 @@ pub struct MirrorOptions {
     pub allow_mass_delete: bool,
     /// Compare contents also where size, time and mode are equal.
     pub checksum: bool,
+    /// What is kept beside content, mode, time and link targets.
+    pub keep: Keep,
     /// Files that are our own (device, inode), as the log: neither copied, nor replaced, nor deleted.
     pub own: HashSet<(u64, u64)>,
 }
@@ -93,16 +96,17 @@ impl Mirror {
     /// # Errors
     /// When the two cannot be mirrored; nothing was touched.
     pub fn open(source: &Path, dest: &Path, options: MirrorOptions) -> Result<Self, MirrorError> {
-        let MirrorOptions { dry_run, allow_mass_delete, checksum, own } = options;
+        let MirrorOptions { dry_run, allow_mass_delete, checksum, keep, own } = options;
         let refuse = |e: &fsx::Error| MirrorError::Source { path: source.to_owned(), why: why(e, "create it first") };
-        let disk = DiskSource::open(source, DiskOptions { checksum, own: own.clone() }).map_err(|e| refuse(&e))?;
+        let disk =
+            DiskSource::open(source, DiskOptions { checksum, keep, own: own.clone() }).map_err(|e| refuse(&e))?;
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
         let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
         if !dry_run && !dir.try_lock()? {
             return Err(MirrorError::Busy(dest.to_owned()));
         }
-        let options = Options { dry_run, allow_mass_delete, own, sweep: !dry_run, ..Options::default() };
+        let options = Options { dry_run, allow_mass_delete, keep, own, sweep: !dry_run, ..Options::default() };
         let engine = Engine::new(dir, options);
         Ok(Self { source: disk, engine, dest_path: dest.to_owned(), _stand_in: stand_in })
     }
@@ -178,6 +182,9 @@ fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.problems = next.problems;
     outcome.again = next.again;
     outcome.waiting.extend(next.waiting);
+    for (what, unkept) in next.unkept {
+        outcome.unkept.entry(what).or_insert(unkept);
+    }
     outcome.held = next.held.or(outcome.held);
     outcome.stopped |= next.stopped;
 }

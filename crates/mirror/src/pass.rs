@@ -5,6 +5,8 @@
 
 mod finish;
 mod fresh;
+mod keep;
+mod links;
 
 use crate::dirty::{self, Dirty, Hint};
 use crate::engine::{Action, Engine, Event, Outcome};
@@ -14,6 +16,7 @@ use crate::source::{Look, Same, Source, Supply, Want, WantFile};
 use crate::stage::{self, Failed, Place, Staged};
 use crate::switch::{How, Step};
 use finish::Delete;
+use links::{Groups, Meets};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,6 +60,7 @@ pub(crate) struct Pass<'a, S: ?Sized> {
     /// Directories this pass has dealt with, with all that is below them.
     covered: BTreeSet<RelPath>,
     tally: Tally,
+    groups: Groups,
 }
 
 /// What was counted on the way.
@@ -86,6 +90,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             finals: BTreeMap::new(),
             covered: BTreeSet::new(),
             tally: Tally::default(),
+            groups: Groups::default(),
         }
     }
 
@@ -102,20 +107,20 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
                 self.visit(path, look);
             }
         }
+        self.finish_links();
         self.finish()
     }
 
     /// The root's own mode and time; what is in it is another matter.
     fn compare_root(&mut self) {
         let root = RelPath::root();
-        match (self.source.entry(&root), self.engine.dest.stat_self()) {
-            (Ok(Some(want @ Want::Dir { mode, mtime_ns })), Ok(found)) => {
-                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
-                    self.keep(&root, &want, &found);
-                } else {
-                    self.finish_later(&root, Why::Differed);
-                }
-            }
+        let dest = Arc::clone(&self.engine.dest);
+        match (self.source.entry(&root), dest.stat_self()) {
+            (Ok(Some(want @ Want::Dir(_))), Ok(found)) => match self.differs(&root, &want, &found, &dest, None) {
+                Ok(None) => self.keep(&root, &want, &found),
+                Ok(Some(_)) => self.finish_later(&root, Why::Differed),
+                Err(problem) => self.not_dressed(&root, problem),
+            },
             (Ok(_), Ok(_)) => {}
             (Err(problem), _) => self.fail(&root, problem),
             (_, Err(e)) => self.fail(&root, e.into()),
@@ -161,6 +166,10 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         if at.path.is_root() {
             self.tally.source_empty = wanted.is_empty();
             self.tally.whole = recursive;
+            self.groups.first_copy = found.is_empty();
+            if recursive {
+                self.engine.links.begin_walk();
+            }
         }
         let content = self.dirty.get(&at.path).and_then(|look| look.all).is_some_and(|all| all.content);
         for pair in plan::join(wanted, found) {
@@ -219,9 +228,10 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             return self.tell_new(&path, &want, Action::Copied);
         }
         match want {
-            Want::Dir { mode, mtime_ns } => self.build(at, name, path, mode, mtime_ns, None),
+            Want::Dir(want) => self.build(at, name, path, want, None),
             Want::File(want) => self.put_file(at, name, path, want, None),
-            Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, None),
+            Want::Link(_) => self.put_link(at, name, path, want, None),
+            Want::Node(_) => self.put_node(at, name, path, want, None),
             Want::Unknown(problem) => self.fail(&path, problem),
         }
     }
@@ -230,38 +240,27 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     fn meet(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat, recursive: bool, content: bool) {
         let Some(kind) = want.kind() else { return };
         match (plan::meet(kind, found.kind), want) {
-            (Meeting::Dirs, want @ Want::Dir { mode, mtime_ns }) => {
+            (Meeting::Dirs, want @ Want::Dir(_)) => {
                 if recursive {
                     self.descend(at, &name, &path);
                 }
-                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
-                    self.keep(&path, &want, &found);
-                } else {
-                    self.finish_later(&path, Why::Differed);
+                match self.differs(&path, &want, &found, &at.dir, Some(&name)) {
+                    Ok(None) => self.keep(&path, &want, &found),
+                    Ok(Some(_)) => self.finish_later(&path, Why::Differed),
+                    Err(problem) => self.not_dressed(&path, problem),
                 }
             }
             (Meeting::Files, Want::File(want)) => self.meet_file(at, name, path, want, found, content),
-            (Meeting::Links, Want::Link { mtime_ns, target }) => match at.dir.read_link(&name) {
-                Ok(now) if now == target => {
-                    let want = Want::Link { mtime_ns, target };
-                    if mtime_ns == found.mtime_ns {
-                        self.keep(&path, &want, &found);
-                    } else {
-                        self.set_meta(at, name, path, want, found);
-                    }
-                }
-                Ok(_) => self.put_link(at, name, path, mtime_ns, target, Some(found)),
-                Err(e) => self.fail(&path, e.into()),
-            },
+            (Meeting::Links, Want::Link(want)) => self.meet_link(at, name, path, Want::Link(want), found),
+            (Meeting::Nodes, Want::Node(want)) => self.meet_node(at, name, path, want, found),
             (Meeting::Over, Want::File(want)) => self.put_file(at, name, path, want, Some(found)),
-            (Meeting::Over, Want::Link { mtime_ns, target }) => {
-                self.put_link(at, name, path, mtime_ns, target, Some(found));
-            }
-            (Meeting::IntoDir, Want::Dir { mode, mtime_ns }) => {
+            (Meeting::Over, want @ Want::Link(_)) => self.put_link(at, name, path, want, Some(found)),
+            (Meeting::Over, want @ Want::Node(_)) => self.put_node(at, name, path, want, Some(found)),
+            (Meeting::IntoDir, Want::Dir(want)) => {
                 if self.engine.options.dry_run {
-                    return self.tell_new(&path, &Want::Dir { mode, mtime_ns }, Action::Updated);
+                    return self.tell_new(&path, &Want::Dir(want), Action::Updated);
                 }
-                self.build(at, name, path, mode, mtime_ns, Some(found));
+                self.build(at, name, path, want, Some(found));
             }
             (Meeting::FromDir, want) => self.delete_later(at, name, path, found, Some(want)),
             _ => {}
@@ -271,12 +270,52 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     fn meet_file(&mut self, at: &At, name: Name, path: RelPath, want: WantFile, found: Stat, content: bool) {
         let named = self.dirty.get(&at.path).and_then(|look| look.names.get(&name)).is_some_and(|hint| hint.content);
         let look = if content || named { Look::Content } else { Look::Stat };
-        match self.source.same(&path, &want, &found, &at.dir, &name, look) {
-            Ok(Same::Same) => self.keep(&path, &Want::File(want), &found),
-            // Another name of the same inode may lie outside: it gets a new one instead of a new mode.
-            Ok(Same::MetaOnly) if found.nlink == 1 => self.set_meta(at, name, path, Want::File(want), found),
-            Ok(Same::MetaOnly | Same::Different) => self.put_file(at, name, path, want, Some(found)),
-            Err(problem) => self.fail(&path, problem),
+        let look = match self.meet_links(&path, &want, &found, look) {
+            Meets::Compare(look) => look,
+            Meets::Other => return self.put_file(at, name, path, want, Some(found)),
+            Meets::Done => return,
+        };
+        let same = match self.source.same(&path, &want, &found, &at.dir, &name, look) {
+            Ok(same) => same,
+            Err(problem) => return self.fail(&path, problem),
+        };
+        let wanted = Want::File(want);
+        let differs = match same {
+            Same::Different => None,
+            _ => match self.differs(&path, &wanted, &found, &at.dir, Some(&name)) {
+                Ok(None) => {
+                    self.lead(&path, &want, found.id(), look);
+                    return self.keep(&path, &wanted, &found);
+                }
+                Ok(differs) => differs,
+                Err(problem) => return self.not_dressed(&path, problem),
+            },
+        };
+        match differs {
+            // Another name of the same inode may lie outside: it gets a new one instead of a new mode. And rights are
+            // given only to content that was just read.
+            Some(kept) if found.nlink == 1 && !kept.gives_rights(want.mode) => {
+                self.lead(&path, &want, found.id(), look);
+                self.set_meta(at, name, path, wanted, found, kept);
+            }
+            _ => {
+                self.is_wrong(&want, &found);
+                self.put_file(at, name, path, want, Some(found));
+            }
+        }
+    }
+
+    /// Two links of one name.
+    fn meet_link(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
+        let Want::Link(link) = &want else { return };
+        match at.dir.read_link(&name) {
+            Ok(now) if now == link.target => match self.differs(&path, &want, &found, &at.dir, Some(&name)) {
+                Ok(None) => self.keep(&path, &want, &found),
+                Ok(Some(kept)) => self.set_meta(at, name, path, want, found, kept),
+                Err(problem) => self.not_dressed(&path, problem),
+            },
+            Ok(_) => self.put_link(at, name, path, want, Some(found)),
+            Err(e) => self.fail(&path, e.into()),
         }
     }
 
@@ -295,6 +334,9 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     /// Stages a file and has it wait for its switch.
     fn put_file(&mut self, at: &At, name: Name, path: RelPath, mut want: WantFile, found: Option<Stat>) {
+        if self.put_link_to(at, &name, &path, &want, found) {
+            return;
+        }
         if self.engine.options.dry_run {
             let action = if found.is_some() { Action::Updated } else { Action::Copied };
             return self.tell(action, &path, Some(Kind::File), want.size_bytes);
@@ -307,7 +349,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             let supply = self.source.content(&path, &want);
             let Engine { temps, scratch, .. } = &mut *self.engine;
             match stage::stage(&at.dir, &name, &want, supply, place, temps, scratch) {
-                Ok(staged) if self.source.is_unsettled_by_now(&path) => {
+                Ok(staged) if self.is_unsettled_by_now(&path, &want) => {
                     stage::discard(&at.dir, &name, &staged);
                     return self.tell(Action::Unsettled, &path, Some(Kind::File), 0);
                 }
@@ -318,6 +360,8 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
                         (Staged::Temp(temp), Some(found)) => How::Over(temp, found),
                         (Staged::There(_), _) => return,
                     };
+                    let lacks = std::mem::take(&mut self.engine.scratch.lacks);
+                    self.lack_all(&path, lacks);
                     let bytes = want.size_bytes;
                     return self.switch_later(at, name, path, Want::File(want), bytes, how);
                 }
@@ -330,6 +374,11 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             }
         }
         self.not_staged(&path, Failed::Changed);
+    }
+
+    /// Whether a file was changed while it was staged, under whichever name.
+    fn is_unsettled_by_now(&mut self, path: &RelPath, want: &WantFile) -> bool {
+        self.source.is_unsettled_by_now(path) || self.is_elsewhere_unsettled(path, want)
     }
 
     fn not_staged(&mut self, path: &RelPath, failed: Failed) {
@@ -347,7 +396,8 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         }
     }
 
-    fn put_link(&mut self, at: &At, name: Name, path: RelPath, mtime_ns: i64, target: Box<[u8]>, found: Option<Stat>) {
+    fn put_link(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Option<Stat>) {
+        let Want::Link(link) = &want else { return };
         if self.engine.options.dry_run {
             let action = if found.is_some() { Action::Updated } else { Action::Copied };
             return self.tell(action, &path, Some(Kind::Link), 0);
@@ -355,29 +405,19 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         if !self.make_writable(at) {
             return;
         }
-        let made = at.dir.make_temp_link(&self.engine.temps, &target).and_then(|temp| {
-            let set = at.dir.set_times_of(&temp, mtime_ns);
-            if set.is_err() {
-                crate::switch::drop_temp(&at.dir, &temp, &path);
-            }
-            set.map(|()| temp)
-        });
-        match (made, found) {
-            (Ok(temp), None) => {
-                self.switch_later(at, name, path, Want::Link { mtime_ns, target }, 0, How::Rename(temp));
-            }
-            (Ok(temp), Some(found)) => {
-                self.switch_later(at, name, path, Want::Link { mtime_ns, target }, 0, How::Over(temp, found));
-            }
-            (Err(e), _) => self.fail(&path, e.into()),
+        let temp = match at.dir.make_temp_link(&self.engine.temps, &link.target) {
+            Ok(temp) => temp,
+            Err(e) => return self.fail(&path, e.into()),
+        };
+        if let Err(problem) = self.dress(&at.dir, &temp, &path, &want) {
+            crate::switch::drop_temp(&at.dir, &temp, &path);
+            return self.not_dressed(&path, problem);
         }
-    }
-
-    fn set_meta(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
-        if self.engine.options.dry_run {
-            return self.tell(Action::Updated, &path, want.kind(), 0);
-        }
-        self.switch_later(at, name, path, want, 0, How::Meta(found));
+        let how = match found {
+            Some(found) => How::Over(temp, found),
+            None => How::Rename(temp),
+        };
+        self.switch_later(at, name, path, want, 0, how);
     }
 
     /// What the destination has too much.
@@ -396,15 +436,23 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     fn switch_all(&mut self) {
         // Nothing but the switches in this loop, so that what belongs together appears together.
         let steps = std::mem::take(&mut self.steps);
+        self.groups.queued.clear();
         let done: Vec<_> = steps.iter().map(|step| step.run(&self.engine.temps)).collect();
         for (step, done) in steps.into_iter().zip(done) {
             match done {
-                Ok((stat, replaced)) => {
-                    self.out.replaced.extend(replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
-                    self.switched(&step, &stat);
+                Ok(done) => {
+                    self.out.replaced.extend(done.replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
+                    self.lack_all(&step.path, done.lacks);
+                    self.link_switched(&step, &done.stat);
+                    if done.same {
+                        self.keep(&step.path, &step.want, &done.stat);
+                    } else {
+                        self.switched(&step, &done.stat);
+                    }
                 }
                 Err(problem) => {
-                    if let Want::Dir { .. } = step.want {
+                    self.link_not_switched(&step.want, &step.path);
+                    if let Want::Dir(_) = step.want {
                         self.source.removed(&step.path);
                     }
                     self.fail(&step.path, problem);
@@ -417,7 +465,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         let action = if step.is_update() { Action::Updated } else { Action::Copied };
         self.tell(action, &step.path, step.want.kind(), step.bytes);
         self.source.placed(&step.path, &step.want, stat);
-        if !matches!(step.how, How::Meta(_))
+        if !matches!(step.how, How::Meta(..))
             && let Some(parent) = step.path.parent()
         {
             self.finish_later(&parent, Why::Touched);
@@ -462,7 +510,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             return self.fail(&at.path, problem);
         };
         // It vanished meanwhile, or is no directory any more: that is no error, and its parent's business.
-        if matches!(now, Some(Want::Dir { .. } | Want::Unknown(_))) {
+        if matches!(now, Some(Want::Dir(_) | Want::Unknown(_))) {
             return self.fail(&at.path, problem);
         }
         match self.open(&parent) {
@@ -544,7 +592,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     /// Tells a problem, counts it, and has it looked at again.
     fn fail(&mut self, path: &RelPath, problem: Problem) {
         self.look_again(path);
-        if let Ok(Some(Want::Dir { .. })) = self.source.entry(path) {
+        if let Ok(Some(Want::Dir(_))) = self.source.entry(path) {
             // What is in it was not looked at, either.
             self.out.again.insert_all(path, dirty::All { recursive: true, content: false });
         }

@@ -58,10 +58,8 @@ impl Grip<'_> {
     pub fn set_times(&self, mtime_ns: i64, path: &Path) -> Result<(), Error> {
         match self {
             Grip::Open(fd) => meta::set_times(fd, mtime_ns, path),
-            Grip::Bare(fd) => {
-                rustix::fs::utimensat(CWD, proc_path(fd), &meta::timestamps(mtime_ns), AtFlags::empty())
-                    .map_err(|e| Error::new("set the time of", path, e))
-            }
+            Grip::Bare(fd) => rustix::fs::utimensat(CWD, proc_path(fd), &meta::timestamps(mtime_ns), AtFlags::empty())
+                .map_err(|e| Error::new("set the time of", path, e)),
         }
     }
 }
