@@ -75,9 +75,17 @@ impl Step {
         done
     }
 
+    /// The temporary name of what was staged for this step.
+    pub(crate) fn temp(&self) -> Option<&Name> {
+        match &self.how {
+            How::Rename(temp) | How::Over(temp, _) | How::Exchange(temp, _) => Some(temp),
+            How::Link(_) | How::Meta(..) => None,
+        }
+    }
+
     /// Removes what was staged for this step.
     pub(crate) fn discard(&self) {
-        if let How::Rename(temp) | How::Over(temp, _) | How::Exchange(temp, _) = &self.how {
+        if let Some(temp) = self.temp() {
             drop_temp(&self.dir, temp, &self.path);
         }
     }

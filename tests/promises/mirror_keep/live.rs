@@ -42,33 +42,35 @@ fn m2_7_owners_attributes_and_acls_are_followed_and_given_back() {
     }
     live(archive::fill, |source, dest, same| {
         same("the first copy");
-        for side in [source, dest] {
-            own(&side.join("plain"), 21, 22).unwrap();
+        for (turn, side) in [(1_u8, source), (2, dest)] {
+            let value = [turn; 5];
+            let id = u32::from(turn) * 100;
+            own(&side.join("plain"), id + 1, id + 2).unwrap();
             same("an owner");
-            own(&side.join("link"), 23, 24).unwrap();
+            own(&side.join("link"), id + 3, id + 4).unwrap();
             same("the owner of a link");
-            own(side, 25, 26).unwrap();
-            set_xattr(side, "user.of-the-root", b"new").unwrap();
+            own(side, id + 5, id + 6).unwrap();
+            set_xattr(side, "user.of-the-root", &value).unwrap();
             same("the root's own");
-            set_xattr(&side.join("plain"), "user.x", b"1").unwrap();
+            set_xattr(&side.join("plain"), "user.x", &value).unwrap();
             same("a new attribute");
-            set_xattr(&side.join("sub/noted"), "user.note", b"2").unwrap();
-            archive::remove_xattr(&side.join("sub/noted"), "user.long").unwrap();
+            set_xattr(&side.join("sub/noted"), "user.note", &value).unwrap();
+            archive::remove_xattr(&side.join("sub/noted"), ["", "user.long", "user.empty"][usize::from(turn)]).unwrap();
             same("attributes of a file");
-            set_xattr(&side.join("sub/deep"), "user.of-a-directory", b"2").unwrap();
-            set_xattr(&side.join("sub/deep"), archive::ACL_DEFAULT, &acl(9, 1, 7, 0)).unwrap();
+            set_xattr(&side.join("sub/deep"), "user.of-a-directory", &value).unwrap();
+            set_xattr(&side.join("sub/deep"), archive::ACL_DEFAULT, &acl(id, 1, 7, 0)).unwrap();
             same("attributes of a directory");
-            set_xattr(&side.join("plain"), ACL_ACCESS, &acl(31, 6, 6, 0)).unwrap();
+            set_xattr(&side.join("plain"), ACL_ACCESS, &acl(id, 6, 6, 0)).unwrap();
             same("an ACL");
-            fs::set_permissions(side.join("owned"), fs::Permissions::from_mode(0o4755)).unwrap();
+            fs::set_permissions(side.join("owned"), fs::Permissions::from_mode(0o2755 + id)).unwrap();
             same("a set-id bit");
-            set_xattr(&side.join("another"), "user.of-all-names", b"3").unwrap();
+            set_xattr(&side.join("another"), "user.of-all-names", &value).unwrap();
             same("an attribute of a file with several names");
-            own(&side.join("fifo"), 41, 42).unwrap();
+            own(&side.join("fifo"), id + 7, id + 8).unwrap();
             fs::remove_file(side.join("sub/loop")).unwrap();
-            archive::node(&side.join("sub/loop"), FileType::BlockDevice, rustix::fs::makedev(7, 201)).unwrap();
+            archive::node(&side.join("sub/loop"), FileType::BlockDevice, rustix::fs::makedev(7, id)).unwrap();
             same("special files");
-            archive::node(&side.join("sub/new"), FileType::Fifo, 0).unwrap();
+            archive::node(&side.join(format!("sub/new{turn}")), FileType::Fifo, 0).unwrap();
             same("a new fifo");
         }
     });

@@ -27,12 +27,14 @@ impl Keeps {
         let mut todo = vec![self.root.clone()];
         while let Some(dir) = todo.pop() {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                // What is put into a temporary that is about to go is nobody's edit.
+                if entry.file_name().as_encoded_bytes().starts_with(b".lockstep-tmp-") {
+                    continue;
+                }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     todo.push(entry.path());
                 }
-                if !entry.file_name().as_encoded_bytes().starts_with(b".lockstep-tmp-") {
-                    entries.push(entry.path());
-                }
+                entries.push(entry.path());
             }
         }
         entries.sort();

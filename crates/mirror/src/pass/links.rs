@@ -301,11 +301,17 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         more_to_come
     }
 
-    /// Whether the file is being changed under another of its names; that one brings this one back.
+    /// Whether the file is being changed under another of its names. That one may be gone once it has settled, so this one
+    /// is looked at again by itself.
     pub(super) fn is_elsewhere_unsettled(&mut self, path: &RelPath, want: &WantFile) -> bool {
         let Some(source) = self.linked(want) else { return false };
         let others = self.engine.links.source.others(source.id(), path);
-        others.iter().filter_map(RelPath::split).any(|(dir, name)| self.source.is_unsettled(&dir, &name))
+        let unsettled =
+            others.iter().filter_map(RelPath::split).any(|(dir, name)| self.source.is_unsettled(&dir, &name));
+        if unsettled {
+            self.look_again(path);
+        }
+        unsettled
     }
 
     /// Holds the file others are to be linked to.
