@@ -1,7 +1,7 @@
 //! Which names are one file: what was seen of files with several names, on both sides.
 //!
-//! The kernel reports a change under the name it was made through, so the others have to be known. Names that are gone
-//! may stay here until the next walk of everything: looking at a place once more is never wrong.
+//! The kernel reports a change under the name it was made through, and that name may be gone before anybody looks, so it
+//! has to be known which others the file has, or had. Looking at a place once more is never wrong.
 
 use std::collections::{BTreeSet, HashMap};
 use tree::RelPath;
@@ -26,7 +26,7 @@ pub(crate) struct Links {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     groups: HashMap<Id, Group>,
-    names: usize,
+    ids: HashMap<RelPath, Id>,
 }
 
 #[derive(Debug, Default)]
@@ -38,12 +38,34 @@ struct Group {
 impl Names {
     /// `path` is a name of the file `id`, which has `nlink`.
     pub(crate) fn add(&mut self, id: Id, nlink: u32, path: &RelPath) {
-        if self.names >= NAMES_MAX {
+        if self.of(path) == Some(id) {
+            self.groups.entry(id).or_default().nlink = nlink;
+            return;
+        }
+        self.remove(path);
+        if self.ids.len() >= NAMES_MAX {
             *self = Self::default();
         }
+        self.ids.insert(path.clone(), id);
         let group = self.groups.entry(id).or_default();
         group.nlink = nlink;
-        self.names += usize::from(group.names.insert(path.clone()));
+        group.names.insert(path.clone());
+    }
+
+    /// `path` is no name of a file with several any more.
+    pub(crate) fn remove(&mut self, path: &RelPath) {
+        let Some(id) = self.ids.remove(path) else { return };
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.names.remove(path);
+            if group.names.is_empty() {
+                self.groups.remove(&id);
+            }
+        }
+    }
+
+    /// The file that `path` was a name of when it was last met.
+    pub(crate) fn of(&self, path: &RelPath) -> Option<Id> {
+        self.ids.get(path).copied()
     }
 
     /// The known names of the file `id` other than `path`.
@@ -103,8 +125,20 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut names = Names::default();
         for n in 0..NAMES_MAX as u64 + 10 {
-            names.add((1, n), 2, &path("a"));
+            names.add((1, n), 2, &path(&n.to_string()));
         }
-        assert!(names.names <= NAMES_MAX && names.groups.len() == names.names);
+        assert!(names.ids.len() <= NAMES_MAX && names.groups.len() == names.ids.len());
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_file_it_was_last_met_as() {
+        let mut names = Names::default();
+        names.add((1, 1), 2, &path("a"));
+        names.add((1, 1), 2, &path("b"));
+        names.add((1, 2), 2, &path("a"));
+        assert_eq!((names.of(&path("a")), names.others((1, 1), &path("b")).len()), (Some((1, 2)), 0));
+        names.remove(&path("a"));
+        names.remove(&path("b"));
+        assert!(names.groups.is_empty() && names.ids.is_empty());
     }
 }

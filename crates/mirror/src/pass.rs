@@ -99,6 +99,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         if dirty.root_entry() {
             self.compare_root();
         }
+        self.bring_siblings_of_named();
         for (path, look) in dirty.iter() {
             if self.stopped() {
                 break;
@@ -213,6 +214,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         if found.is_some_and(|found| self.engine.options.own.contains(&found.id())) {
             return;
         }
+        self.note_links(&path, want.as_ref(), found.as_ref());
         match (want, found) {
             (None, None) => {}
             (Some(Want::Unknown(problem)), _) => self.fail(&path, problem),
@@ -269,7 +271,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     fn meet_file(&mut self, at: &At, name: Name, path: RelPath, want: WantFile, found: Stat, content: bool) {
         let named = self.dirty.get(&at.path).and_then(|look| look.names.get(&name)).is_some_and(|hint| hint.content);
-        let look = if content || named { Look::Content } else { Look::Stat };
+        let look = if content || named || self.is_read(&path) { Look::Content } else { Look::Stat };
         let look = match self.meet_links(&path, &want, &found, look) {
             Meets::Compare(look) => look,
             Meets::Other => return self.put_file(at, name, path, want, Some(found)),

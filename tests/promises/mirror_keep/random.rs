@@ -17,6 +17,8 @@ use super::{PATIENCE, mirror, run};
 struct Keeps {
     root: PathBuf,
     rng: Rng,
+    /// What its names begin with, and how many it gave.
+    tag: String,
     made: u32,
 }
 
@@ -45,7 +47,7 @@ impl Keeps {
         self.made += 1;
         let dirs: Vec<_> = entries.iter().filter(|path| path.is_dir() && !path.is_symlink()).collect();
         let dir = self.rng.choose(&dirs).map_or(&self.root, |dir| dir);
-        dir.join(format!("k{}", self.made))
+        dir.join(format!("{}{}", self.tag, self.made))
     }
 
     /// One edit. What it was, or that it found nothing to work on.
@@ -97,7 +99,7 @@ impl Keeps {
 fn edits(root: &Path, seed: u64, watched: bool) -> (Edits, Keeps) {
     let edits = Edits::new(root, seed);
     let edits = if watched { edits } else { edits.without(Edit::SameStat) };
-    (edits, Keeps { root: root.to_owned(), rng: Rng::new(seed ^ 0x5eed), made: 0 })
+    (edits, Keeps { root: root.to_owned(), rng: Rng::new(seed ^ 0x5eed), tag: format!("k{seed}-"), made: 0 })
 }
 
 fn places() -> [Scratch; 2] {
@@ -145,7 +147,9 @@ fn m2_7_under_random_edits_of_both_sides_an_archive_becomes_the_same() {
         for dir in places() {
             let (source, dest) = (dir.join("src"), dir.join("dst"));
             archive::fill(&source);
-            let running = Proc::start(mirror(&source, &dest, &["-a", "--watch"]).arg("--allow-mass-delete"));
+            let log = dir.join("log");
+            let mut command = mirror(&source, &dest, &["-a", "--watch", "--allow-mass-delete"]);
+            let running = Proc::start(command.arg("--log").arg(&log));
             running.wait_for_line("watching", PATIENCE);
             for round in 0..pick(6, 60) {
                 let (mut plain, mut keeps) = edits(&source, seed + round, true);
@@ -157,7 +161,8 @@ fn m2_7_under_random_edits_of_both_sides_an_archive_becomes_the_same() {
                 }
                 let deadline = Instant::now() + PATIENCE;
                 while let Err(differences) = same_archives(&source, &dest) {
-                    assert!(Instant::now() < deadline, "round {round}: {differences}\n{}", running.output().join("\n"));
+                    let log = || fs::read_to_string(&log).unwrap_or_default();
+                    assert!(Instant::now() < deadline, "round {round}: {differences}\n{}", log());
                     std::thread::sleep(std::time::Duration::from_millis(50));
                 }
             }

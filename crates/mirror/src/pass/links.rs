@@ -47,8 +47,10 @@ pub(super) struct Groups {
     pub(super) hidden: Option<(RelPath, Arc<Dir>)>,
     /// Hidden directories that wait for their switch.
     pub(super) queued: Vec<RelPath>,
-    /// The search for names that are not known was asked for.
-    searched: bool,
+    /// Names the content of which was named under another one.
+    reads: HashSet<RelPath>,
+    /// Files of the source with several names that were met.
+    touched: HashSet<Id>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,30 +82,68 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         want.found.filter(|found| found.nlink > 1 && self.keeps_links())
     }
 
-    /// Notes a name and where else to look because of it.
+    /// What events named brings up all names that are, or were, the same file: it may have been changed under this name
+    /// and the name be gone by now.
+    pub(super) fn bring_siblings_of_named(&mut self) {
+        if !self.keeps_links() {
+            return;
+        }
+        let dirty = self.dirty;
+        for (dir, look) in dirty.iter() {
+            for (name, hint) in &look.names {
+                let Ok(path) = dir.join(name) else { continue };
+                let links = &self.engine.links;
+                let of_source = links.source.of(&path).map(|id| links.source.others(id, &path));
+                let of_dest = links.dest.of(&path).map(|id| links.dest.others(id, &path));
+                for other in of_source.into_iter().chain(of_dest).flatten() {
+                    if hint.content {
+                        self.groups.reads.insert(other.clone());
+                    }
+                    self.groups.siblings.insert(other);
+                }
+            }
+        }
+    }
+
+    /// Whether the content of `path` was named under another name of its file.
+    pub(super) fn is_read(&self, path: &RelPath) -> bool {
+        self.groups.reads.contains(path)
+    }
+
+    /// Notes what a name is on both sides, and brings up the other names of both.
+    pub(super) fn note_links(&mut self, path: &RelPath, want: Option<&Want>, found: Option<&Stat>) {
+        if !self.keeps_links() {
+            return;
+        }
+        let source = match want {
+            Some(Want::File(want)) => want.found.filter(|source| source.nlink > 1),
+            _ => None,
+        };
+        let found = found.filter(|found| found.kind == Kind::File && found.nlink > 1);
+        let links = &mut self.engine.links;
+        for (names, stat) in [(&mut links.source, source.as_ref()), (&mut links.dest, found)] {
+            match stat {
+                Some(stat) => names.add(stat.id(), stat.nlink, path),
+                None => names.remove(path),
+            }
+        }
+        if self.tally.whole {
+            // A walk of everything meets them all by itself.
+            return;
+        }
+        let of_source = source.map(|source| links.source.others(source.id(), path));
+        let of_dest = found.map(|found| links.dest.others(found.id(), path));
+        let others = of_source.into_iter().chain(of_dest).flatten();
+        self.groups.siblings.extend(others.filter(|other| !self.groups.met.contains(other)));
+        self.groups.touched.extend(source.map(|source| source.id()));
+    }
+
+    /// Counts a name of the source that is about to be put or compared.
     fn meet_name(&mut self, path: &RelPath, want: &WantFile, found: Option<&Stat>) {
         let Some(source) = want.found.filter(|_| self.keeps_links()) else { return };
-        let found = found.filter(|found| found.kind == Kind::File && found.nlink > 1);
-        if source.nlink <= 1 && found.is_none() {
-            return;
-        }
-        let links = &mut self.engine.links;
-        if source.nlink > 1 {
-            links.source.add(source.id(), source.nlink, path);
-        }
-        if let Some(found) = found {
-            links.dest.add(found.id(), found.nlink, path);
-        }
-        if !self.groups.met.insert(path.clone()) {
-            return;
-        }
-        *self.groups.met_of.entry(source.id()).or_default() += 1;
-        // A walk of everything meets them all by itself.
-        if !self.tally.whole {
-            let others = found.map(|found| links.dest.others(found.id(), path)).unwrap_or_default();
-            let others = others.into_iter().chain(links.source.others(source.id(), path));
-            self.groups.siblings.extend(others.filter(|other| !self.groups.met.contains(other)));
-            self.groups.searched |= source.nlink > 1 && links.is_wanting(source.id());
+        let shared = found.is_some_and(|found| found.kind == Kind::File && found.nlink > 1);
+        if (source.nlink > 1 || shared) && self.groups.met.insert(path.clone()) {
+            *self.groups.met_of.entry(source.id()).or_default() += 1;
         }
     }
 
@@ -249,6 +289,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
 
     /// The same in a directory that nobody sees yet.
     pub(super) fn fill_link_to(&mut self, at: &At, name: &Name, path: &RelPath, want: &WantFile) -> bool {
+        self.note_links(path, Some(&Want::File(*want)), None);
         self.meet_name(path, want, None);
         let Some(source) = self.linked(want) else { return false };
         if self.is_elsewhere_unsettled(path, want) {
@@ -381,7 +422,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         if self.tally.whole {
             self.engine.links.end_walk();
-        } else if self.groups.searched {
+        } else if self.groups.touched.iter().any(|id| self.engine.links.is_wanting(*id)) {
             // A name that was never linked before is not known, so it has to be found.
             self.out.again.insert_all(&RelPath::root(), All { recursive: true, content: false });
         }
