@@ -82,46 +82,51 @@ pub fn sparse(path: &Path, size: u64, data: &[(u64, &[u8])]) -> io::Result<()> {
 /// # Panics
 /// When the system refuses.
 pub fn fill(dir: &Path) {
+    try_fill(dir).expect("the scene can be built");
+}
+
+fn try_fill(dir: &Path) -> io::Result<()> {
     let at = |name: &str| dir.join(name);
-    fs::create_dir_all(at("sub/deep")).unwrap();
+    fs::create_dir_all(at("sub/deep"))?;
     for (name, content) in [("plain", "1"), ("owned", "2"), ("program", "#!/bin/sh\n"), ("sub/noted", "3")] {
-        fs::write(at(name), content).unwrap();
+        fs::write(at(name), content)?;
     }
-    own(&at("owned"), 1234, 2345).unwrap();
-    own(&at("sub"), 1234, 0).unwrap();
-    own(&at("program"), 1234, 2345).unwrap();
-    fs::set_permissions(at("program"), fs::Permissions::from_mode(0o6755)).unwrap();
-    symlink("plain", at("link")).unwrap();
-    own(&at("link"), 77, 78).unwrap();
-    set_xattr(&at("link"), "trusted.of-a-link", b"kept").unwrap();
-    set_xattr(&at("sub/noted"), "user.note", b"some\0bytes\xff").unwrap();
-    set_xattr(&at("sub/noted"), "user.empty", b"").unwrap();
-    set_xattr(&at("sub/noted"), "user.long", &[b'x'; 1_000]).unwrap();
-    set_xattr(&at("sub/noted"), "trusted.note", b"root's").unwrap();
-    set_xattr(&at("sub/deep"), "user.of-a-directory", b"1").unwrap();
-    set_xattr(dir, "user.of-the-root", b"1").unwrap();
-    own(dir, 55, 66).unwrap();
-    fs::write(at("listed"), "4").unwrap();
-    set_xattr(&at("listed"), ACL_ACCESS, &acl(1234, 6, 6, 0)).unwrap();
-    set_xattr(&at("sub/deep"), ACL_DEFAULT, &acl(1234, 7, 7, 5)).unwrap();
-    set_xattr(&at("sub/deep"), ACL_ACCESS, &acl(4321, 5, 5, 5)).unwrap();
+    own(&at("owned"), 1234, 2345)?;
+    own(&at("sub"), 1234, 0)?;
+    own(&at("program"), 1234, 2345)?;
+    fs::set_permissions(at("program"), fs::Permissions::from_mode(0o6755))?;
+    symlink("plain", at("link"))?;
+    own(&at("link"), 77, 78)?;
+    set_xattr(&at("link"), "trusted.of-a-link", b"kept")?;
+    set_xattr(&at("sub/noted"), "user.note", b"some\0bytes\xff")?;
+    set_xattr(&at("sub/noted"), "user.empty", b"")?;
+    set_xattr(&at("sub/noted"), "user.long", &[b'x'; 1_000])?;
+    set_xattr(&at("sub/noted"), "trusted.note", b"root's")?;
+    set_xattr(&at("sub/deep"), "user.of-a-directory", b"1")?;
+    set_xattr(dir, "user.of-the-root", b"1")?;
+    own(dir, 55, 66)?;
+    fs::write(at("listed"), "4")?;
+    set_xattr(&at("listed"), ACL_ACCESS, &acl(1234, 6, 6, 0))?;
+    set_xattr(&at("sub/deep"), ACL_DEFAULT, &acl(1234, 7, 7, 5))?;
+    set_xattr(&at("sub/deep"), ACL_ACCESS, &acl(4321, 5, 5, 5))?;
     // Made in a directory with a default ACL, which it inherits.
-    fs::write(at("sub/deep/inherits"), "5").unwrap();
-    fs::create_dir(at("sub/deep/too")).unwrap();
-    fs::write(at("one"), "linked").unwrap();
-    own(&at("one"), 9, 9).unwrap();
+    fs::write(at("sub/deep/inherits"), "5")?;
+    fs::create_dir(at("sub/deep/too"))?;
+    fs::write(at("one"), "linked")?;
+    own(&at("one"), 9, 9)?;
     for name in ["another", "sub/third", "sub/deep/fourth"] {
-        fs::hard_link(at("one"), at(name)).unwrap();
+        fs::hard_link(at("one"), at(name))?;
     }
-    sparse(&at("holes"), 64 << 20, &[(1 << 20, b"data"), (40 << 20, &[7; 5_000])]).unwrap();
-    sparse(&at("sub/hole"), 8 << 20, &[]).unwrap();
-    sparse(&at("ends with a hole"), 3 << 20, &[(0, b"data")]).unwrap();
-    sparse(&at("begins with a hole"), (2 << 20) + 3, &[(2 << 20, b"end")]).unwrap();
-    node(&at("fifo"), FileType::Fifo, 0).unwrap();
-    node(&at("sub/socket"), FileType::Socket, 0).unwrap();
-    node(&at("null"), FileType::CharacterDevice, rustix::fs::makedev(1, 3)).unwrap();
-    node(&at("sub/loop"), FileType::BlockDevice, rustix::fs::makedev(7, 200)).unwrap();
-    own(&at("fifo"), 5, 6).unwrap();
+    sparse(&at("holes"), 64 << 20, &[(1 << 20, b"data"), (40 << 20, &[7; 5_000])])?;
+    sparse(&at("sub/hole"), 8 << 20, &[])?;
+    sparse(&at("ends with a hole"), 3 << 20, &[(0, b"data")])?;
+    sparse(&at("begins with a hole"), (2 << 20) + 3, &[(2 << 20, b"end")])?;
+    node(&at("fifo"), FileType::Fifo, 0)?;
+    node(&at("sub/socket"), FileType::Socket, 0)?;
+    node(&at("null"), FileType::CharacterDevice, rustix::fs::makedev(1, 3))?;
+    node(&at("sub/loop"), FileType::BlockDevice, rustix::fs::makedev(7, 200))?;
+    own(&at("fifo"), 5, 6)?;
+    Ok(())
 }
 
 /// Whether `a` and `b` are the same with everything that `--archive` keeps: by rsync, and by a plain walk.

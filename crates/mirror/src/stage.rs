@@ -253,10 +253,9 @@ fn copy(
     scratch: &mut Scratch,
     path: &Path,
 ) -> Result<(), Failed> {
-    if content.is_none() && scratch.keeping.keep.has(What::Sparse) && size_bytes > BLOCK_BYTES {
-        if sparse::copy_sparse(from, to, size_bytes, scratch, path)? {
-            return Ok(());
-        }
+    let may_have_holes = content.is_none() && size_bytes > BLOCK_BYTES && scratch.keeping.keep.has(What::Sparse);
+    if may_have_holes && sparse::copy_sparse(from, to, size_bytes, scratch, path)? {
+        return Ok(());
     }
     if content.is_none() && size_bytes > SMALL_BYTES {
         if !scratch.no_clone {

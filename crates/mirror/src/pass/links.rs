@@ -35,6 +35,8 @@ pub(super) struct Groups {
     met_of: HashMap<Id, u32>,
     /// Other names of what was met, not met themselves yet.
     siblings: BTreeSet<RelPath>,
+    /// Of these, those that were looked at.
+    looked: HashSet<RelPath>,
     /// Names that wait for a leader, or have to be looked at once more for a new one.
     put_off: BTreeSet<RelPath>,
     /// Names that were looked at once more, which happens once.
@@ -403,7 +405,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         while !self.stopped() {
             if let Some(path) = self.groups.siblings.pop_first() {
-                if !self.groups.met.contains(&path) {
+                // Names that are gone at the source bring each other up, so each is looked at once.
+                if self.groups.looked.insert(path.clone()) && !self.groups.met.contains(&path) {
                     self.look_at(&path);
                 }
             } else if let Some(path) = self.groups.put_off.pop_first() {
