@@ -448,22 +448,6 @@ impl Dir {
             .map_err(|e| self.error("set the time of", name, e))
     }
 
-    /// Sets the permission bits of the file `name`, whatever they are now, if it is still `found`.
-    ///
-    /// # Errors
-    /// `ESTALE` when something else stands there by now; else when it is missing or not ours.
-    pub fn set_mode_of(&self, name: &Name, found: &Stat, mode: u32) -> Result<(), Error> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())
-            .map_err(|e| self.error("open", name, e))?;
-        let now = meta::stat_of(&fd, &self.path_of(name))?;
-        if !found.is_unchanged(&now) {
-            return Err(self.error("set the mode of", name, Errno::STALE));
-        }
-        rustix::fs::chmodat(CWD, proc_path(&fd), Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
-            .map_err(|e| self.error("set the mode of", name, e))
-    }
-
     /// Takes the one writer's lock of this directory without waiting; it lasts as long as this descriptor, or a
     /// copy of it. Returns whether it was free. Keyed by the inode, so no path leads around it.
     ///
