@@ -228,6 +228,20 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 Err(problem) => self.fail(&path, problem),
             }
         }
+        self.finish_named_dirs();
+    }
+
+    /// A name that came and went changed its directory's time, which no event tells, and nothing was done there.
+    fn finish_named_dirs(&mut self) {
+        let dirty = self.dirty;
+        for (path, look) in dirty.iter() {
+            if look.names.values().any(|hint| hint.by_event)
+                && let Ok(Some(Want::Dir(want))) = self.source.entry(path)
+                && let Err(problem) = self.finish_dir(path, &want, Why::Touched)
+            {
+                self.not_dressed(path, problem);
+            }
+        }
     }
 
     fn finish_dir(&mut self, path: &RelPath, want: &WantDir, why: Why) -> Result<(), Problem> {
