@@ -118,12 +118,10 @@ impl DiskSource {
         }
     }
 
-    /// Like [`DiskSource::hold`], but what was held may have been renamed or replaced since, so everything but the
-    /// root is opened anew.
+    /// Like [`DiskSource::hold`], but what was held, and whatever is above it, may have been renamed or replaced since, so
+    /// everything but the root is opened anew.
     fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
-        while self.held.last().is_some_and(|(held, _)| held.starts_with(path) || !path.starts_with(held)) {
-            self.held.pop();
-        }
+        self.held.clear();
         self.hold(path)
     }
 

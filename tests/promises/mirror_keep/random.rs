@@ -95,10 +95,10 @@ impl Keeps {
     }
 }
 
-/// Both kinds of edits of a directory. Without those that only who watches can see: a one-shot run has no memory.
+/// Both kinds of edits of a directory. Without those that only who watches can see: a one-shot run has no memory. And where
+/// it is watched, without renamed directories: what is kept of an entry is asked here, not whether it is found.
 fn edits(root: &Path, seed: u64, watched: bool) -> (Edits, Keeps) {
-    let edits = Edits::new(root, seed);
-    let edits = if watched { edits } else { edits.without(Edit::SameStat) };
+    let edits = Edits::new(root, seed).without(if watched { Edit::RenameDir } else { Edit::SameStat });
     (edits, Keeps { root: root.to_owned(), rng: Rng::new(seed ^ 0x5eed), tag: format!("k{seed}-"), made: 0 })
 }
 
