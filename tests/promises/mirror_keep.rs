@@ -281,39 +281,63 @@ fn m2_1_hard_links_are_repaired_at_either_side() {
     assert_ne!(inode(dest.join("a")), inode(dest.join("b")));
 }
 
-#[test]
-fn m2_1_another_name_outside_is_never_written_through() {
+/// A destination with names of a file and a directory outside of it, equal but for content or metadata; `copy` makes it
+/// the same as the source. Gives everything that changed outside.
+fn written_outside(copy: impl Fn(&Path, &Path)) -> Vec<&'static str> {
     let dir = scratch();
     let (source, dest, out) = (dir.join("src"), dir.join("dst"), dir.join("out"));
     linked(&source);
     Tree::at(&out).file("precious", "linked").link("to-precious", "precious");
     Tree::at(&dest);
-    for name in ["a", "d", "single"] {
-        match name {
-            "d" => symlink(&out, dest.join(name)).unwrap(),
-            _ => fs::hard_link(out.join("precious"), dest.join(name)).unwrap(),
-        }
+    symlink(&out, dest.join("d")).unwrap();
+    for name in ["a", "single"] {
+        fs::hard_link(out.join("precious"), dest.join(name)).unwrap();
     }
-    let before = (fs::read(out.join("precious")).unwrap(), inode(out.join("precious")));
-    let mode = out.join("precious").metadata().unwrap().mode();
     set_xattr(&source.join("a"), "user.note", b"1").unwrap();
     fs::set_permissions(source.join("a"), fs::Permissions::from_mode(0o600)).unwrap();
-    // Equal but for its metadata, and owned by another in a run that keeps owners.
     let time = source.join("a").metadata().unwrap().modified().unwrap();
     fs::File::open(out.join("precious")).unwrap().set_modified(time).unwrap();
     if root() {
         own(&source.join("a"), 12, 34).unwrap();
         own(&source.join("d"), 12, 34).unwrap();
     }
-    mirrored(&source, &dest, &["-a"]);
-    assert_same_archives(&source, &dest);
-    let meta = out.join("precious").metadata().unwrap();
-    assert_eq!(before, (fs::read(out.join("precious")).unwrap(), inode(out.join("precious"))));
-    assert_eq!(
-        (mode, meta.uid(), fs::read_dir(&out).unwrap().count()),
-        (meta.mode(), dir.metadata().unwrap().uid(), 2)
-    );
-    assert!(rustix::fs::getxattr(out.join("precious"), "user.note", &mut [0; 10]).is_err());
+    let look = || {
+        let meta = out.join("precious").metadata().unwrap();
+        let noted = rustix::fs::getxattr(out.join("precious"), "user.note", &mut [0; 10]).is_ok();
+        let names = fs::read_dir(&out).unwrap().count();
+        (fs::read(out.join("precious")).unwrap(), meta.mode(), meta.uid(), meta.mtime_nsec(), noted, names)
+    };
+    let before = look();
+    copy(&source, &dest);
+    let after = look();
+    let mut changed = Vec::new();
+    let mut note = |what, is: bool| changed.extend(is.then_some(what));
+    note("content", before.0 != after.0);
+    note("mode", before.1 != after.1);
+    note("owner", before.2 != after.2);
+    note("time", before.3 != after.3);
+    note("attributes", before.4 != after.4);
+    note("names", before.5 != after.5);
+    changed
+}
+
+#[test]
+fn m2_1_another_name_outside_is_never_written_through() {
+    let changed = written_outside(|source, dest| {
+        mirrored(source, dest, &["-a"]);
+        assert_same_archives(source, dest);
+    });
+    assert_eq!(changed, [""; 0]);
+}
+
+#[test]
+fn a_copy_that_writes_in_place_is_caught_by_the_same_names() {
+    let changed = written_outside(|source, dest| {
+        let flags = ["-aHAX", "--delete", "--inplace", "--modify-window=-1"];
+        let copied = support::rsync().args(flags).arg(source.join("")).arg(dest.join("")).status().unwrap();
+        assert!(copied.success());
+    });
+    assert!(changed.contains(&"content") || changed.contains(&"mode"), "the canary must be caught: {changed:?}");
 }
 
 #[test]
