@@ -18,6 +18,7 @@ mod login;
 mod machines;
 mod mirror;
 mod mirror_choose;
+mod mirror_keep;
 mod mirror_modes;
 mod monitor;
 mod presence;

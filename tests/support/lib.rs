@@ -19,6 +19,7 @@
 //! assert_same_trees(dir.join("src"), dir.join("dst"));
 //! ```
 
+pub mod archive;
 pub mod cluster;
 pub mod crowd;
 pub mod edits;
@@ -36,6 +37,7 @@ pub mod tree;
 pub mod vendor;
 pub mod wait;
 
+pub use archive::same_archives;
 pub use cluster::{Cluster, PATIENCE};
 pub use crowd::Crowd;
 pub use edits::{Edit, Edits};
@@ -47,7 +49,9 @@ pub use scratch::{Scratch, scratch};
 pub use seed::{Rng, for_each_seed};
 pub use size::{Size, pick, size};
 pub use stock::{Library, Stock};
-pub use tool::{chromium, could_not_run, curl, netcat, node, node_packages, node_with, python, python_with, rsync};
+pub use tool::{
+    chromium, could_not_run, curl, netcat, node, node_packages, node_with, python, python_with, root, rsync,
+};
 pub use tree::Tree;
 pub use vendor::vendor_tree;
 pub use wait::{lapse, until};

@@ -33,8 +33,8 @@ pub fn same_trees(a: impl AsRef<Path>, b: impl AsRef<Path>) -> Result<(), String
         "{} and {} differ\nby a walk:\n{}by rsync:\n{}",
         a.display(),
         b.display(),
-        told(&by_walk),
-        told(&by_rsync)
+        named(&by_walk),
+        named(&by_rsync)
     ))
 }
 
@@ -60,7 +60,7 @@ pub fn stat_differences(a: impl AsRef<Path>, b: impl AsRef<Path>) -> io::Result<
     Ok(found)
 }
 
-fn walk_differences(a: &Path, b: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn walk_differences(a: &Path, b: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     compare(a, b, Path::new(""), true, &mut found)?;
     Ok(found)
@@ -152,7 +152,7 @@ fn kind(meta: &fs::Metadata) -> &'static str {
     }
 }
 
-fn told(differences: &[String]) -> String {
+pub(crate) fn named(differences: &[String]) -> String {
     let mut text: String = differences.iter().take(DIFFERENCES_TOLD_MAX).map(|line| format!("  {line}\n")).collect();
     match differences.len() {
         0 => text.push_str("  nothing\n"),

@@ -21,6 +21,15 @@ pub fn scratch() -> Scratch {
     Scratch(Some(dir))
 }
 
+/// A new, empty directory in `parent`.
+///
+/// # Panics
+/// When the system gives none.
+pub fn scratch_in(parent: impl AsRef<Path>) -> Scratch {
+    let dir = tempfile::Builder::new().prefix("lockstep-test-").tempdir_in(parent);
+    Scratch(Some(dir.expect("a temporary directory can be made")))
+}
+
 impl Deref for Scratch {
     type Target = Path;
 

@@ -23,6 +23,16 @@ pub fn rsync() -> Command {
     Command::new("rsync")
 }
 
+/// Whether this is root. If not, the test is named at the end of `make test`; no package would help it, so it does not
+/// fail.
+pub fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        note("root");
+    }
+    root
+}
+
 /// The netcat that people type at.
 ///
 /// # Panics
@@ -134,11 +144,15 @@ pub fn node_packages() -> PathBuf {
 /// Notes the test that runs on this thread for the summary of `make test`, and fails it.
 #[track_caller]
 pub fn could_not_run(tool: &str) -> ! {
+    note(tool);
+    panic!("could not run: needs {tool}; make test says how to get it");
+}
+
+fn note(tool: &str) {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     if let Some(list) = env::var_os("LOCKSTEP_COULD_NOT_RUN")
         && let Ok(mut list) = OpenOptions::new().create(true).append(true).open(list)
     {
         writeln!(list, "{test} (needs {tool})").ok();
     }
-    panic!("could not run: needs {tool}; make test says how to get it");
 }

@@ -2,6 +2,7 @@
 
 mod choose;
 mod diff;
+mod keep;
 mod modes;
 
 use std::collections::HashSet;
@@ -68,6 +69,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     modes: modes::Modes,
+
+    #[command(flatten)]
+    keep: keep::KeepArgs,
 }
 
 /// Mirrors once, or until somebody asks to stop.
@@ -101,6 +105,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         check_every: args.modes.interval,
         state: args.modes.state.clone(),
         own,
+        keep: args.keep.keep(),
     };
     let mut mirror = Mirror::open(&args.source, &destination, options).map_err(refused)?;
     if args.diff {
@@ -170,12 +175,14 @@ struct Output<'a> {
     stdout: io::BufWriter<io::StdoutLock<'static>>,
     failed: Option<io::Error>,
     skips: u64,
+    said: keep::Said,
 }
 
 impl<'a> Output<'a> {
     fn new(args: &Args, log: &'a Log, destination: &'a Path) -> Self {
         let stdout = io::BufWriter::new(io::stdout().lock());
-        Self { log, json: args.json, dry_run: args.dry_run, destination, stdout, failed: None, skips: 0 }
+        let said = keep::Said::default();
+        Self { log, json: args.json, dry_run: args.dry_run, destination, stdout, failed: None, skips: 0, said }
     }
 
     fn report(&mut self, report: &Report<'_>) {
@@ -231,7 +238,7 @@ impl<'a> Output<'a> {
                 "failed": counts.failed, "bytes": counts.bytes, "left": counts.left,
                 "directories": counts.dirs, "files_copied": counts.files_copied,
                 "files_updated": counts.files_updated, "files_deleted": counts.files_deleted,
-                "held": outcome.held.map(|held| held.deletes),
+                "held": outcome.held.map(|held| held.deletes), "unkept": keep::record(&outcome.unkept),
             });
             self.both(&record);
         } else {
@@ -247,6 +254,12 @@ impl<'a> Output<'a> {
         if let Some(held) = &outcome.held {
             eprintln!("{held}");
             self.log_line(&format!("{} guard {held}", now()));
+        }
+        for line in self.said.lines(&outcome.unkept) {
+            eprintln!("{line}");
+            if !self.json {
+                self.log_line(&format!("{} unkept {line}", now()));
+            }
         }
         self.flush();
     }

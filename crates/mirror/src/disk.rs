@@ -4,16 +4,19 @@
 
 use crate::choose::{Choice, Chooser};
 use crate::guard::{Pin, PinBroken};
+use crate::keep::{Keep, What};
 use crate::memory::{Memory, Recall};
 use crate::problem::Problem;
-use crate::source::{Look, Same, Source, Supply, Want, WantFile};
+use crate::source::{Look, Same, Source, Supply, Want, WantDir, WantFile, WantLink, WantNode};
 use crate::watch::Watcher;
 use crate::{plan, policy};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tree::at::{ListBuffer, stat_of};
+use tree::at::{Attributes, Grip, ListBuffer, Node, Takes, stat_of};
 use tree::filter::Scope;
 use tree::{Dir, Found, Kind, Listing, Name, RelPath, Stat, fsx};
 
@@ -52,6 +55,8 @@ pub struct DiskOptions {
     pub ctime: bool,
     /// Which entries there are.
     pub choice: Choice,
+    /// What is told of an entry beside content, mode, time and target.
+    pub keep: Keep,
     /// Files that are our own (device, inode): they do not exist here.
     pub own: HashSet<(u64, u64)>,
 }
@@ -128,12 +133,10 @@ impl DiskSource {
         }
     }
 
-    /// Like [`DiskSource::hold`], but what was held may have been renamed or replaced since, so everything but the
-    /// root is opened anew.
+    /// Like [`DiskSource::hold`], but what was held, and whatever is above it, may have been renamed or replaced since, so
+    /// everything but the root is opened anew.
     fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
-        while self.held.last().is_some_and(|(held, _)| held.starts_with(path) || !path.starts_with(held)) {
-            self.held.pop();
-        }
+        self.held.clear();
         self.hold(path)
     }
 
@@ -162,25 +165,35 @@ impl DiskSource {
         if self.options.own.contains(&stat.id()) {
             return None;
         }
+        let (mode, mtime_ns, found) = (self.options.keep.mode_of(stat), stat.mtime_ns, Some(*stat));
         Some(match stat.kind {
             Kind::Dir => match self.pin.check_dir(path, stat) {
-                Ok(()) => Want::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
+                Ok(()) => Want::Dir(WantDir { mode, mtime_ns, found }),
                 Err(broken) => Want::Unknown(broken.into()),
             },
-            Kind::File => Want::File(WantFile {
-                mode: stat.kept_mode(),
-                mtime_ns: stat.mtime_ns,
-                size_bytes: stat.size_bytes,
-                content: None,
-                found: Some(*stat),
-            }),
+            Kind::File => Want::File(WantFile { mode, mtime_ns, size_bytes: stat.size_bytes, content: None, found }),
             Kind::Link => match dir.read_link(name) {
-                Ok(target) => Want::Link { mtime_ns: stat.mtime_ns, target },
+                Ok(target) => Want::Link(WantLink { mtime_ns, target, found }),
                 Err(e) if e.is_missing() => return None,
                 Err(e) => Want::Unknown(e.into()),
             },
-            Kind::Special => Want::Unknown(Problem::Special(path.clone())),
+            Kind::Special => match self.node(dir, name) {
+                Ok(Some(node)) => Want::Node(WantNode { node, mode, mtime_ns, found }),
+                Ok(None) => Want::Unknown(Problem::Special(path.clone())),
+                Err(e) if e.is_missing() => return None,
+                Err(e) => Want::Unknown(e.into()),
+            },
         })
+    }
+
+    /// Which special file `name` is, if it is kept; nothing is asked of the disk if none is.
+    fn node(&self, dir: &Dir, name: &Name) -> Result<Option<Node>, fsx::Error> {
+        let keep = self.options.keep;
+        if !keep.has(What::Specials) && !keep.has(What::Devices) {
+            return Ok(None);
+        }
+        let kept = |node: &Node| keep.has(if node.is_device() { What::Devices } else { What::Specials });
+        Ok(dir.node(name)?.filter(kept))
     }
 
     /// Whether both files hold the same bytes. A source that changes meanwhile is different: copying it sorts it out.
@@ -238,17 +251,13 @@ impl Source for DiskSource {
     fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
         let Some((parent, name)) = path.split() else {
             let stat = self.root.stat_self()?;
-            return Ok(Some(Want::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns }));
+            let mode = self.options.keep.mode_of(&stat);
+            return Ok(Some(Want::Dir(WantDir { mode, mtime_ns: stat.mtime_ns, found: Some(stat) })));
         };
         self.unsettled_here = None;
         let dir = match self.hold_anew(&parent) {
             Ok(dir) => dir,
-            Err(e)
-                if matches!(
-                    e.errno,
-                    rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP
-                ) =>
-            {
+            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(None);
             }
             Err(e) => return Err(e.into()),
@@ -292,7 +301,14 @@ impl Source for DiskSource {
         if ours && !self.options.checksum {
             return Ok(meta);
         }
-        Ok(if self.same_content(path, &before, dest, name)? { meta } else { Same::Different })
+        if !self.same_content(path, &before, dest, name)? {
+            return Ok(Same::Different);
+        }
+        // Read once, for as long as both sides stay as they are.
+        if let Some(written) = self.writes.get_mut(path) {
+            *written = (before, *found);
+        }
+        Ok(meta)
     }
 
     fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
@@ -318,6 +334,29 @@ impl Source for DiskSource {
         match &mut self.chooser {
             Some(chooser) => chooser.leaves(&self.root, path, kind),
             None => Ok(false),
+        }
+    }
+
+    fn attributes(&mut self, path: &RelPath, found: Option<&Stat>, takes: Takes<'_>) -> Result<Attributes, Problem> {
+        let read = match path.split() {
+            None => Grip::Open(self.root.as_fd()).attributes(takes, &self.path),
+            Some((parent, name)) => {
+                let dir = self.hold(&parent)?;
+                match found {
+                    None => dir.attributes(&name, takes),
+                    Some(found) => {
+                        let (held, now) = dir.hold(&name)?;
+                        if !found.is_unchanged(&now) {
+                            return Err(Problem::Unsettled(path.clone()));
+                        }
+                        Grip::Bare(held.as_fd()).attributes(takes, &dir.path_of(&name))
+                    }
+                }
+            }
+        };
+        match read {
+            Err(e) if e.errno == Errno::OPNOTSUPP => Ok(Attributes::default()),
+            read => Ok(read?),
         }
     }
 

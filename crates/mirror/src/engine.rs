@@ -7,6 +7,8 @@
 use crate::backup::Backup;
 use crate::dirty::Dirty;
 use crate::guard::{DeleteLimit, Held};
+use crate::keep::{Keep, Keeping, UnkeptByWhat};
+use crate::links::Links;
 use crate::pass::Pass;
 use crate::policy::{Left, Policy};
 use crate::problem::Problem;
@@ -31,6 +33,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Deletions need no permission, however many.
     pub allow_mass_delete: bool,
+    /// What is kept beside content, mode, time and target, as far as the source tells it.
+    pub keep: Keep,
     /// The destination's lock is held, so temporaries of others are left over and are removed.
     pub sweep: bool,
     /// What may be done at all.
@@ -60,6 +64,7 @@ impl Default for Options {
             backup: None,
             left_alone: None,
             writing: Writing::default(),
+            keep: Keep::NOTHING,
             own: HashSet::new(),
             portion: portion(),
         }
@@ -145,6 +150,8 @@ pub struct Outcome {
     pub again: Dirty,
     /// Deletions a guard held back; all else was done.
     pub held: Option<Held>,
+    /// What could not be kept, of how many entries. That is no failure: all else of them is done.
+    pub unkept: UnkeptByWhat,
     /// Some of what was replaced, held. Freeing a content may take the disk longer than all the rest: whoever has somebody
     /// waiting drops this afterwards.
     pub replaced: Vec<OwnedFd>,
@@ -167,6 +174,8 @@ pub struct Engine {
     pub(crate) options: Options,
     pub(crate) temps: TempNames,
     pub(crate) scratch: Scratch,
+    /// Which names are one file, on both sides.
+    pub(crate) links: Links,
     pub(crate) list_buffer: ListBuffer,
     /// Entries the destination had after the last walk of all of it.
     pub(crate) entries_known: Option<u64>,
@@ -179,12 +188,13 @@ impl Engine {
     /// An engine for the destination `dest`, which it holds from now on.
     pub fn new(dest: Dir, options: Options) -> Self {
         let stop = Arc::default();
-        let scratch = Scratch::new(options.writing, Arc::clone(&stop));
+        let scratch = Scratch::new(Keeping::new(options.keep), options.writing, Arc::clone(&stop));
         Self {
             dest: Arc::new(dest),
             options,
             temps: TempNames::new(),
             scratch,
+            links: Links::default(),
             list_buffer: ListBuffer::default(),
             entries_known: None,
             held: None,

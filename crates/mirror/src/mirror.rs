@@ -9,6 +9,7 @@ use crate::dirty::Dirty;
 use crate::disk::{DiskOptions, DiskSource};
 use crate::engine::{Action, Engine, Event, Options, Outcome};
 use crate::guard::DeleteLimit;
+use crate::keep::Keep;
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::stage::Writing;
@@ -52,6 +53,8 @@ pub struct MirrorOptions {
     pub state: Option<PathBuf>,
     /// Live, everything is compared again this often; [`CHECK_EVERY`](crate::live::CHECK_EVERY) if it is not said.
     pub check_every: Option<Duration>,
+    /// What is kept beside content, mode, time and link targets.
+    pub keep: Keep,
     /// Files that are our own (device, inode), as the log: neither copied, nor replaced, nor deleted.
     pub own: HashSet<(u64, u64)>,
 }
@@ -127,10 +130,10 @@ impl Mirror {
     /// # Errors
     /// When the two cannot be mirrored; nothing was touched.
     pub fn open(source: &Path, dest: &Path, options: MirrorOptions) -> Result<Self, MirrorError> {
-        let MirrorOptions { dry_run, allow_mass_delete, checksum, ctime, choice, policy, .. } = options;
+        let MirrorOptions { dry_run, allow_mass_delete, checksum, ctime, choice, policy, keep, .. } = options;
         let mut own = options.own;
         let refuse = |e: &fsx::Error| MirrorError::Source { path: source.to_owned(), why: why(e, "create it first") };
-        let disk = DiskOptions { checksum, ctime, choice: choice.clone(), own: own.clone() };
+        let disk = DiskOptions { checksum, ctime, choice: choice.clone(), keep, own: own.clone() };
         let mut disk = DiskSource::open(source, disk).map_err(|e| refuse(&e))?;
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
@@ -154,6 +157,7 @@ impl Mirror {
             Options {
                 dry_run,
                 allow_mass_delete,
+                keep,
                 sweep: !dry_run,
                 policy,
                 delete_limit: options.delete_limit,
@@ -271,6 +275,9 @@ fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.problems = next.problems;
     outcome.again = next.again;
     outcome.waiting.extend(next.waiting);
+    for (what, unkept) in next.unkept {
+        outcome.unkept.entry(what).or_insert(unkept);
+    }
     outcome.held = next.held.or(outcome.held);
     outcome.stopped |= next.stopped;
 }

@@ -6,6 +6,8 @@
 mod compare;
 mod finish;
 mod fresh;
+mod keep;
+mod links;
 mod open;
 mod put;
 
@@ -15,6 +17,7 @@ use crate::problem::Problem;
 use crate::source::{Source, Want};
 use crate::switch::Step;
 use finish::Delete;
+use links::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tree::{Dir, Kind, Name, RelPath, Stat};
@@ -56,6 +59,7 @@ pub(crate) struct Pass<'a, S: ?Sized> {
     /// Directories this pass has dealt with, with all that is below them.
     covered: BTreeSet<RelPath>,
     tally: Tally,
+    groups: Groups,
 }
 
 /// What was counted on the way.
@@ -85,6 +89,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             finals: BTreeMap::new(),
             covered: BTreeSet::new(),
             tally: Tally::default(),
+            groups: Groups::default(),
         }
     }
 
@@ -94,6 +99,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         if dirty.root_entry() {
             self.compare_root();
         }
+        self.bring_siblings_of_named();
         for (path, look) in dirty.iter() {
             if self.stopped() {
                 break;
@@ -102,6 +108,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
                 self.visit(path, look);
             }
         }
+        self.finish_links();
         self.finish()
     }
 
@@ -158,7 +165,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     /// Tells a problem, counts it, and has it looked at again.
     fn fail(&mut self, path: &RelPath, problem: Problem) {
         self.look_again(path);
-        if let Ok(Some(Want::Dir { .. })) = self.source.entry(path) {
+        if let Ok(Some(Want::Dir(_))) = self.source.entry(path) {
             // What is in it was not looked at, either.
             self.out.again.insert_all(path, dirty::All { recursive: true, content: false });
         }

@@ -47,6 +47,8 @@ pub enum Meeting {
     Files,
     /// Two links: compare target and time.
     Links,
+    /// Two fifos, sockets or devices: compare which, then mode and time.
+    Nodes,
     /// Neither is a directory: the new one is renamed over the old.
     Over,
     /// A directory takes the place of something else: they are exchanged, then the old one is deleted.
@@ -63,6 +65,7 @@ pub fn meet(wanted: Kind, found: Kind) -> Meeting {
         (_, Kind::Dir) => Meeting::FromDir,
         (Kind::File, Kind::File) => Meeting::Files,
         (Kind::Link, Kind::Link) => Meeting::Links,
+        (Kind::Special, Kind::Special) => Meeting::Nodes,
         _ => Meeting::Over,
     }
 }
@@ -88,7 +91,7 @@ mod tests {
             a in prop::collection::btree_set("[a-c]{1,3}", 0..20),
             b in prop::collection::btree_set("[a-c]{1,3}", 0..20),
         ) {
-            let want = || Want::Dir { mode: 0, mtime_ns: 0 };
+            let want = || Want::Dir(crate::source::WantDir { mode: 0, mtime_ns: 0, found: None });
             let source = a.iter().map(|n| (name(n), want())).collect();
             let dest = b.iter().map(|n| DirEntry { name: name(n), kind: None }).collect();
             let mut seen = Vec::new();

@@ -19,7 +19,7 @@ pub enum Problem {
     #[error("{0} came with content that does not match its hash; it was discarded and is asked for again")]
     Mismatch(RelPath),
     /// A fifo, socket or device.
-    #[error("{0} is a fifo, socket or device, which is not mirrored; remove it, or leave it if that is well")]
+    #[error("{0} is a fifo, socket or device, which is mirrored only with --specials or --devices")]
     Special(RelPath),
     /// A source name of the form of our own temporaries.
     #[error("{0} has a name that is reserved for temporaries; rename it at the source")]

@@ -6,6 +6,7 @@
 use crate::problem::Problem;
 use bytes::Bytes;
 use std::fs::File;
+use tree::at::{Attributes, Node, Takes};
 use tree::entry::Entry;
 use tree::{ContentId, Dir, Kind, Name, RelPath, Stat};
 
@@ -13,24 +14,51 @@ use tree::{ContentId, Dir, Kind, Name, RelPath, Stat};
 #[derive(Clone, Debug)]
 pub enum Want {
     /// A directory; what is in it is listed apart.
-    Dir {
-        /// Permission bits.
-        mode: u32,
-        /// Nanoseconds since the Unix epoch.
-        mtime_ns: i64,
-    },
+    Dir(WantDir),
     /// A regular file.
     File(WantFile),
     /// A symlink.
-    Link {
-        /// Nanoseconds since the Unix epoch.
-        mtime_ns: i64,
-        /// Where it points, as found.
-        target: Box<[u8]>,
-    },
+    Link(WantLink),
+    /// A fifo, socket or device.
+    Node(WantNode),
     /// Something stands there that is not known well enough to be copied. What the destination has there is left
     /// alone, with everything below it.
     Unknown(Problem),
+}
+
+/// What a directory itself should be.
+#[derive(Clone, Copy, Debug)]
+pub struct WantDir {
+    /// Permission bits.
+    pub mode: u32,
+    /// Nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// What the source's disk said of it, where the source is a disk.
+    pub found: Option<Stat>,
+}
+
+/// What a symlink should be.
+#[derive(Clone, Debug)]
+pub struct WantLink {
+    /// Nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Where it points, as found.
+    pub target: Box<[u8]>,
+    /// What the source's disk said of it, where the source is a disk.
+    pub found: Option<Stat>,
+}
+
+/// What a fifo, socket or device should be.
+#[derive(Clone, Copy, Debug)]
+pub struct WantNode {
+    /// Which of them.
+    pub node: Node,
+    /// Permission bits.
+    pub mode: u32,
+    /// Nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// What the source's disk said of it, where the source is a disk.
+    pub found: Option<Stat>,
 }
 
 /// What a file should be.
@@ -143,6 +171,16 @@ pub trait Source {
         Ok(false)
     }
 
+    /// The attributes of what stands at `path`, of those that `takes` means; none where the source's file system has none.
+    /// Asked only if they are kept. With `found`, an error unless they are those of what was found.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn attributes(&mut self, path: &RelPath, found: Option<&Stat>, takes: Takes<'_>) -> Result<Attributes, Problem> {
+        let _ = (path, found, takes);
+        Ok(Attributes::default())
+    }
+
     /// Whether `name` of `dir` is in the middle of a change: it is left alone by this pass, also if it is extra.
     /// Whoever says so brings it back once it has settled.
     fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
@@ -185,9 +223,10 @@ impl Want {
     /// When it was last modified; `None` where nothing is known.
     pub fn mtime_ns(&self) -> Option<i64> {
         match self {
-            Want::Dir { mtime_ns, .. } | Want::File(WantFile { mtime_ns, .. }) | Want::Link { mtime_ns, .. } => {
-                Some(*mtime_ns)
-            }
+            Want::Dir(WantDir { mtime_ns, .. })
+            | Want::File(WantFile { mtime_ns, .. })
+            | Want::Link(WantLink { mtime_ns, .. })
+            | Want::Node(WantNode { mtime_ns, .. }) => Some(*mtime_ns),
             Want::Unknown(_) => None,
         }
     }
@@ -195,9 +234,21 @@ impl Want {
     /// Its kind; `None` where nothing is known.
     pub fn kind(&self) -> Option<Kind> {
         match self {
-            Want::Dir { .. } => Some(Kind::Dir),
+            Want::Dir(_) => Some(Kind::Dir),
             Want::File(_) => Some(Kind::File),
-            Want::Link { .. } => Some(Kind::Link),
+            Want::Link(_) => Some(Kind::Link),
+            Want::Node(_) => Some(Kind::Special),
+            Want::Unknown(_) => None,
+        }
+    }
+
+    /// What the source's disk said of it, where the source is a disk.
+    pub fn found(&self) -> Option<&Stat> {
+        match self {
+            Want::Dir(want) => want.found.as_ref(),
+            Want::File(want) => want.found.as_ref(),
+            Want::Link(want) => want.found.as_ref(),
+            Want::Node(want) => want.found.as_ref(),
             Want::Unknown(_) => None,
         }
     }
@@ -206,7 +257,7 @@ impl Want {
 impl From<&Entry> for Want {
     fn from(entry: &Entry) -> Self {
         match entry {
-            Entry::Dir { mode, mtime_ns } => Want::Dir { mode: *mode, mtime_ns: *mtime_ns },
+            Entry::Dir { mode, mtime_ns } => Want::Dir(WantDir { mode: *mode, mtime_ns: *mtime_ns, found: None }),
             Entry::File { mode, mtime_ns, size_bytes, content } => Want::File(WantFile {
                 mode: *mode,
                 mtime_ns: *mtime_ns,
@@ -214,7 +265,9 @@ impl From<&Entry> for Want {
                 content: Some(*content),
                 found: None,
             }),
-            Entry::Link { mtime_ns, target } => Want::Link { mtime_ns: *mtime_ns, target: target.clone() },
+            Entry::Link { mtime_ns, target } => {
+                Want::Link(WantLink { mtime_ns: *mtime_ns, target: target.clone(), found: None })
+            }
             Entry::Unknown => Want::Unknown(Problem::SourceUnknown),
         }
     }

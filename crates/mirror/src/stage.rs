@@ -5,23 +5,29 @@
 //! copies, or the file system shares the blocks.
 
 mod pace;
+mod sparse;
 mod verify;
 
+use crate::keep::{Keeping, Kept, Lack, What};
 use crate::problem::Problem;
 use crate::source::{Supply, WantFile};
 use pace::Pace;
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tree::at::{TempNames, let_changes_finish, set_mode, set_times, stat_of};
+use tree::at::{Attributes, Grip, TempNames, let_changes_finish, set_mode, set_times, stat_of};
 use tree::{ContentId, Dir, Name, RelPath, Stat, fsx};
 
 /// Below this, setting up a copy inside the kernel costs more than it saves (guessed from others' measurements).
 const SMALL_BYTES: u64 = 64 * 1024;
+/// A file of no more than one block has no holes.
+const BLOCK_BYTES: u64 = 4096;
 /// The buffer of copies through user space.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Asked of `copy_file_range` at once, so that a stop is noticed.
@@ -87,12 +93,16 @@ pub(crate) struct Scratch {
     no_clone: bool,
     /// It cannot have files without names.
     no_unnamed: bool,
+    /// What is kept beside content, mode and time.
+    pub(crate) keeping: Keeping,
+    /// What of the last entry could not be kept, until somebody counts it.
+    pub(crate) lacks: Vec<Lack>,
 }
 
 impl Scratch {
-    pub(crate) fn new(writing: Writing, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(keeping: Keeping, writing: Writing, stop: Arc<AtomicBool>) -> Self {
         let pace = writing.bytes_per_s.map(|rate| Pace::new(rate, stop));
-        Self { writing, pace, ..Self::default() }
+        Self { writing, pace, keeping, ..Self::default() }
     }
 
     /// Has a wait end when `stop` is set.
@@ -122,6 +132,7 @@ pub(crate) fn stage(
     temps: &TempNames,
     scratch: &mut Scratch,
 ) -> Result<Staged, Failed> {
+    scratch.lacks.clear();
     let supply = match supply {
         Supply::Staged(file) => return name_staged(dir, name, want, file, place, temps),
         Supply::Bytes(_) | Supply::File { .. } => supply,
@@ -129,8 +140,10 @@ pub(crate) fn stage(
     };
     let (mut file, mut staged) = create(dir, name, want, place, temps, scratch)?;
     let path = dir.path_of(name);
-    let filled = fill(&mut file, want, supply, scratch, &path).and_then(|()| {
-        let stat = finish(&file, want, place, &path)?;
+    let mut kept = scratch.keeping.owner(want.found.as_ref(), scratch.keeping.own(), &mut scratch.lacks);
+    let filled = fill(&mut file, want, supply, scratch, &path).and_then(|attributes| {
+        kept.attributes = attributes;
+        let stat = finish(&file, want, place, &mut kept, &mut scratch.lacks, &path)?;
         if scratch.writing.fsync {
             rustix::fs::fsync(&file).map_err(|e| fsx::Error::new("write to disk", &path, e))?;
         }
@@ -194,7 +207,7 @@ fn create(
 }
 
 /// Stands in until the file is finished.
-const UNKNOWN: Stat = Stat {
+pub(crate) const UNKNOWN: Stat = Stat {
     kind: tree::Kind::File,
     mode: 0,
     dev: 0,
@@ -217,7 +230,7 @@ fn name_staged(
     temps: &TempNames,
 ) -> Result<Staged, Failed> {
     let path = dir.path_of(name);
-    let stat = finish(&file, want, place, &path)?;
+    let stat = finish(&file, want, place, &mut Kept::default(), &mut Vec::new(), &path)?;
     if stat.size_bytes != want.size_bytes {
         return Err(Failed::Mismatch);
     }
@@ -235,7 +248,14 @@ fn name_staged(
     }
 }
 
-fn fill(to: &mut File, want: &WantFile, supply: Supply, scratch: &mut Scratch, path: &Path) -> Result<(), Failed> {
+/// Gives the file its content, and returns the attributes it should have: those that its source has together with it.
+fn fill(
+    to: &mut File,
+    want: &WantFile,
+    supply: Supply,
+    scratch: &mut Scratch,
+    path: &Path,
+) -> Result<Option<Attributes>, Failed> {
     match supply {
         Supply::Bytes(bytes) => {
             let known = want.content.is_none_or(|content| content == ContentId::of(&bytes));
@@ -246,18 +266,32 @@ fn fill(to: &mut File, want: &WantFile, supply: Supply, scratch: &mut Scratch, p
             if scratch.writing.verify && !verify::holds(&bytes, to, path)? {
                 return Err(Failed::NotVerified);
             }
-            scratch.wrote(bytes.len() as u64)
+            scratch.wrote(bytes.len() as u64)?;
+            Ok(None)
         }
         Supply::File { mut file, before } => {
             copy(&mut file, to, before.size_bytes, want.content, scratch, path)?;
             let verified = !scratch.writing.verify || verify::is_same(&mut file, to, path)?;
+            let keeping = &scratch.keeping;
+            let attributes = match keeping.keep.has_attributes() {
+                true => Some(attributes_of(Grip::Open(file.as_fd()), keeping, path)?),
+                false => None,
+            };
             let_changes_finish(&file);
             if !before.is_unchanged(&stat_of(&file, path)?) {
                 return Err(Failed::Changed);
             }
-            if verified { Ok(()) } else { Err(Failed::NotVerified) }
+            if verified { Ok(attributes) } else { Err(Failed::NotVerified) }
         }
         not => Err(Failed::Not(not)),
+    }
+}
+
+/// The attributes a source has and that are kept; none where its file system has none.
+pub(crate) fn attributes_of(grip: Grip<'_>, keeping: &Keeping, path: &Path) -> Result<Attributes, fsx::Error> {
+    match grip.attributes(&|name| keeping.takes(name), path) {
+        Err(e) if e.errno == Errno::OPNOTSUPP => Ok(Attributes::default()),
+        read => read,
     }
 }
 
@@ -270,6 +304,10 @@ fn copy(
     scratch: &mut Scratch,
     path: &Path,
 ) -> Result<(), Failed> {
+    let may_have_holes = content.is_none() && size_bytes > BLOCK_BYTES && scratch.keeping.keep.has(What::Sparse);
+    if may_have_holes && sparse::copy_sparse(from, to, size_bytes, scratch, path)? {
+        return Ok(());
+    }
     if content.is_none() && size_bytes > SMALL_BYTES {
         if !scratch.no_clone {
             match rustix::fs::ioctl_ficlone(&*to, &*from) {
@@ -304,13 +342,20 @@ fn copy(
 
 /// Whether the kernel could do it. Nothing is written if it could not.
 fn copy_in_kernel(from: &File, to: &File, size_bytes: u64, scratch: &mut Scratch, path: &Path) -> Result<bool, Failed> {
-    let (mut read_at, mut write_at) = (0, 0);
-    while read_at < size_bytes {
-        let len = usize::try_from(scratch.piece(RANGE_BYTES.min(size_bytes - read_at))).unwrap_or(usize::MAX);
+    copy_range(from, to, 0..size_bytes, scratch, path)
+}
+
+/// [`copy_in_kernel`] of a part.
+fn copy_range(from: &File, to: &File, range: Range<u64>, scratch: &mut Scratch, path: &Path) -> Result<bool, Failed> {
+    let (mut read_at, mut write_at) = (range.start, range.start);
+    while read_at < range.end {
+        let len = usize::try_from(scratch.piece(RANGE_BYTES.min(range.end - read_at))).unwrap_or(usize::MAX);
         match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), len) {
             Ok(0) => return Err(Failed::Changed),
             Ok(n) => scratch.wrote(n as u64)?,
-            Err(Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM) if read_at == 0 => {
+            Err(Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM)
+                if read_at == range.start =>
+            {
                 return Ok(false);
             }
             Err(Errno::INTR) => {}
@@ -320,17 +365,28 @@ fn copy_in_kernel(from: &File, to: &File, size_bytes: u64, scratch: &mut Scratch
     Ok(true)
 }
 
-/// Gives the file its mode and time, and reads back what it has now.
-fn finish(file: &File, want: &WantFile, place: Place, path: &Path) -> Result<Stat, Failed> {
+/// Gives the file its owner, attributes, mode and time, and reads back what it has now.
+fn finish(
+    file: &File,
+    want: &WantFile,
+    place: Place,
+    kept: &mut Kept,
+    lacks: &mut Vec<Lack>,
+    path: &Path,
+) -> Result<Stat, Failed> {
+    let grip = Grip::Open(file.as_fd());
+    kept.give(grip, path, lacks)?;
     if place != Place::Hidden {
-        set_mode(file, want.mode, path)?;
+        set_mode(file, kept.mode(want.mode), path)?;
     }
     set_times(file, want.mtime_ns, path)?;
     let stat = stat_of(file, path)?;
-    if stat.mode == want.mode {
+    // Some directories give their group to what is made in them.
+    let given = kept.is_foreign(&stat) && kept.give_owner(grip, (stat.uid, stat.gid), path, lacks)?;
+    if stat.mode == kept.mode(want.mode) && !given {
         return Ok(stat);
     }
-    set_mode(file, want.mode, path)?;
+    set_mode(file, kept.mode(want.mode), path)?;
     Ok(stat_of(file, path)?)
 }
 

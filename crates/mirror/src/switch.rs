@@ -2,14 +2,15 @@
 
 use crate::backup::Backup;
 use crate::delete::{Care, remove_tree};
+use crate::keep::{Kept, Lack};
 use crate::problem::Problem;
 use crate::source::Want;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
 use std::sync::Arc;
-use tree::at::TempNames;
+use tree::at::{Grip, TempNames};
 use tree::{Dir, Kind, Name, RelPath, Stat};
 
 /// What is replaced and not larger is held for its freeing later; more would keep the disk full for a while.
@@ -43,8 +44,21 @@ pub(crate) enum How {
     Over(Name, Stat),
     /// A temporary takes the place of what was found, one of them a directory; the old one is then deleted.
     Exchange(Name, Stat),
-    /// Only mode and time are set.
-    Meta(Stat),
+    /// Only owner, attributes, mode and time are set.
+    Meta(Stat, Kept),
+}
+
+/// What came of a switch.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    /// What stands there now.
+    pub(crate) stat: Stat,
+    /// What was replaced, if it is held.
+    pub(crate) replaced: Option<OwnedFd>,
+    /// What could not be kept.
+    pub(crate) lacks: Vec<Lack>,
+    /// Nothing had to be changed, or nothing could be.
+    pub(crate) same: bool,
 }
 
 impl Step {
@@ -53,9 +67,9 @@ impl Step {
         !matches!(self.how, How::Link(_) | How::Rename(_))
     }
 
-    /// Switches, and reads back what stands there now; with it what was replaced, if it is held. After an error nothing
-    /// of the new is left, and the old stands as it did.
-    pub(crate) fn run(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<(Stat, Option<OwnedFd>), Problem> {
+    /// Switches, and reads back what stands there now. After an error nothing of the new is left, and the old stands as it
+    /// did.
+    pub(crate) fn run(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<Switched, Problem> {
         let done = self.switch(temps, backup);
         if done.is_err() {
             self.discard();
@@ -63,16 +77,26 @@ impl Step {
         done
     }
 
+    /// The temporary name of what was staged for this step.
+    pub(crate) fn temp(&self) -> Option<&Name> {
+        match &self.how {
+            How::Rename(temp) | How::Over(temp, _) | How::Exchange(temp, _) => Some(temp),
+            How::Link(_) | How::Meta(..) => None,
+        }
+    }
+
     /// Removes what was staged for this step.
     pub(crate) fn discard(&self) {
-        if let How::Rename(temp) | How::Over(temp, _) | How::Exchange(temp, _) = &self.how {
+        if let Some(temp) = self.temp() {
             drop_temp(&self.dir, temp, &self.path);
         }
     }
 
-    fn switch(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<(Stat, Option<OwnedFd>), Problem> {
+    fn switch(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<Switched, Problem> {
         let Step { dir, name, .. } = self;
         let mut replaced = None;
+        let mut lacks = Vec::new();
+        let mut same = false;
         match &self.how {
             How::Link(file) => match dir.link_in(file, name) {
                 Err(e) if e.errno == Errno::EXIST => return Err(Problem::Moved(self.path.clone())),
@@ -102,9 +126,9 @@ impl Step {
                 self.exchange(temp, found, temps)?;
                 drop_temp(dir, temp, &self.path);
             }
-            How::Meta(found) => self.set_meta(found)?,
+            How::Meta(found, kept) => same = !self.set_meta(found, kept, &mut lacks)?,
         }
-        Ok((dir.stat(name)?, replaced))
+        Ok(Switched { stat: dir.stat(name)?, replaced, lacks, same })
     }
 
     fn exchange(&self, temp: &Name, found: &Stat, temps: &TempNames) -> Result<(), Problem> {
@@ -125,36 +149,40 @@ impl Step {
         Ok(dir.rename_no_replace(&aside, temp)?)
     }
 
-    fn set_meta(&self, found: &Stat) -> Result<(), Problem> {
+    /// Sets what differs, through a descriptor of exactly what was found; whether anything did.
+    fn set_meta(&self, found: &Stat, kept: &Kept, lacks: &mut Vec<Lack>) -> Result<bool, Problem> {
         let Step { dir, name, .. } = self;
-        let mtime_ns = match &self.want {
-            Want::File(want) => {
-                if found.kept_mode() != want.mode {
-                    match dir.set_mode_of(name, found, want.mode) {
-                        Err(e) if e.errno == Errno::STALE => return Err(Problem::Moved(self.path.clone())),
-                        done => done?,
-                    }
-                }
-                want.mtime_ns
-            }
-            Want::Link { mtime_ns, .. } => *mtime_ns,
+        let (mode, mtime_ns) = match &self.want {
+            Want::File(want) => (Some(want.mode), want.mtime_ns),
+            Want::Node(want) => (Some(want.mode), want.mtime_ns),
+            Want::Link(want) => (None, want.mtime_ns),
             // Directories get theirs at the very end of a pass.
-            Want::Dir { .. } | Want::Unknown(_) => return Ok(()),
+            Want::Dir(_) | Want::Unknown(_) => return Ok(false),
         };
-        if found.mtime_ns != mtime_ns {
-            let now = dir.stat(name)?;
-            if now.id() != found.id() || now.size_bytes != found.size_bytes || now.mtime_ns != found.mtime_ns {
-                return Err(Problem::Moved(self.path.clone()));
-            }
-            dir.set_times_of(name, mtime_ns)?;
+        let path = dir.path_of(name);
+        let held = self.hold_again(found)?;
+        let grip = Grip::Bare(held.as_fd());
+        let mut kept = kept.clone();
+        let mut changed = kept.give(grip, &path, lacks)?;
+        // An owner takes set-id bits away, an ACL changes the group's.
+        let now = if changed { grip.stat(&path)? } else { *found };
+        if let Some(mode) = mode.map(|mode| kept.mode(mode))
+            && kept.mode_of(&now) != mode
+        {
+            grip.set_mode(mode, &path)?;
+            changed = true;
         }
-        Ok(())
+        if now.mtime_ns != mtime_ns {
+            grip.set_times(mtime_ns, &path)?;
+            changed = true;
+        }
+        Ok(changed)
     }
 
     /// [`Step::look_again`], and holds it.
     fn hold_again(&self, found: &Stat) -> Result<OwnedFd, Problem> {
         match self.dir.hold(&self.name) {
-            Ok((held, now)) if found.is_unchanged(&now) => Ok(held),
+            Ok((held, now)) if found.is_still(&now) => Ok(held),
             Err(e) if !e.is_missing() => Err(e.into()),
             _ => Err(Problem::Moved(self.path.clone())),
         }
@@ -163,7 +191,7 @@ impl Step {
     /// Whether what stands there is still what was looked at.
     fn look_again(&self, found: &Stat) -> Result<(), Problem> {
         match self.dir.look(&self.name)? {
-            Some(now) if found.is_unchanged(&now) => Ok(()),
+            Some(now) if found.is_still(&now) => Ok(()),
             _ => Err(Problem::Moved(self.path.clone())),
         }
     }

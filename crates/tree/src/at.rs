@@ -6,10 +6,16 @@
 //!
 //! It decides nothing: what to create, replace or delete is its callers' business.
 
+mod attributes;
 mod dir;
+mod grip;
 mod meta;
+mod node;
 mod temp;
 
+pub use attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, Takes};
 pub use dir::{Dir, DirEntry, ListBuffer};
+pub use grip::Grip;
 pub use meta::{Stat, let_changes_finish, set_mode, set_times, stat_of};
+pub use node::Node;
 pub use temp::{TEMP_PREFIX, TempNames, is_temp_name};

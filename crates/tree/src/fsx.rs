@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// A file system call that failed.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {op} {}: {}", crate::path::escape(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())), explain(*errno))]
+#[error("{}{}", self.plain(), cure(*errno))]
 pub struct Error {
     /// What was tried, as a verb: `open`, `rename`.
     pub op: &'static str,
@@ -26,6 +26,14 @@ impl Error {
         Self::new(op, path.as_ref(), Errno::from_io_error(error).unwrap_or(Errno::IO))
     }
 
+    /// What was tried, where, and what the system said, without what to do about it.
+    pub fn plain(&self) -> String {
+        let path = crate::path::escape(std::os::unix::ffi::OsStrExt::as_bytes(self.path.as_os_str()));
+        // std's text without its "(os error n)", which helps nobody.
+        let text = std::io::Error::from(self.errno).to_string();
+        format!("cannot {} {path}: {}", self.op, text.split(" (os error").next().unwrap_or_default())
+    }
+
     /// Whether nothing stands there.
     pub fn is_missing(&self) -> bool {
         self.errno == Errno::NOENT
@@ -37,9 +45,9 @@ impl Error {
     }
 }
 
-/// What the system said, and for what a person can cure, how.
-fn explain(errno: Errno) -> String {
-    let cure = match errno {
+/// For what a person can cure, how.
+fn cure(errno: Errno) -> &'static str {
+    match errno {
         Errno::NOSPC => "; free some space there, it is tried again",
         Errno::DQUOT => "; free some space or raise the quota, it is tried again",
         Errno::ACCESS | Errno::PERM => "; give the user that lockstep runs as the right to it",
@@ -47,11 +55,7 @@ fn explain(errno: Errno) -> String {
         Errno::NAMETOOLONG => "; the file system there cannot hold this name, shorten it at the source",
         Errno::MFILE | Errno::NFILE => "; raise the limit of open files (ulimit -n)",
         _ => "",
-    };
-    // std's text without its "(os error n)", which helps nobody.
-    let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-    text + cure
+    }
 }
 
 #[cfg(test)]

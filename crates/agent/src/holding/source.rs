@@ -4,7 +4,7 @@ use super::Holding;
 use crate::holding::{Arrived, now_ns};
 use crate::placed::Placed;
 use bytes::Bytes;
-use mirror::source::{Look, Same, Source, Supply, Want, WantFile};
+use mirror::source::{Look, Same, Source, Supply, Want, WantFile, WantLink};
 use mirror::{Problem, plan};
 use std::collections::HashSet;
 use std::fs::File;
@@ -241,15 +241,15 @@ impl Holding {
             return;
         }
         let entry = match want {
-            Want::Dir { .. } => Entry::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
-            Want::Link { target, .. } => Entry::Link { mtime_ns: stat.mtime_ns, target: target.clone() },
+            Want::Dir(_) => Entry::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },
+            Want::Link(WantLink { target, .. }) => Entry::Link { mtime_ns: stat.mtime_ns, target: target.clone() },
             Want::File(WantFile { content: Some(content), .. }) => Entry::File {
                 mode: stat.kept_mode(),
                 mtime_ns: stat.mtime_ns,
                 size_bytes: stat.size_bytes,
                 content: *content,
             },
-            Want::File(_) | Want::Unknown(_) => return,
+            Want::File(_) | Want::Node(_) | Want::Unknown(_) => return,
         };
         self.note(&name, &Placed::new(entry, stat, now_ns()));
     }
@@ -257,9 +257,9 @@ impl Holding {
 
 fn is_wanted(entry: &Entry, want: &Want) -> bool {
     match (entry, want) {
-        (Entry::Dir { .. }, Want::Dir { .. }) => true,
+        (Entry::Dir { .. }, Want::Dir(_)) => true,
         (Entry::File { content, .. }, Want::File(want)) => Some(*content) == want.content,
-        (Entry::Link { target, .. }, Want::Link { target: wanted, .. }) => target == wanted,
+        (Entry::Link { target, .. }, Want::Link(WantLink { target: wanted, .. })) => target == wanted,
         _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! Looking: what should be at a place, what is, and what that asks for.
 
+use super::links::Meets;
 use super::open::Opened;
 use super::{At, Pass, Why};
 use crate::dirty;
@@ -16,14 +17,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     /// The root's own mode and time; what is in it is another matter.
     pub(super) fn compare_root(&mut self) {
         let root = RelPath::root();
-        match (self.source.entry(&root), self.engine.dest.stat_self()) {
-            (Ok(Some(want @ Want::Dir { mode, mtime_ns })), Ok(found)) => {
-                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
-                    self.keep(&root, &want, &found);
-                } else {
-                    self.finish_later(&root, Why::Differed);
-                }
-            }
+        let dest = Arc::clone(&self.engine.dest);
+        match (self.source.entry(&root), dest.stat_self()) {
+            (Ok(Some(want @ Want::Dir(_))), Ok(found)) => match self.differs(&root, &want, &found, &dest, None) {
+                Ok(None) => self.keep(&root, &want, &found),
+                Ok(Some(_)) => self.finish_later(&root, Why::Differed),
+                Err(problem) => self.not_dressed(&root, problem),
+            },
             (Ok(_), Ok(_)) => {}
             (Err(problem), _) => self.fail(&root, problem),
             (_, Err(e)) => self.fail(&root, e.into()),
@@ -70,6 +70,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if at.path.is_root() {
             self.tally.source_empty = wanted.is_empty();
             self.tally.whole = recursive;
+            self.groups.first_copy = found.is_empty();
+            if recursive {
+                self.engine.links.begin_walk();
+            }
         }
         let content = self.dirty.get(&at.path).and_then(|look| look.all).is_some_and(|all| all.content);
         for pair in plan::join(wanted, found) {
@@ -127,6 +131,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if found.is_some_and(|found| self.engine.options.own.contains(&found.id())) {
             return;
         }
+        self.note_links(&path, want.as_ref(), found.as_ref());
         match (want, found) {
             (None, None) => {}
             (Some(Want::Unknown(problem)), _) => self.fail(&path, problem),
@@ -145,9 +150,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             return self.tell_new(&path, &want, Action::Copied);
         }
         match want {
-            Want::Dir { mode, mtime_ns } => self.build(at, name, path, mode, mtime_ns, None),
+            Want::Dir(want) => self.build(at, name, path, want, None),
             Want::File(want) => self.put_file(at, name, path, want, None),
-            Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, None),
+            Want::Link(_) => self.put_link(at, name, path, want, None),
+            Want::Node(_) => self.put_node(at, name, path, want, None),
             Want::Unknown(problem) => self.fail(&path, problem),
         }
     }
@@ -178,53 +184,82 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             }
         }
         match (meeting, want) {
-            (Meeting::Dirs, want @ Want::Dir { mode, mtime_ns }) => {
+            (Meeting::Dirs, want @ Want::Dir(_)) => {
                 if recursive {
                     self.descend(at, &name, &path);
                 }
-                if mode == found.kept_mode() && mtime_ns == found.mtime_ns {
-                    self.keep(&path, &want, &found);
-                } else {
-                    self.finish_later(&path, Why::Differed);
+                match self.differs(&path, &want, &found, &at.dir, Some(&name)) {
+                    Ok(None) => self.keep(&path, &want, &found),
+                    Ok(Some(_)) => self.finish_later(&path, Why::Differed),
+                    Err(problem) => self.not_dressed(&path, problem),
                 }
             }
             (Meeting::Files, Want::File(want)) => self.meet_file(at, name, path, want, found, content),
-            (Meeting::Links, Want::Link { mtime_ns, target }) => match at.dir.read_link(&name) {
-                Ok(now) if now == target => {
-                    let want = Want::Link { mtime_ns, target };
-                    if mtime_ns == found.mtime_ns {
-                        self.keep(&path, &want, &found);
-                    } else {
-                        self.set_meta(at, name, path, want, found);
-                    }
-                }
-                Ok(_) => self.put_link(at, name, path, mtime_ns, target, Some(found)),
-                Err(e) => self.fail(&path, e.into()),
-            },
+            (Meeting::Links, Want::Link(want)) => self.meet_link(at, name, path, Want::Link(want), found),
+            (Meeting::Nodes, Want::Node(want)) => self.meet_node(at, name, path, want, found),
             (Meeting::Over, Want::File(want)) => self.put_file(at, name, path, want, Some(found)),
-            (Meeting::Over, Want::Link { mtime_ns, target }) => {
-                self.put_link(at, name, path, mtime_ns, target, Some(found));
-            }
-            (Meeting::IntoDir, Want::Dir { mode, mtime_ns }) => {
+            (Meeting::Over, want @ Want::Link(_)) => self.put_link(at, name, path, want, Some(found)),
+            (Meeting::Over, want @ Want::Node(_)) => self.put_node(at, name, path, want, Some(found)),
+            (Meeting::IntoDir, Want::Dir(want)) => {
                 if self.engine.options.dry_run {
-                    return self.tell_new(&path, &Want::Dir { mode, mtime_ns }, Action::Updated);
+                    return self.tell_new(&path, &Want::Dir(want), Action::Updated);
                 }
-                self.build(at, name, path, mode, mtime_ns, Some(found));
+                self.build(at, name, path, want, Some(found));
             }
             (Meeting::FromDir, want) => self.delete_later(at, name, path, found, Some(want)),
             _ => {}
         }
     }
 
-    pub(super) fn meet_file(&mut self, at: &At, name: Name, path: RelPath, want: WantFile, found: Stat, content: bool) {
+    fn meet_file(&mut self, at: &At, name: Name, path: RelPath, want: WantFile, found: Stat, content: bool) {
         let named = self.dirty.get(&at.path).and_then(|look| look.names.get(&name)).is_some_and(|hint| hint.content);
-        let look = if content || named { Look::Content } else { Look::Stat };
-        match self.source.same(&path, &want, &found, &at.dir, &name, look) {
-            Ok(Same::Same) => self.keep(&path, &Want::File(want), &found),
-            // Another name of the same inode may lie outside: it gets a new one instead of a new mode.
-            Ok(Same::MetaOnly) if found.nlink == 1 => self.set_meta(at, name, path, Want::File(want), found),
-            Ok(Same::MetaOnly | Same::Different) => self.put_file(at, name, path, want, Some(found)),
-            Err(problem) => self.fail(&path, problem),
+        let look = if content || named || self.is_read(&path) { Look::Content } else { Look::Stat };
+        let look = match self.meet_links(&path, &want, &found, look) {
+            Meets::Compare(look) => look,
+            Meets::Other => return self.put_file(at, name, path, want, Some(found)),
+            Meets::Done => return,
+        };
+        let same = match self.source.same(&path, &want, &found, &at.dir, &name, look) {
+            Ok(same) => same,
+            Err(problem) => return self.fail(&path, problem),
+        };
+        let wanted = Want::File(want);
+        let differs = match same {
+            Same::Different => None,
+            _ => match self.differs(&path, &wanted, &found, &at.dir, Some(&name)) {
+                Ok(None) => {
+                    self.lead(&path, &want, found.id(), look);
+                    return self.keep(&path, &wanted, &found);
+                }
+                Ok(differs) => differs,
+                Err(problem) => return self.not_dressed(&path, problem),
+            },
+        };
+        match differs {
+            // Another name of the same inode may lie outside: it gets a new one instead of a new mode. And rights are
+            // given only to content that was just read.
+            Some(kept) if found.nlink == 1 && !kept.gives_rights(want.mode) => {
+                self.lead(&path, &want, found.id(), look);
+                self.set_meta(at, name, path, wanted, found, kept);
+            }
+            _ => {
+                self.is_wrong(&want, &found);
+                self.put_file(at, name, path, want, Some(found));
+            }
+        }
+    }
+
+    /// Two links of one name.
+    fn meet_link(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
+        let Want::Link(link) = &want else { return };
+        match at.dir.read_link(&name) {
+            Ok(now) if now == link.target => match self.differs(&path, &want, &found, &at.dir, Some(&name)) {
+                Ok(None) => self.keep(&path, &want, &found),
+                Ok(Some(kept)) => self.set_meta(at, name, path, want, found, kept),
+                Err(problem) => self.not_dressed(&path, problem),
+            },
+            Ok(_) => self.put_link(at, name, path, want, Some(found)),
+            Err(e) => self.fail(&path, e.into()),
         }
     }
 
@@ -265,7 +300,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             return self.fail(&at.path, problem);
         };
         // It vanished meanwhile, or is no directory any more: that is no error, and its parent's business.
-        if matches!(now, Some(Want::Dir { .. } | Want::Unknown(_))) {
+        if matches!(now, Some(Want::Dir(_) | Want::Unknown(_))) {
             return self.fail(&at.path, problem);
         }
         match self.open(&parent) {

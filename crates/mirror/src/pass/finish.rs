@@ -7,10 +7,9 @@ use crate::engine::Outcome;
 use crate::guard::{self, Tally};
 use crate::policy::Left;
 use crate::problem::Problem;
-use crate::source::{Source, Want};
+use crate::source::{Source, Want, WantDir};
 use crate::switch::How;
 use std::sync::Arc;
-use tree::at::{set_mode, set_times};
 use tree::{Dir, Kind, Name, RelPath, Stat};
 
 /// Something that has to go.
@@ -199,7 +198,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     fn delete(&mut self, at: &At, delete: Delete) {
         let Delete { name, path, found, instead, .. } = delete;
         match at.dir.look(&name) {
-            Ok(Some(now)) if found.is_unchanged(&now) => {}
+            Ok(Some(now)) if found.is_still(&now) => {}
             Ok(None) if instead.is_none() => return,
             Ok(_) => return self.fail(&path, Problem::Moved(path.clone())),
             Err(e) => return self.fail(&path, e.into()),
@@ -238,8 +237,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let portion = std::mem::replace(&mut self.engine.options.portion, usize::MAX);
         match want {
             Want::File(want) => self.put_file(at, name, path, want, Some(found)),
-            Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, Some(found)),
-            Want::Dir { .. } | Want::Unknown(_) => {}
+            Want::Link(_) => self.put_link(at, name, path, want, Some(found)),
+            Want::Node(_) => self.put_node(at, name, path, want, Some(found)),
+            Want::Dir(_) | Want::Unknown(_) => {}
         }
         self.engine.options.portion = portion;
         let mut replaced = None;
@@ -273,9 +273,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         while let Some((path, why)) = self.finals.pop_last() {
             match self.source.entry(&path) {
-                Ok(Some(Want::Dir { mode, mtime_ns })) => {
-                    if let Err(problem) = self.finish_dir(&path, mode, mtime_ns, why) {
-                        self.fail(&path, problem);
+                Ok(Some(Want::Dir(want))) => {
+                    if let Err(problem) = self.finish_dir(&path, &want, why) {
+                        self.not_dressed(&path, problem);
                     }
                 }
                 // Nothing in it is wanted any more, so neither is it.
@@ -285,9 +285,23 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 Err(problem) => self.fail(&path, problem),
             }
         }
+        self.finish_named_dirs();
     }
 
-    fn finish_dir(&mut self, path: &RelPath, mode: u32, mtime_ns: i64, why: Why) -> Result<(), Problem> {
+    /// A name that came and went changed its directory's time, which no event tells, and nothing was done there.
+    fn finish_named_dirs(&mut self) {
+        let dirty = self.dirty;
+        for (path, look) in dirty.iter() {
+            if look.names.values().any(|hint| hint.by_event)
+                && let Ok(Some(Want::Dir(want))) = self.source.entry(path)
+                && let Err(problem) = self.finish_dir(path, &want, Why::Touched)
+            {
+                self.not_dressed(path, problem);
+            }
+        }
+    }
+
+    fn finish_dir(&mut self, path: &RelPath, want: &WantDir, why: Why) -> Result<(), Problem> {
         let dir = match self.engine.dest.walk(path) {
             Ok(dir) => dir,
             Err(e) if is_blocked(e.errno) => return Ok(()),
@@ -296,22 +310,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 None => return Err(e.into()),
             },
         };
-        let found = dir.stat_self()?;
-        let want = Want::Dir { mode, mtime_ns };
-        if found.kept_mode() == mode && found.mtime_ns == mtime_ns {
-            if why != Why::Made {
-                self.source.kept(path, &want, &found);
-                return Ok(());
-            }
-        } else {
-            // Set-id bits are not ours to give or to take.
-            if found.kept_mode() != mode {
-                set_mode(&dir, mode, dir.path())?;
-            }
-            set_times(&dir, mtime_ns, dir.path())?;
+        let (stat, changed) = self.set_dir(&dir, path, want, why == Why::Made)?;
+        let want = Want::Dir(*want);
+        if !changed && why != Why::Made {
+            self.source.kept(path, &want, &stat);
+            return Ok(());
         }
         self.engine.sync_dir(&dir)?;
-        let stat = dir.stat_self()?;
         match why {
             Why::Touched => {}
             Why::Differed => self.tell(Action::Updated, path, Some(Kind::Dir), 0),

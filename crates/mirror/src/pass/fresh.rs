@@ -6,12 +6,12 @@
 use super::{Action, At, Pass, Why};
 use crate::plan;
 use crate::problem::Problem;
-use crate::source::{Source, Want, WantFile};
+use crate::source::{Look, Source, Want, WantDir, WantFile};
 use crate::stage::{self, Failed, Place, Staged};
 use crate::switch::{How, Step};
 use std::sync::Arc;
-use tree::at::{is_temp_name, set_mode, set_times};
-use tree::{Dir, Kind, Name, RelPath, Stat, fsx};
+use tree::at::is_temp_name;
+use tree::{Dir, Kind, Name, RelPath, Stat};
 
 /// A hidden directory with more entries than this is shown before it is full.
 const HIDDEN_ENTRIES_MAX: u64 = 20_000;
@@ -24,8 +24,7 @@ struct Top {
     at: At,
     name: Name,
     path: RelPath,
-    mode: u32,
-    mtime_ns: i64,
+    want: WantDir,
     /// Its temporary name, while it has one.
     hidden: Option<Name>,
     /// What stands at its name.
@@ -38,7 +37,7 @@ struct Top {
 
 impl<S: Source + ?Sized> Pass<'_, S> {
     /// Makes a directory that is not there, or takes the place of something else (`found`).
-    pub(super) fn build(&mut self, at: &At, name: Name, path: RelPath, mode: u32, mtime_ns: i64, found: Option<Stat>) {
+    pub(super) fn build(&mut self, at: &At, name: Name, path: RelPath, want: WantDir, found: Option<Stat>) {
         let wanted = match self.source.list(&path) {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
@@ -57,15 +56,16 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             at: at.clone(),
             name,
             path: path.clone(),
-            mode,
-            mtime_ns,
+            want,
             hidden: Some(temp),
             found,
             entries: 0,
             bytes: 0,
             lost: false,
         };
+        self.groups.hidden = Some((path.clone(), Arc::clone(&dir)));
         self.fill(&mut top, &At { path, dir: Arc::clone(&dir) }, wanted);
+        self.groups.hidden = None;
         if top.lost {
             return;
         }
@@ -76,10 +76,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if top.hidden.is_none() {
             return self.finish_later(&top.path, Why::Made);
         }
-        if let Err(e) = self.set_final(&dir, mode, mtime_ns) {
-            self.fail(&top.path, e.into());
+        if let Err(problem) = self.set_final(&dir, &top.path, &want) {
+            self.not_dressed(&top.path, problem);
         }
         if let Some(step) = top.step() {
+            if self.keeps_links() {
+                self.groups.queued.push(top.path.clone());
+            }
             self.switch_later(&step.0, step.1, step.2, step.3, 0, step.4);
         }
     }
@@ -103,21 +106,21 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             }
             match want {
                 Want::Unknown(problem) => self.fail(&path, problem),
-                Want::Dir { mode, mtime_ns } => self.fill_dir(top, at, &name, path, mode, mtime_ns),
+                Want::Dir(want) => self.fill_dir(top, at, &name, path, want),
                 Want::File(want) if top.hidden.is_some() => {
                     top.bytes += want.size_bytes;
                     self.fill_file(at, &name, &path, want);
                 }
-                Want::Link { mtime_ns, target } if top.hidden.is_some() => {
-                    self.fill_link(at, &name, &path, mtime_ns, target);
-                }
+                Want::Link(_) if top.hidden.is_some() => self.fill_link(at, &name, &path, &want),
+                Want::Node(_) if top.hidden.is_some() => self.fill_node(at, &name, &path, &want),
                 Want::File(want) => self.put_file(at, name, path, want, None),
-                Want::Link { mtime_ns, target } => self.put_link(at, name, path, mtime_ns, target, None),
+                Want::Link(_) => self.put_link(at, name, path, want, None),
+                Want::Node(_) => self.put_node(at, name, path, want, None),
             }
         }
     }
 
-    fn fill_dir(&mut self, top: &mut Top, at: &At, name: &Name, path: RelPath, mode: u32, mtime_ns: i64) {
+    fn fill_dir(&mut self, top: &mut Top, at: &At, name: &Name, path: RelPath, want: WantDir) {
         let wanted = match self.source.list(&path) {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
@@ -134,25 +137,31 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if top.hidden.is_none() {
             return self.finish_later(&path, Why::Made);
         }
-        match self.set_final(&dir, mode, mtime_ns) {
+        match self.set_final(&dir, &path, &want) {
             Ok(stat) => {
                 self.tell(Action::Copied, &path, Some(Kind::Dir), 0);
-                self.source.placed(&path, &Want::Dir { mode, mtime_ns }, &stat);
+                self.source.placed(&path, &Want::Dir(want), &stat);
             }
-            Err(e) => self.fail(&path, e.into()),
+            Err(problem) => self.not_dressed(&path, problem),
         }
     }
 
     fn fill_file(&mut self, at: &At, name: &Name, path: &RelPath, mut want: WantFile) {
+        if self.fill_link_to(at, name, path, &want) {
+            return;
+        }
         for _ in 0..super::READS_MAX {
             let supply = self.source.content(path, &want);
             let crate::engine::Engine { temps, scratch, .. } = &mut *self.engine;
             match stage::stage(&at.dir, name, &want, supply, Place::Hidden, temps, scratch) {
-                Ok(staged) if self.source.is_unsettled_by_now(path) => {
+                Ok(staged) if self.is_unsettled_by_now(path, &want) => {
                     stage::discard(&at.dir, name, &staged);
                     return self.tell(Action::Unsettled, path, Some(Kind::File), 0);
                 }
                 Ok(Staged::There(stat)) => {
+                    let lacks = std::mem::take(&mut self.engine.scratch.lacks);
+                    self.lack_all(path, lacks);
+                    self.lead(path, &want, stat.id(), Look::Content);
                     self.tell(Action::Copied, path, Some(Kind::File), want.size_bytes);
                     return self.source.placed(path, &Want::File(want), &stat);
                 }
@@ -168,14 +177,18 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         self.not_staged(path, Failed::Changed);
     }
 
-    fn fill_link(&mut self, at: &At, name: &Name, path: &RelPath, mtime_ns: i64, target: Box<[u8]>) {
-        let made = at.dir.make_link(name, &target);
-        match made.and_then(|()| at.dir.set_times_of(name, mtime_ns)).and_then(|()| at.dir.stat(name)) {
+    fn fill_link(&mut self, at: &At, name: &Name, path: &RelPath, want: &Want) {
+        let Want::Link(link) = want else { return };
+        if let Err(e) = at.dir.make_link(name, &link.target) {
+            return self.fail(path, e.into());
+        }
+        let dressed = self.dress(&at.dir, name, path, want);
+        match dressed.and_then(|()| Ok(at.dir.stat(name)?)) {
             Ok(stat) => {
                 self.tell(Action::Copied, path, Some(Kind::Link), 0);
-                self.source.placed(path, &Want::Link { mtime_ns, target }, &stat);
+                self.source.placed(path, want, &stat);
             }
-            Err(e) => self.fail(path, e.into()),
+            Err(problem) => self.not_dressed(path, problem),
         }
     }
 
@@ -185,7 +198,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let step = Step { path, dir: at.dir, name, want, bytes: 0, how };
         match step.run(&self.engine.temps, self.engine.options.backup.as_deref()) {
             // It is told and placed when it is finished.
-            Ok(_) => self.finish_later(&top.at.path.clone(), Why::Touched),
+            Ok(_) => {
+                self.groups.hidden = None;
+                self.finish_later(&top.at.path.clone(), Why::Touched);
+            }
             Err(problem) => {
                 top.lost = true;
                 self.source.removed(&top.path);
@@ -199,16 +215,16 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         match self.source.entry(path) {
             // It vanished meanwhile, or became something else.
             Ok(None) => {}
-            Ok(Some(Want::File(_) | Want::Link { .. })) => self.look_again(path),
+            Ok(Some(Want::File(_) | Want::Link(_) | Want::Node(_))) => self.look_again(path),
             _ => self.fail(path, problem),
         }
     }
 
-    fn set_final(&self, dir: &Dir, mode: u32, mtime_ns: i64) -> Result<Stat, fsx::Error> {
-        set_mode(dir, mode, dir.path())?;
-        set_times(dir, mtime_ns, dir.path())?;
+    /// [`Pass::set_dir`] of one that nobody sees yet, and on the disk where that is asked for.
+    fn set_final(&mut self, dir: &Dir, path: &RelPath, want: &WantDir) -> Result<Stat, Problem> {
+        let (stat, _) = self.set_dir(dir, path, want, true)?;
         self.engine.sync_dir(dir)?;
-        dir.stat_self()
+        Ok(stat)
     }
 
     fn look_again_below(&mut self, path: &RelPath) {
@@ -220,8 +236,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         match want {
             Want::Unknown(problem) => self.fail(path, problem.clone()),
             Want::File(want) => self.tell(action, path, Some(Kind::File), want.size_bytes),
-            Want::Link { .. } => self.tell(action, path, Some(Kind::Link), 0),
-            Want::Dir { .. } => {
+            Want::Link(_) => self.tell(action, path, Some(Kind::Link), 0),
+            Want::Node(want) if self.lacks_right_to(path, want.node) => {}
+            Want::Node(_) => self.tell(action, path, Some(Kind::Special), 0),
+            Want::Dir(_) => {
                 self.tell(action, path, Some(Kind::Dir), 0);
                 self.covered.insert(path.clone());
                 match self.source.list(path) {
@@ -250,7 +268,7 @@ impl Top {
             Some(found) => How::Exchange(temp, found),
             None => How::Rename(temp),
         };
-        let want = Want::Dir { mode: self.mode, mtime_ns: self.mtime_ns };
+        let want = Want::Dir(self.want);
         Some((self.at.clone(), self.name.clone(), self.path.clone(), want, how))
     }
 }

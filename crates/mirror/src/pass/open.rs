@@ -31,7 +31,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     /// A temporary that is nobody's any more.
     pub(super) fn sweep(&mut self, at: &At, name: &Name) {
         let Engine { options, temps, .. } = &*self.engine;
-        if options.sweep && !options.dry_run && !temps.is_ours(name) && self.make_writable(at) {
+        // One of ours is left over if somebody put something into a directory in the moment in which it was replaced.
+        let in_use = temps.is_ours(name) && self.steps.iter().any(|step| step.temp() == Some(name));
+        if options.sweep && !options.dry_run && !in_use && self.make_writable(at) {
             crate::switch::drop_temp(&at.dir, name, &at.path);
         }
     }

@@ -11,6 +11,9 @@ use tree::{Kind, Name, RelPath, Stat};
 impl<S: Source + ?Sized> Pass<'_, S> {
     /// Stages a file and has it wait for its switch.
     pub(super) fn put_file(&mut self, at: &At, name: Name, path: RelPath, mut want: WantFile, found: Option<Stat>) {
+        if self.put_link_to(at, &name, &path, &want, found) {
+            return;
+        }
         if self.engine.options.dry_run {
             let action = if found.is_some() { Action::Updated } else { Action::Copied };
             return self.tell(action, &path, Some(Kind::File), want.size_bytes);
@@ -23,7 +26,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             let supply = self.source.content(&path, &want);
             let Engine { temps, scratch, .. } = &mut *self.engine;
             match stage::stage(&at.dir, &name, &want, supply, place, temps, scratch) {
-                Ok(staged) if self.source.is_unsettled_by_now(&path) => {
+                Ok(staged) if self.is_unsettled_by_now(&path, &want) => {
                     stage::discard(&at.dir, &name, &staged);
                     return self.tell(Action::Unsettled, &path, Some(Kind::File), 0);
                 }
@@ -34,6 +37,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                         (Staged::Temp(temp), Some(found)) => How::Over(temp, found),
                         (Staged::There(_), _) => return,
                     };
+                    let lacks = std::mem::take(&mut self.engine.scratch.lacks);
+                    self.lack_all(&path, lacks);
                     let bytes = want.size_bytes;
                     return self.switch_later(at, name, path, Want::File(want), bytes, how);
                 }
@@ -46,6 +51,11 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             }
         }
         self.not_staged(&path, Failed::Changed);
+    }
+
+    /// Whether a file was changed while it was staged, under whichever name.
+    pub(super) fn is_unsettled_by_now(&mut self, path: &RelPath, want: &WantFile) -> bool {
+        self.source.is_unsettled_by_now(path) || self.is_elsewhere_unsettled(path, want)
     }
 
     pub(super) fn not_staged(&mut self, path: &RelPath, failed: Failed) {
@@ -63,15 +73,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
     }
 
-    pub(super) fn put_link(
-        &mut self,
-        at: &At,
-        name: Name,
-        path: RelPath,
-        mtime_ns: i64,
-        target: Box<[u8]>,
-        found: Option<Stat>,
-    ) {
+    pub(super) fn put_link(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Option<Stat>) {
+        let Want::Link(link) = &want else { return };
         if self.engine.options.dry_run {
             let action = if found.is_some() { Action::Updated } else { Action::Copied };
             return self.tell(action, &path, Some(Kind::Link), 0);
@@ -79,29 +82,19 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if !self.make_writable(at) {
             return;
         }
-        let made = at.dir.make_temp_link(&self.engine.temps, &target).and_then(|temp| {
-            let set = at.dir.set_times_of(&temp, mtime_ns);
-            if set.is_err() {
-                crate::switch::drop_temp(&at.dir, &temp, &path);
-            }
-            set.map(|()| temp)
-        });
-        match (made, found) {
-            (Ok(temp), None) => {
-                self.switch_later(at, name, path, Want::Link { mtime_ns, target }, 0, How::Rename(temp));
-            }
-            (Ok(temp), Some(found)) => {
-                self.switch_later(at, name, path, Want::Link { mtime_ns, target }, 0, How::Over(temp, found));
-            }
-            (Err(e), _) => self.fail(&path, e.into()),
+        let temp = match at.dir.make_temp_link(&self.engine.temps, &link.target) {
+            Ok(temp) => temp,
+            Err(e) => return self.fail(&path, e.into()),
+        };
+        if let Err(problem) = self.dress(&at.dir, &temp, &path, &want) {
+            crate::switch::drop_temp(&at.dir, &temp, &path);
+            return self.not_dressed(&path, problem);
         }
-    }
-
-    pub(super) fn set_meta(&mut self, at: &At, name: Name, path: RelPath, want: Want, found: Stat) {
-        if self.engine.options.dry_run {
-            return self.tell(Action::Updated, &path, want.kind(), 0);
-        }
-        self.switch_later(at, name, path, want, 0, How::Meta(found));
+        let how = match found {
+            Some(found) => How::Over(temp, found),
+            None => How::Rename(temp),
+        };
+        self.switch_later(at, name, path, want, 0, how);
     }
 
     pub(super) fn switch_later(&mut self, at: &At, name: Name, path: RelPath, want: Want, bytes: u64, how: How) {
@@ -115,16 +108,24 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     pub(super) fn switch_all(&mut self) {
         // Nothing but the switches in this loop, so that what belongs together appears together.
         let steps = std::mem::take(&mut self.steps);
-        let done: Vec<_> =
-            steps.iter().map(|step| step.run(&self.engine.temps, self.engine.options.backup.as_deref())).collect();
+        self.groups.queued.clear();
+        let backup = self.engine.options.backup.as_deref();
+        let done: Vec<_> = steps.iter().map(|step| step.run(&self.engine.temps, backup)).collect();
         for (step, done) in steps.into_iter().zip(done) {
             match done {
-                Ok((stat, replaced)) => {
-                    self.out.replaced.extend(replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
-                    self.switched(&step, &stat);
+                Ok(done) => {
+                    self.out.replaced.extend(done.replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
+                    self.lack_all(&step.path, done.lacks);
+                    self.link_switched(&step, &done.stat);
+                    if done.same {
+                        self.keep(&step.path, &step.want, &done.stat);
+                    } else {
+                        self.switched(&step, &done.stat);
+                    }
                 }
                 Err(problem) => {
-                    if let Want::Dir { .. } = step.want {
+                    self.link_not_switched(&step.want, &step.path);
+                    if let Want::Dir(_) = step.want {
                         self.source.removed(&step.path);
                     }
                     self.fail(&step.path, problem);
@@ -137,7 +138,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let action = if step.is_update() { Action::Updated } else { Action::Copied };
         self.tell(action, &step.path, step.want.kind(), step.bytes);
         self.source.placed(&step.path, &step.want, stat);
-        if !matches!(step.how, How::Meta(_))
+        if !matches!(step.how, How::Meta(..))
             && let Some(parent) = step.path.parent()
         {
             self.finish_later(&parent, Why::Touched);

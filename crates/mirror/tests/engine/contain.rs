@@ -1,10 +1,12 @@
 //! Whoever swaps a directory for a link meanwhile sends nothing outside.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use mirror::{Keep, Mirror, MirrorOptions};
 
 use crate::scene::{Scene, look, stamp};
 
@@ -84,6 +86,64 @@ fn a_directory_flipped_to_a_link_during_a_pass_changes_nothing_outside() {
     assert_eq!(before, look(&scene.scratch.path().join("outside")));
 }
 
+/// Every inode below `dir`, and when it or its metadata changed last: setting the same again shows as well.
+fn touched(dir: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
+    let mut seen = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen.push((path, meta.ino(), meta.ctime(), meta.ctime_nsec()));
+    }
+    seen.sort();
+    seen
+}
+
+/// Owner (as root), attributes, hard links and special files change from round to round.
+fn change_all_that_is_kept(scene: &Scene, round: u32) {
+    for (n, path) in ["x", "x/f0", "x/f1", "x/sub", "x/sub/f0"].into_iter().enumerate() {
+        let path = scene.s(path);
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&path, "user.round", &round.to_le_bytes(), flags).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(round), Some(u32::try_from(n).unwrap())).unwrap();
+        }
+    }
+    for (from, to) in [("x/f2", "x/linked"), ("x/f3", "x/sub/linked"), ("x/f3", "linked")] {
+        fs::remove_file(scene.s(to)).ok();
+        fs::hard_link(scene.s(from), scene.s(to)).unwrap();
+    }
+    if round.is_multiple_of(2) {
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        fs::remove_file(scene.s("x/fifo")).ok();
+        rustix::fs::mknodat(rustix::fs::CWD, scene.s("x/fifo"), kind, mode, 0).unwrap();
+    }
+}
+
+#[test]
+fn an_archive_gives_nothing_to_what_a_flipped_link_leads_to() {
+    let scene = Scene::new();
+    prepare(&scene);
+    let outside = scene.scratch.path().join("outside");
+    let before = touched(&outside);
+    let flips = flipping(&scene, |round| {
+        change(&scene, round);
+        change_all_that_is_kept(&scene, round);
+        let options = MirrorOptions { keep: Keep::ARCHIVE, ..MirrorOptions::default() };
+        Mirror::open(&scene.s(""), &scene.d(""), options).unwrap().once(&mut |_| {});
+        let flip = scene.scratch.path().join("flip");
+        if !flip.is_symlink() && !scene.d("x").is_symlink() {
+            fs::remove_dir_all(&flip).ok();
+            symlink(&outside, &flip).ok();
+        }
+        true
+    });
+    assert!(flips > 100, "the flipper got {flips} flips in");
+    assert_eq!(before, touched(&outside));
+}
+
 /// A mirror that trusts paths: the test above must catch it.
 fn naive(s: &Path, d: &Path) {
     for entry in fs::read_dir(s).into_iter().flatten().flatten() {
@@ -106,13 +166,14 @@ fn a_mirror_that_trusts_paths_is_caught_by_the_same_flips() {
     let scene = Scene::new();
     prepare(&scene);
     let outside = scene.scratch.path().join("outside");
-    let before = look(&outside);
+    let (before, untouched) = (look(&outside), touched(&outside));
     flipping(&scene, |round| {
         change(&scene, round);
         naive(&scene.s(""), &scene.d(""));
         look(&outside) == before
     });
     assert_ne!(before, look(&outside), "the canary must be caught");
+    assert_ne!(untouched, touched(&outside), "by what changed last, too");
 }
 
 #[test]

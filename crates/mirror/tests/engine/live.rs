@@ -73,6 +73,11 @@ fn m2_7_changes_are_followed_as_they_happen() {
         until("a rename", || equal(&scene));
         stamp(&scene.s("moved/er"), 0o711, 12);
         until("a mode and a time", || equal(&scene));
+        for side in [scene.s("moved"), scene.d("moved")] {
+            fs::write(side.join("came"), "").unwrap();
+            fs::remove_file(side.join("came")).unwrap();
+            until("the time of a directory in which a name came and went", || equal(&scene));
+        }
         fs::remove_dir_all(scene.s("moved")).unwrap();
         fs::remove_file(scene.s("a")).unwrap();
         until("everything being removed", || equal(&scene));

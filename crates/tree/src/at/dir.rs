@@ -362,7 +362,7 @@ impl Dir {
         self.with_temp_name(names, |dir, name| dir.make_link(name, target)).map(|(name, ())| name)
     }
 
-    fn with_temp_name<T>(
+    pub(super) fn with_temp_name<T>(
         &self,
         names: &TempNames,
         make: impl Fn(&Self, &Name) -> Result<T, Error>,
@@ -458,22 +458,6 @@ impl Dir {
             .map_err(|e| self.error("set the time of", name, e))
     }
 
-    /// Sets the permission bits of the file `name`, whatever they are now, if it is still `found`.
-    ///
-    /// # Errors
-    /// `ESTALE` when something else stands there by now; else when it is missing or not ours.
-    pub fn set_mode_of(&self, name: &Name, found: &Stat, mode: u32) -> Result<(), Error> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())
-            .map_err(|e| self.error("open", name, e))?;
-        let now = meta::stat_of(&fd, &self.path_of(name))?;
-        if !found.is_unchanged(&now) {
-            return Err(self.error("set the mode of", name, Errno::STALE));
-        }
-        rustix::fs::chmodat(CWD, proc_path(&fd), Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
-            .map_err(|e| self.error("set the mode of", name, e))
-    }
-
     /// Takes the one writer's lock of this directory without waiting; it lasts as long as this descriptor, or a
     /// copy of it. Returns whether it was free. Keyed by the inode, so no path leads around it.
     ///
@@ -519,7 +503,7 @@ impl AsFd for Dir {
     }
 }
 
-fn proc_path(fd: &impl AsFd) -> String {
+pub(super) fn proc_path(fd: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 

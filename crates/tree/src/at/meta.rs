@@ -59,6 +59,13 @@ impl Stat {
                     && self.ctime_ns == now.ctime_ns))
     }
 
+    /// Like [`Stat::is_unchanged`], for a copy that is about to be replaced or deleted: where it has several names, one of
+    /// the others may have gone meanwhile, which is no change of this one.
+    pub fn is_still(&self, now: &Stat) -> bool {
+        let now = Stat { ctime_ns: if self.nlink > 1 { self.ctime_ns } else { now.ctime_ns }, ..*now };
+        self.is_unchanged(&now)
+    }
+
     pub(super) fn read(fd: impl AsFd, name: &[u8]) -> Result<Self, Errno> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
         match rustix::fs::statx(&fd, name, flags, StatxFlags::BASIC_STATS) {
