@@ -119,6 +119,38 @@ fn a_certificate_from_files_is_read_again_on_sighup_and_a_bad_pair_keeps_the_old
     assert!(String::from_utf8_lossy(&output.stderr).contains("certificate"), "{output:?}");
 }
 
+#[test]
+fn a_hub_that_is_called_something_else_presents_that_name_and_its_authority_stays() {
+    let mut cluster = start(&["--http", "0.0.0.0:0", "--advertise", "first.example"]);
+    let (_, first) = port(&mut cluster);
+    let ca = cluster.path().join("ca.pem");
+    fs::write(&ca, cluster.run(&["cert"]).stdout).unwrap();
+    assert!(answers("first.example", first, &ca) && !answers("second.example", first, &ca));
+    cluster.stop_hub();
+    cluster.set_hub_args(&["--http", "0.0.0.0:0", "--advertise", "second.example"]);
+    cluster.start_hub();
+    let (_, second) = port(&mut cluster);
+    assert!(answers("second.example", second, &ca) && !answers("first.example", second, &ca));
+    // Another's file in its place: nothing is served by it, nothing is made anew unasked, and what to do is said.
+    cluster.stop_hub();
+    let file = cluster.hub_data().join("http-ca.pem");
+    let whole = fs::read(&file).unwrap();
+    for instead in [pair().0, "no certificate".to_owned()] {
+        fs::write(&file, &instead).unwrap();
+        let mut hub = lockstep_at(cluster.path().join("home"));
+        hub.args(["hub", "--listen", "127.0.0.1:0", "--http", "0.0.0.0:0", "--data"]).arg(cluster.hub_data());
+        let output = hub.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("http-ca.pem") && said.contains("move it away"), "{said}");
+        assert_eq!(fs::read(&file).unwrap(), instead.as_bytes());
+    }
+    fs::write(&file, whole).unwrap();
+    cluster.start_hub();
+    let (_, third) = port(&mut cluster);
+    assert!(answers("second.example", third, &ca));
+}
+
 /// A certificate for localhost that signs itself, and its key, in PEM.
 fn pair() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -13,6 +13,7 @@ use wire::id::ClientId;
 use wire::message::{Batch, Content, ToClient, ToHub};
 use wire::unique_id::UniqueId;
 
+use crate::http::hub;
 use crate::login::{hub_log, roster, state, stdout};
 use crate::speaker::Speaker;
 use typist::{Typist, address_of, text_hub};
@@ -397,4 +398,30 @@ fn m3_1_hundreds_of_them_at_once_each_hear_each_change() {
     }
     drop(typists);
     until(PATIENCE, "all to leave", || active(&cluster).is_empty());
+}
+
+#[test]
+fn connections_of_text_are_counted_in_the_metrics_like_those_of_the_others() {
+    let (mut cluster, web, _) = hub(&["--text", "127.0.0.1:0"]);
+    let address = address_of(&mut cluster);
+    let metric = |name: &str| {
+        let page = web.get("/metrics").text();
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name}{{transport=\"text\"}} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {page}")).parse::<u64>().unwrap()
+    };
+    assert_eq!((metric("lockstep_clients_active"), metric("lockstep_connections")), (0, 0));
+    let (mut typist, _) = Typist::enrolled(&address, 8);
+    let stranger = Typist::connect(&address);
+    until(PATIENCE, "both to be counted", || metric("lockstep_connections") == 2);
+    assert_eq!(metric("lockstep_clients_active"), 1);
+    let (sent, received) = (metric("lockstep_sent_bytes_total"), metric("lockstep_received_bytes_total"));
+    assert!(typist.ask(&format!("put x {}", "y".repeat(1000))).last().unwrap().starts_with("ok"));
+    assert!(typist.ask("get x").last().unwrap().starts_with("ok"));
+    assert!(metric("lockstep_received_bytes_total") > received + 1000);
+    assert!(metric("lockstep_sent_bytes_total") > sent + 1000);
+    drop((typist, stranger));
+    until(PATIENCE, "both to be gone", || {
+        metric("lockstep_connections") == 0 && metric("lockstep_clients_active") == 0
+    });
+    assert_eq!(metric("lockstep_connections_accepted_total"), 2);
 }

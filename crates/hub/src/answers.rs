@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
-use crate::roster::TOKEN_DAYS_MAX;
+use crate::roster::{Roster, TOKEN_DAYS_MAX};
 use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
@@ -30,19 +30,23 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             only_here(role)?;
             let id = id.map(client_id).transpose()?;
             let expires_ms = i64::try_from(expires_s.saturating_mul(1000)).unwrap_or(i64::MAX);
-            let code = hub.roster().new_invite(uses, expires_ms, id, clock::now_ms()).map_err(roster_refusal)?;
+            let made = hub.registry.change(|roster| roster.new_invite(uses, expires_ms, id, clock::now_ms())).await;
+            let code = made.map_err(roster_refusal)?;
             tracing::info!(uses, expires_s, "an invite was made");
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
         Question::Reissue { id } => {
             only_here(role)?;
-            let code = hub.roster().reissue(client_id(id)?, clock::now_ms()).map_err(roster_refusal)?;
+            let client = client_id(id)?;
+            let made = hub.registry.change(|roster| roster.reissue(client, clock::now_ms())).await;
+            let code = made.map_err(roster_refusal)?;
             tracing::info!(id, "a new unique ID may be fetched once");
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
         Question::Revoke { id } => {
             only_here(role)?;
-            hub.roster().revoke(client_id(id)?).map_err(roster_refusal)?;
+            let client = client_id(id)?;
+            hub.registry.change(|roster| roster.revoke(client)).await.map_err(roster_refusal)?;
             if let Some(session) = hub.presence.get(id) {
                 session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
             }
@@ -59,7 +63,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
                 return Err(refusal(Code::Limit, text));
             }
             let expires_ms = i64::try_from(expires_s * 1000).unwrap_or(i64::MAX);
-            let made = hub.roster().new_token(name, client, may_put, expires_ms, clock::now_ms());
+            let new = |roster: &mut Roster| roster.new_token(name, client, may_put, expires_ms, clock::now_ms());
+            let made = hub.registry.change(new).await;
             let (bearer, token) = made.map_err(roster_refusal)?;
             tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, "a token was made");
             Ok(Answer::Token { token: bearer.reveal().into(), row: token_row(&token, true) })
@@ -77,7 +82,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
         }
         Question::RevokeToken { name } => {
             let of = if role.is_local() { None } else { acts_as(role, None)? };
-            hub.roster().revoke_token(&name, of).map_err(roster_refusal)?;
+            hub.registry.change(|roster| roster.revoke_token(&name, of)).await.map_err(roster_refusal)?;
             tracing::warn!(name, "a token was revoked");
             hub.revoked.send_replace(());
             Ok(Answer::Done)

@@ -7,9 +7,11 @@ use crate::state::{DataDir, StateError, host_name, write_secret};
 use data_encoding::{BASE64, HEXLOWER};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ParsedCertificate;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
@@ -25,6 +27,9 @@ const LEAF_DAYS: i64 = 90;
 pub(crate) const RENEW_DAYS: i64 = 30;
 /// For how long the authority's own certificate is good.
 const CA_DAYS: i64 = 20 * 365;
+/// No hub was made before this day (2026-01-01). A machine without a battery for its clock begins in 1970, and an authority that
+/// it makes then has to be good once the clock is right: it is trusted by hand, and made only once.
+const NEVER_BEFORE_MS: i64 = 1_767_225_600_000;
 
 /// The authority.
 pub(crate) struct Authority {
@@ -50,7 +55,15 @@ impl Authority {
             (Ok(pem), Ok(der)) => {
                 let certificate = CertificateDer::from_pem_slice(&pem).map_err(|e| broken(&cert_path, &e))?;
                 let key = KeyPair::try_from(der).map_err(|e| broken(&key_path, &e))?;
+                let parsed = ParsedCertificate::try_from(&certificate).map_err(|e| broken(&cert_path, &e))?;
+                if parsed.subject_public_key_info().as_ref() != key.subject_public_key_info() {
+                    let why = format!("{} is the key of another", key_path.display());
+                    return Err(broken(&cert_path, &why));
+                }
                 Ok(Authority { key, certificate })
+            }
+            (Ok(_), Err(e)) if e.kind() == ErrorKind::NotFound => {
+                Err(broken(&cert_path, &format!("its key {} is not there", key_path.display())))
             }
             // The certificate is written last: without it nobody was told to trust the key.
             (Err(e), _) if e.kind() == ErrorKind::NotFound => {
@@ -58,6 +71,7 @@ impl Authority {
                 let certificate = ca_params(&key, now_ms).self_signed(&key).map_err(|e| broken(&cert_path, &e))?;
                 write_secret(&key_path, &key.serialize_der())?;
                 write_secret(&cert_path, pem("CERTIFICATE", certificate.der()).as_bytes())?;
+                tracing::info!(path = %cert_path.display(), "a certificate authority was made: `lockstep cert` prints it");
                 Ok(Authority { key, certificate: certificate.der().clone() })
             }
             (Err(source), _) => Err(StateError::Io { verb: "read", path: cert_path, source }),
@@ -92,7 +106,8 @@ fn ca_params(key: &KeyPair, now_ms: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
     let number = HEXLOWER.encode(&blake3::hash(key.public_key_pem().as_bytes()).as_bytes()[..4]);
     params.distinguished_name.push(DnType::CommonName, format!("lockstep hub CA {number}"));
-    good_for(&mut params, now_ms, CA_DAYS);
+    good_for(&mut params, now_ms.max(NEVER_BEFORE_MS), CA_DAYS);
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -167,6 +182,41 @@ mod tests {
         assert_eq!(leaf.chain.len(), 2);
         let has = |text: &str| leaf.chain[0].windows(text.len()).any(|window| window == text.as_bytes());
         assert!(has("hub.example") && has("localhost"));
+    }
+
+    #[test]
+    fn an_authority_that_is_not_whole_or_anothers_is_left_as_it_is_and_says_what_to_do() {
+        let now_ms = 1_790_000_000_000;
+        let made = || {
+            let scratch = tempfile::tempdir().unwrap();
+            let data = DataDir::open(scratch.path()).unwrap();
+            Authority::open(&data, now_ms).unwrap();
+            (data, scratch)
+        };
+        let ((other, _scratch), garbage) = (made(), b"no certificate, no key".as_slice());
+        let of_other = |name: &str| fs::read(other.file(name)).unwrap();
+        for (name, instead) in [
+            (CA_NAME, Some(garbage.to_vec())),
+            (CA_KEY_NAME, Some(garbage.to_vec())),
+            (CA_NAME, Some(of_other(CA_NAME))),
+            (CA_KEY_NAME, Some(of_other(CA_KEY_NAME))),
+            (CA_KEY_NAME, None),
+        ] {
+            let (data, _scratch) = made();
+            let both = || [CA_NAME, CA_KEY_NAME].map(|name| fs::read(data.file(name)).ok());
+            match &instead {
+                Some(bytes) => fs::write(data.file(name), bytes).unwrap(),
+                None => fs::remove_file(data.file(name)).unwrap(),
+            }
+            let before = both();
+            let Err(error) = Authority::open(&data, now_ms) else { panic!("{name} was taken") };
+            let text = error.to_string();
+            assert!(text.contains(&data.file(name).display().to_string()) && text.contains("move it away"), "{text}");
+            assert_eq!(both(), before);
+            // As it says.
+            fs::rename(data.file(CA_NAME), data.file("away")).unwrap();
+            Authority::open(&data, now_ms).unwrap();
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::fanout::{Extras, Group};
 use crate::fleet::Fleet;
 use crate::http::Ground;
 use crate::presence::Presence;
-use crate::roster::Roster;
+use crate::roster::{Looking, Registry};
 use crate::share::Share;
 use crate::strangers::Strangers;
 use crate::wake::Wakers;
@@ -38,14 +38,14 @@ pub(crate) struct Hub {
     pub(crate) data: Data,
     pub(crate) fleet: Fleet,
     pub(crate) shares: BTreeMap<String, Arc<Share>>,
-    roster: Mutex<Roster>,
+    pub(crate) registry: Registry,
     limiter: Mutex<Limiter>,
     groups: Mutex<Groups>,
     group_numbers: AtomicU32,
     /// Moves whenever somebody's standing does: an ack, a login, a leave.
     pub(crate) standing: watch::Sender<u64>,
     /// Rings when a table on disk is out of date.
-    pub(crate) tables: Notify,
+    pub(crate) tables: Arc<Notify>,
     /// Moves when a client or a token was revoked: whoever is served for one looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
     /// Set once, when the hub stops.
@@ -64,7 +64,8 @@ pub(crate) struct Parts {
     pub(crate) data: Data,
     pub(crate) shares: BTreeMap<String, Arc<Share>>,
     pub(crate) fleet: Fleet,
-    pub(crate) roster: Roster,
+    pub(crate) registry: Registry,
+    pub(crate) tables: Arc<Notify>,
 }
 
 /// A board that can be followed: how it is called, who wakes, and what goes along.
@@ -91,12 +92,12 @@ impl Hub {
             data: parts.data,
             fleet: parts.fleet,
             shares: parts.shares,
-            roster: Mutex::new(parts.roster),
+            registry: parts.registry,
             limiter: Mutex::new(Limiter::new()),
             groups: Mutex::default(),
             group_numbers: AtomicU32::new(1),
             standing: watch::Sender::new(0),
-            tables: Notify::new(),
+            tables: parts.tables,
             revoked: watch::Sender::new(()),
             stopping: watch::Sender::new(false),
         }
@@ -118,8 +119,9 @@ impl Hub {
         at.saturating_sub(clock::now().duration_since(self.started))
     }
 
-    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who is known, to be looked at.
+    pub(crate) fn roster(&self) -> Looking<'_> {
+        self.registry.look()
     }
 
     pub(crate) fn limiter(&self) -> MutexGuard<'_, Limiter> {
@@ -162,5 +164,39 @@ impl Hub {
     /// Somebody's standing moved: who waits looks again.
     pub(crate) fn moved(&self) {
         self.standing.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}
+
+/// Hubs for tests of what needs one.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Hub, Parts};
+    use crate::data::{Data, DataThread};
+    use crate::fleet::Fleet;
+    use crate::roster::Registry;
+    use board::{MemoryStore, OpenOptions, Writer};
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+    use tokio::sync::Notify;
+    use wire::link::Fingerprint;
+    use wire::login::{Enrol, Policy};
+
+    /// An open one without shares and listeners, its values in memory.
+    pub(crate) fn hub(name: &str, data_dir: &Path, registry: Registry, tables: Arc<Notify>) -> (Arc<Hub>, DataThread) {
+        let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
+        let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap());
+        let hub = Hub::new(Parts {
+            name: name.to_owned(),
+            policy: Policy::new("hub", "test", Enrol::Open),
+            fingerprint: Fingerprint::of(b"key"),
+            data_dir: data_dir.to_owned(),
+            data,
+            shares: BTreeMap::new(),
+            fleet: Fleet::new().unwrap(),
+            registry,
+            tables,
+        });
+        (Arc::new(hub), thread)
     }
 }

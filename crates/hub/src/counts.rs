@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct Counts {
     pub(crate) native: Arc<Traffic>,
     pub(crate) http: Arc<Traffic>,
+    pub(crate) text: Arc<Traffic>,
     /// Logins and proofs that came to nothing.
     pub(crate) not_let_in: AtomicU64,
     /// Answers over HTTP by the hundreds of their status, from 100 on.
@@ -34,29 +35,43 @@ pub(crate) struct Traffic {
     pub(crate) sent_bytes: AtomicU64,
 }
 
-/// A connection that is counted, from its making until it is dropped.
+/// A connection that is counted, or one of its two directions; open until all of it is dropped.
 pub(crate) struct Counted<S> {
     stream: S,
-    traffic: Arc<Traffic>,
+    open: Arc<Open>,
+}
+
+struct Open(Arc<Traffic>);
+
+impl Open {
+    fn new(traffic: &Arc<Traffic>) -> Open {
+        traffic.open.fetch_add(1, Relaxed);
+        traffic.accepted.fetch_add(1, Relaxed);
+        Open(Arc::clone(traffic))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
 }
 
 impl<S> Counted<S> {
     pub(crate) fn new(stream: S, traffic: &Arc<Traffic>) -> Counted<S> {
-        traffic.open.fetch_add(1, Relaxed);
-        traffic.accepted.fetch_add(1, Relaxed);
-        Counted { stream, traffic: Arc::clone(traffic) }
+        Counted { stream, open: Arc::new(Open::new(traffic)) }
+    }
+
+    /// The two directions of one connection.
+    pub(crate) fn halves<W>(from: S, to: W, traffic: &Arc<Traffic>) -> (Counted<S>, Counted<W>) {
+        let open = Arc::new(Open::new(traffic));
+        (Counted { stream: from, open: Arc::clone(&open) }, Counted { stream: to, open })
     }
 
     fn sent(&self, written: &Poll<std::io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.traffic.sent_bytes.fetch_add(*bytes as u64, Relaxed);
+            self.open.0.sent_bytes.fetch_add(*bytes as u64, Relaxed);
         }
-    }
-}
-
-impl<S> Drop for Counted<S> {
-    fn drop(&mut self) {
-        self.traffic.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -64,7 +79,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
-        self.traffic.received_bytes.fetch_add((into.filled().len() - before) as u64, Relaxed);
+        self.open.0.received_bytes.fetch_add((into.filled().len() - before) as u64, Relaxed);
         read
     }
 }
@@ -96,5 +111,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_connection_is_open_once_until_both_directions_are_over() {
+        let traffic = Arc::new(Traffic::default());
+        let (here, mut there) = tokio::io::duplex(64);
+        let (from, to) = tokio::io::split(here);
+        let (mut from, mut to) = Counted::halves(from, to, &traffic);
+        let counts = || (traffic.open.load(Relaxed), traffic.accepted.load(Relaxed));
+        assert_eq!(counts(), (1, 1));
+        to.write_all(b"12345").await.unwrap();
+        there.write_all(b"123").await.unwrap();
+        from.read_exact(&mut [0; 3]).await.unwrap();
+        assert_eq!((traffic.sent_bytes.load(Relaxed), traffic.received_bytes.load(Relaxed)), (5, 3));
+        drop(to);
+        assert_eq!(counts(), (1, 1));
+        drop(from);
+        assert_eq!(counts(), (0, 1));
     }
 }

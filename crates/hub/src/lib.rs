@@ -7,7 +7,7 @@
 //! It never follows a path that a client names, never tells one client's secrets to another, and never prints: what
 //! happened goes to `tracing`, what is asked is answered.
 //!
-//! From the inside out: [`Roster`] (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
+//! From the inside out: `roster` (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
 //! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
 
@@ -45,7 +45,6 @@ mod wake;
 pub use authority::CA_NAME;
 pub use http::{HttpConfig, Origin, TlsError};
 pub use local::SOCKET_NAME;
-pub use roster::{About, Roster};
 pub use share::ShareError;
 pub use state::StateError;
 pub use tables::write_clients;
@@ -56,6 +55,7 @@ use board::{BoardError, Durability, OpenOptions, SqliteStore, Writer};
 use data::Data;
 use fleet::Fleet;
 use listen::listen;
+use roster::Registry;
 use share::{Place, Share};
 use state::{DataDir, boot_id};
 use std::collections::BTreeMap;
@@ -201,7 +201,8 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let (tls, fingerprint) = tls(identity)?;
     let of = |board| move |source| Error::Board { board, source };
     let data_writer = data_writer(&data_dir).map_err(of("data"))?;
-    let roster = Roster::open(&data_dir.file("roster.db"))?;
+    let tables = Arc::new(tokio::sync::Notify::new());
+    let (registry, registry_thread) = Registry::start(&data_dir.file("roster.db"), Arc::clone(&tables))?;
     let fleet = Fleet::new().map_err(of("fleet"))?;
     let (shares, share_threads) = start_shares(&config, &data_dir)?;
     let (data, data_thread) = Data::start(data_writer);
@@ -214,7 +215,8 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         data,
         shares,
         fleet,
-        roster,
+        registry,
+        tables,
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
@@ -240,6 +242,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
+    let link = first_link(&hub, enrol).await;
     up(Up {
         name: hub.name.clone(),
         data: data_dir.path().to_owned(),
@@ -249,7 +252,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         enrol,
         fingerprint,
         shares: reception::shares(&hub),
-        link: first_link(&hub, enrol),
+        link,
     });
     stop.await;
     tracing::info!("stopping");
@@ -264,7 +267,9 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let closed = tokio::task::spawn_blocking(move || {
         hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();
+        hub.registry.stop();
         drop(share_threads);
+        registry_thread.join();
         data_thread.join()
     });
     match closed.await {
@@ -345,18 +350,21 @@ fn reachable(address: SocketAddr) -> String {
 }
 
 /// The link that is shown at start; with a one-off invite where one is needed.
-fn first_link(hub: &Hub, enrol: Enrol) -> Option<String> {
+async fn first_link(hub: &Hub, enrol: Enrol) -> Option<String> {
     const FIRST_INVITE_MS: i64 = 24 * 3600 * 1000;
     let invite = match enrol {
         Enrol::Open => None,
         Enrol::Closed => return None,
-        Enrol::Invite => match hub.roster().new_invite(1, FIRST_INVITE_MS, None, clock::now_ms()) {
-            Ok(code) => Some(code),
-            Err(error) => {
-                tracing::error!(%error, "no invite could be made");
-                return None;
+        Enrol::Invite => {
+            let made = hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_MS, None, clock::now_ms())).await;
+            match made {
+                Ok(code) => Some(code),
+                Err(error) => {
+                    tracing::error!(%error, "no invite could be made");
+                    return None;
+                }
             }
-        },
+        }
     };
     match answers::link(hub, invite) {
         Ok(link) => Some(link.reveal()),

@@ -4,7 +4,7 @@
 use crate::clock;
 use crate::core::Hub;
 use crate::presence::{Arrival, Session};
-use crate::roster::About;
+use crate::roster::{About, Roster};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,18 +16,27 @@ use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, ToHub, Welcome}
 use wire::secret::{RandomError, Token};
 use wire::unique_id::UniqueId;
 
-/// Does one step of a login, under the roster's lock, and logs what it says of it.
-pub(crate) fn at_the_desk(hub: &Hub, address: IpAddr, step: impl FnOnce(&mut Desk<'_>) -> Step) -> Step {
-    let step = {
-        let (mut roster, mut limiter) = (hub.roster(), hub.limiter());
-        let mut desk = Desk {
-            policy: &hub.policy,
-            roster: &mut *roster,
-            limiter: &mut limiter,
-            fresh: &mut |id| UniqueId::fresh(id),
-        };
-        step(&mut desk)
+/// Does one step of a login, by what its client said or because its time has come (`None`), and logs what it says of it.
+/// Returns once what the step changed is on disk, so that it may be told.
+pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, login: &mut Login, said: Option<ToHub>) -> Step {
+    let work = |roster: &mut Roster| {
+        let mut limiter = hub.limiter();
+        let mut desk =
+            Desk { policy: &hub.policy, roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
+        match said {
+            Some(message) => login.on(message, &mut desk, hub.now()),
+            None => login.tick(&mut desk, hub.now()),
+        }
     };
+    // Who is in is in by what is on disk, be it that somebody else put it there just now.
+    let admitted = |step: &Step| match &step.then {
+        Then::In(admitted) => Some(admitted.id),
+        _ => None,
+    };
+    let (mut step, kept) = hub.registry.step(work, admitted);
+    if let Err(error) = kept.wait().await {
+        step = login.hub_failed(&error);
+    }
     match &step.note {
         None => {}
         // A program may prove itself with every request; what changed nothing is no news.
@@ -37,8 +46,6 @@ pub(crate) fn at_the_desk(hub: &Hub, address: IpAddr, step: impl FnOnce(&mut Des
                 hub.counts.not_let_in.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
             tracing::info!(%address, "{note}");
-            // Issuing and confirming change the roster, whether or not its client gets to hear of it.
-            hub.tables.notify_one();
         }
     }
     step
@@ -60,7 +67,7 @@ pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str)
         ToHub::UniqueId { unique_id: unique_id.into() },
     ];
     for word in words {
-        let mut step = at_the_desk(hub, address, |desk| login.on(word, desk, hub.now()));
+        let mut step = at_the_desk(hub, address, &mut login, Some(word)).await;
         loop {
             if let Some(ToClient::Refused(refusal)) = step.say.iter().find(|said| matches!(said, ToClient::Refused(_)))
             {
@@ -71,7 +78,7 @@ pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str)
                 // After wrong answers the next one is held for a while before it is looked at.
                 Then::Wait { until } if step.say.is_empty() => {
                     tokio::time::sleep(hub.until(until)).await;
-                    step = at_the_desk(hub, address, |desk| login.tick(desk, hub.now()));
+                    step = at_the_desk(hub, address, &mut login, None).await;
                 }
                 Then::Wait { .. } => break,
                 Then::Attach(_) | Then::End => {
@@ -113,7 +120,7 @@ impl Stay {
         }
         let (name, version) = (&admitted.name, &admitted.software);
         let about = About { name, address: &session.address, transport, version };
-        hub.roster().note_login(id, &about, clock::now_ms());
+        hub.registry.note_login(id, &about, clock::now_ms());
         hub.fleet.arrived(&session);
         hub.moved();
         hub.tables.notify_one();
@@ -155,7 +162,7 @@ impl Drop for Stay {
             }
             if let Ok(id) = ClientId::new(session.id) {
                 // On disk with the tables, many in one write.
-                hub.roster().note_seen(id, session.last_seen_ms());
+                hub.registry.note_seen(id, session.last_seen_ms());
             }
         }
         hub.moved();

@@ -1,17 +1,24 @@
 //! The roster: who is known to this hub, and which invites are good. On disk before anybody is told.
 //!
 //! What is decided stands in [`wire::roster::Book`]; here it is kept, in one SQLite file that only its owner can read.
-//! Every question is answered from memory, so a login of a known client touches no disk. A change is written and synced
-//! first and made in memory after, in one transaction; when that fails, nothing has changed. The exception is what is
-//! merely worth knowing (last seen, address, shares followed): it is gathered and written by [`Roster::flush`].
+//! Every question is answered from memory, so a login of a known client touches no disk. A change is made in memory, where
+//! the next decision sees it, and waits for the disk with all that come meanwhile: they share one synced transaction
+//! ([`Registry`]). Nobody is told of it before; where the disk does not take it, it is undone in memory, with all that was
+//! decided after it. What is merely worth knowing (last seen, address, shares followed) is gathered and written by
+//! [`Registry::flush`].
 //!
 //! No secret is kept, only hashes of secrets, and no message from here shows even those.
 
+mod registry;
 mod store;
 
-use std::collections::BTreeSet;
+pub(crate) use registry::{Looking, Registry};
+
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 use store::Store;
+use tokio::sync::oneshot;
 use wire::bearer::{Bearer, BearerHash};
 use wire::id::ClientId;
 use wire::link::{InviteCode, InviteHash};
@@ -26,41 +33,64 @@ pub(crate) const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
 /// The longest life of a bearer token: ten years.
 pub(crate) const TOKEN_DAYS_MAX: u64 = 3653;
 
-/// The roster, in memory and on disk.
+/// The roster in memory, and what of it is not on disk yet.
 #[derive(Debug)]
-pub struct Roster {
+pub(crate) struct Roster {
     book: Book,
-    store: Store,
     /// Clients whose row in memory is newer than on disk.
     unwritten: BTreeSet<ClientId>,
+    /// What was changed and is not on disk, the oldest first.
+    pending: VecDeque<Pending>,
+    /// So many of them, the oldest, are being written.
+    begun: usize,
+    /// Nothing is written any more.
+    closed: bool,
 }
 
+/// A change on its way to disk.
+#[derive(Debug)]
+struct Pending {
+    change: Arc<Change>,
+    undo: Change,
+    /// Clients that it takes from the unwritten ones.
+    noted: Vec<ClientId>,
+    /// It holds nothing but what is merely worth knowing.
+    only_notes: bool,
+    /// Who waits for it.
+    waiting: Vec<Waiting>,
+}
+
+/// Where it is said that a change is on disk, or why it is not and was undone.
+type Waiting = oneshot::Sender<Result<(), RosterError>>;
+
 impl Roster {
-    /// Opens the roster in the file `path`, or begins one there. The file gets mode 0600.
+    /// Reads the roster in the file `path`, or begins one there. The file gets mode 0600.
     ///
     /// # Errors
     /// When it cannot be read or written, is of another release, or does not hold together; the text has the path.
-    pub fn open(path: &Path) -> Result<Roster, RosterError> {
+    fn open(path: &Path) -> Result<(Roster, Store), RosterError> {
         let store = Store::open(path)?;
         let (clients, invites, tokens) = store.read()?;
-        Ok(Roster { book: Book::new(clients, invites, tokens), store, unwritten: BTreeSet::new() })
+        let book = Book::new(clients, invites, tokens);
+        let (unwritten, pending) = (BTreeSet::new(), VecDeque::new());
+        Ok((Roster { book, unwritten, pending, begun: 0, closed: false }, store))
     }
 
     /// Everybody known, by id; who never confirmed in time is not.
-    pub fn list(&self) -> impl Iterator<Item = &Client> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = &Client> {
         self.book.clients()
     }
 
     /// One client; as in [`Roster::list`].
-    pub fn client(&self, id: ClientId) -> Option<&Client> {
+    pub(crate) fn client(&self, id: ClientId) -> Option<&Client> {
         self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
     }
 
     /// A new invite: the code is in the answer and nowhere else.
     ///
     /// # Errors
-    /// When the roster cannot be written or the system gives no random numbers.
-    pub fn new_invite(
+    /// When the roster is closed or the system gives no random numbers.
+    pub(crate) fn new_invite(
         &mut self,
         uses: u32,
         expires_in_ms: i64,
@@ -75,7 +105,7 @@ impl Roster {
     ///
     /// # Errors
     /// When nobody has that id, it was revoked, or as [`Roster::new_invite`].
-    pub fn reissue(&mut self, id: ClientId, now_ms: i64) -> Result<InviteCode, RosterError> {
+    pub(crate) fn reissue(&mut self, id: ClientId, now_ms: i64) -> Result<InviteCode, RosterError> {
         self.invite(InvitePurpose::Reissue(id), 1, REISSUE_EXPIRES_MS, now_ms)
     }
 
@@ -83,7 +113,7 @@ impl Roster {
     ///
     /// # Errors
     /// When the name is taken, there are too many, its client could not log in, or as [`Roster::new_invite`].
-    pub fn new_token(
+    pub(crate) fn new_token(
         &mut self,
         name: Option<String>,
         client: Option<ClientId>,
@@ -103,19 +133,19 @@ impl Roster {
     /// Ends the token of that name; one of this client's, where there is one named.
     ///
     /// # Errors
-    /// When there is none, or the roster cannot be written.
-    pub fn revoke_token(&mut self, name: &str, of: Option<ClientId>) -> Result<(), RosterError> {
+    /// When there is none, or the roster is closed.
+    pub(crate) fn revoke_token(&mut self, name: &str, of: Option<ClientId>) -> Result<(), RosterError> {
         let change = self.book.plan_token_gone(name, of)?;
         self.make(change)
     }
 
     /// The token with this hash, if it lets in now.
-    pub fn token(&self, hash: &BearerHash, now_ms: i64) -> Option<&Token> {
+    pub(crate) fn token(&self, hash: &BearerHash, now_ms: i64) -> Option<&Token> {
         self.book.token(hash, now_ms)
     }
 
     /// All tokens, the oldest first.
-    pub fn tokens(&self) -> Vec<&Token> {
+    pub(crate) fn tokens(&self) -> Vec<&Token> {
         self.book.tokens()
     }
 
@@ -128,14 +158,14 @@ impl Roster {
     /// Never lets `id` in again. Its session is the caller's to cut.
     ///
     /// # Errors
-    /// When nobody has that id or the roster cannot be written.
-    pub fn revoke(&mut self, id: ClientId) -> Result<(), RosterError> {
+    /// When nobody has that id or the roster is closed.
+    pub(crate) fn revoke(&mut self, id: ClientId) -> Result<(), RosterError> {
         let change = self.book.plan_revoke(id)?;
         self.make(change)
     }
 
-    /// A client is in. Written by the next [`Roster::flush`].
-    pub fn note_login(&mut self, id: ClientId, about: &About<'_>, now_ms: i64) {
+    /// A client is in. Written by the next [`Registry::flush`].
+    pub(crate) fn note_login(&mut self, id: ClientId, about: &About<'_>, now_ms: i64) {
         self.edit(id, |client| {
             client.name = about.name.to_owned();
             client.address = about.address.to_owned();
@@ -146,33 +176,18 @@ impl Roster {
         });
     }
 
-    /// A sign of life. Written by the next [`Roster::flush`].
-    pub fn note_seen(&mut self, id: ClientId, now_ms: i64) {
+    /// A sign of life. Written by the next [`Registry::flush`].
+    pub(crate) fn note_seen(&mut self, id: ClientId, now_ms: i64) {
         self.edit(id, |client| client.last_seen_ms = Some(now_ms));
     }
 
     /// The shares a client follows, and the patterns of the values that it keeps as files, each one line of text. Written
-    /// by the next [`Roster::flush`].
-    pub fn set_kept(&mut self, id: ClientId, shares: BTreeSet<String>, values: BTreeSet<String>) {
+    /// by the next [`Registry::flush`].
+    pub(crate) fn set_kept(&mut self, id: ClientId, shares: BTreeSet<String>, values: BTreeSet<String>) {
         self.edit(id, |client| {
             client.shares = shares.into_iter().collect();
             client.values = values.into_iter().collect();
         });
-    }
-
-    /// Writes what was gathered, in one transaction. To be called every few seconds, when a client leaves, and at the
-    /// end.
-    ///
-    /// # Errors
-    /// When the roster cannot be written; the next call tries again.
-    pub fn flush(&mut self) -> Result<(), RosterError> {
-        if self.unwritten.is_empty() {
-            return Ok(());
-        }
-        let clients = self.unwritten.iter().filter_map(|&id| self.book.client(id).cloned()).collect();
-        self.store.write(&Change { clients, ..Change::default() })?;
-        self.unwritten.clear();
-        Ok(())
     }
 
     fn invite(
@@ -204,34 +219,81 @@ impl Roster {
         }
     }
 
-    /// Disk first, memory after.
+    /// Memory first, so that whatever is decided next knows of it; nobody is told before it is on disk.
     fn make(&mut self, change: Change) -> Result<(), RosterError> {
         if change.is_empty() {
             return Ok(());
         }
-        self.store.write(&change)?;
-        for client in &change.clients {
-            self.unwritten.remove(&client.id);
+        if self.closed {
+            return Err(RosterError::Storage("the hub is stopping; nothing was changed, try again".into()));
         }
-        for id in &change.clients_gone {
-            self.unwritten.remove(id);
-        }
-        self.book.apply(change);
+        let ids = change.clients.iter().map(|client| client.id).chain(change.clients_gone.iter().copied());
+        let noted = ids.filter(|id| self.unwritten.remove(id)).collect();
+        let undo = self.book.apply(change.clone());
+        let change = Arc::new(change);
+        self.pending.push_back(Pending { change, undo, noted, only_notes: false, waiting: Vec::new() });
         Ok(())
+    }
+
+    /// Sends on its way what is merely worth knowing; whether there was any.
+    fn gather(&mut self) -> bool {
+        let noted: Vec<ClientId> = std::mem::take(&mut self.unwritten).into_iter().collect();
+        let clients: Vec<Client> = noted.iter().filter_map(|&id| self.book.client(id).cloned()).collect();
+        if clients.is_empty() {
+            return false;
+        }
+        let change = Arc::new(Change { clients, ..Change::default() });
+        let undo = Change::default();
+        self.pending.push_back(Pending { change, undo, noted, only_notes: true, waiting: Vec::new() });
+        true
+    }
+
+    /// Whether something of this client that counts is not on disk.
+    fn is_pending(&self, id: ClientId) -> bool {
+        let of_it = |pending: &Pending| pending.change.clients.iter().any(|client| client.id == id);
+        self.pending.iter().any(|pending| !pending.only_notes && of_it(pending))
+    }
+
+    /// Takes everything that waits, to be written as one; [`Roster::written`] is to follow.
+    fn begin(&mut self) -> Vec<Arc<Change>> {
+        self.begun = self.pending.len();
+        self.pending.iter().map(|pending| Arc::clone(&pending.change)).collect()
+    }
+
+    /// What was begun is on disk, or is not and never will be; gives who is to be told so, and whether more than notes
+    /// changed.
+    fn written(&mut self, result: &Result<(), RosterError>) -> (Vec<Waiting>, bool) {
+        let begun = std::mem::take(&mut self.begun);
+        let done: Vec<Pending> = match result {
+            Ok(()) => self.pending.drain(..begun).collect(),
+            Err(_) => self.undo_all(),
+        };
+        let counts = done.iter().any(|pending| !pending.only_notes);
+        (done.into_iter().flat_map(|pending| pending.waiting).collect(), counts)
+    }
+
+    /// What came after a change that is undone was decided with it in view, so it is undone as well.
+    fn undo_all(&mut self) -> Vec<Pending> {
+        let mut undone: Vec<Pending> = std::mem::take(&mut self.pending).into();
+        for pending in undone.iter_mut().rev() {
+            self.book.apply(std::mem::take(&mut pending.undo));
+            self.unwritten.extend(&pending.noted);
+        }
+        undone
     }
 }
 
 /// What a login tells of a client.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub(crate) struct About<'a> {
     /// What people call its machine.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// Where it came from.
-    pub address: &'a str,
+    pub(crate) address: &'a str,
     /// How it talks.
-    pub transport: &'a str,
+    pub(crate) transport: &'a str,
     /// Its program's version.
-    pub version: &'a str,
+    pub(crate) version: &'a str,
 }
 
 impl wire::roster::Roster for Roster {

@@ -295,15 +295,14 @@ impl Reader {
         let told = session.told();
         let (mut shares, mut values): (BTreeSet<_>, BTreeSet<_>) =
             (told.shares().collect(), told.kept_values().collect());
-        let mut roster = self.hub.roster();
-        let before = roster.client(id).map(|client| (client.shares.clone(), client.values.clone()));
-        let (shares_before, values_before) = before.unwrap_or_default();
-        if and_before {
-            shares.extend(shares_before.iter().cloned());
-            values.extend(values_before.iter().cloned());
-        }
-        if !shares.iter().eq(&shares_before) || !values.iter().eq(&values_before) {
-            roster.set_kept(id, shares, values);
+        let moved = self.hub.registry.note_kept(id, |before| {
+            if let Some(before) = before.filter(|_| and_before) {
+                shares.extend(before.shares.iter().cloned());
+                values.extend(before.values.iter().cloned());
+            }
+            (shares, values)
+        });
+        if moved {
             self.hub.tables.notify_one();
         }
     }

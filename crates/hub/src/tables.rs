@@ -120,7 +120,7 @@ impl Written {
             self.clients =
                 self.replace(hub, "clients.csv", clients(hub)) & self.replace(hub, "server.csv", server(hub));
             // What is merely worth knowing of clients goes to disk at the same pace.
-            if let Err(error) = hub.roster().flush() {
+            if let Err(error) = hub.registry.flush() {
                 tracing::error!(%error, "the roster was not written; it is tried again");
                 self.clients = false;
             }

@@ -16,6 +16,7 @@ mod session;
 
 use crate::accept;
 use crate::core::Hub;
+use crate::counts::Counted;
 use crate::reception::{Stay, at_the_desk};
 use crate::strangers::Place;
 use bytes::BytesMut;
@@ -51,6 +52,10 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// What is read from a connection at once.
 const READ_BYTES: usize = 4096;
 
+/// The two directions of a connection.
+type From = Counted<OwnedReadHalf>;
+type To = Counted<OwnedWriteHalf>;
+
 /// Lets in who comes, until the hub stops; returns when every connection has ended.
 pub(crate) async fn open(hub: Arc<Hub>, listener: TcpListener) {
     let serve = |(stream, address): (TcpStream, SocketAddr)| {
@@ -65,7 +70,8 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, place: P
     if let Err(error) = tune(&stream) {
         tracing::debug!(%address, %error, "the connection could not be tuned");
     }
-    let (from, mut to) = stream.into_split();
+    let (from, to) = stream.into_split();
+    let (from, mut to) = Counted::halves(from, to, &hub.counts.text);
     let mut incoming = Incoming { from, bytes: BytesMut::new(), lines: Lines::default() };
     let mut stopping = hub.stopping.subscribe();
     let came = tokio::select! {
@@ -99,16 +105,11 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, place: P
 type Came = Option<(Admitted, Option<Vec<u8>>)>;
 
 /// The login's dialogue; what is decided is decided by [`Login`]. `None` when the connection is over.
-async fn log_in(
-    hub: &Hub,
-    address: SocketAddr,
-    incoming: &mut Incoming,
-    to: &mut OwnedWriteHalf,
-) -> Result<Came, Refusal> {
+async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mut To) -> Result<Came, Refusal> {
     let policy = Policy { login_max: LOGIN_MAX, ..hub.policy.clone() };
     let mut login = Login::new(&address.ip().to_string(), &policy, hub.now());
     let (mut dialogue, hello) = Dialogue::begin();
-    let mut step = at_the_desk(hub, address.ip(), |desk| login.on(hello, desk, hub.now()));
+    let mut step = at_the_desk(hub, address.ip(), &mut login, Some(hello)).await;
     let mut first = None;
     loop {
         let mut text = String::new();
@@ -126,7 +127,7 @@ async fn log_in(
         if step.say.is_empty() {
             // An answer is held back; what is typed meanwhile comes after it.
             tokio::time::sleep(hub.until(login.until())).await;
-            step = at_the_desk(hub, address.ip(), |desk| login.tick(desk, hub.now()));
+            step = at_the_desk(hub, address.ip(), &mut login, None).await;
             continue;
         }
         let heard = async {
@@ -143,7 +144,7 @@ async fn log_in(
             Ok(Ok(Some(line))) => {
                 let message = dialogue.hear(&line)?;
                 first = (!dialogue::is_blank(&line)).then_some(line);
-                at_the_desk(hub, address.ip(), |desk| login.on(message, desk, hub.now()))
+                at_the_desk(hub, address.ip(), &mut login, Some(message)).await
             }
             Ok(Ok(None)) if incoming.lines.is_too_long() => {
                 let text = format!("an answer has at most {LINE_BYTES_MAX_BEFORE_LOGIN} bytes: type the ID alone");
@@ -153,14 +154,14 @@ async fn log_in(
                 tracing::info!(%address, "left without logging in");
                 return Ok(None);
             }
-            Err(_) => at_the_desk(hub, address.ip(), |desk| login.tick(desk, hub.now())),
+            Err(_) => at_the_desk(hub, address.ip(), &mut login, None).await,
         };
     }
 }
 
 /// The reading half of a connection.
 struct Incoming {
-    from: OwnedReadHalf,
+    from: From,
     bytes: BytesMut,
     lines: Lines,
 }
@@ -209,7 +210,7 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// Says a last word and closes this direction; [`Incoming::linger`] is to follow.
-async fn send_last(to: &mut OwnedWriteHalf, text: &str) {
+async fn send_last(to: &mut To, text: &str) {
     let write = async {
         to.write_all(text.as_bytes()).await?;
         to.shutdown().await

@@ -20,8 +20,9 @@
 //! - unknown, wrong, revoked and not lost are one answer, and cost the same work;
 //! - a right unique ID is never refused because of what others did.
 //!
-//! The caller sends what a [`Step`] says, calls [`Login::tick`] when it says so, and gives the machine every message. One
-//! call of [`Login::on`] sees one state of the roster: hold its lock meanwhile. No step keeps the lock waiting.
+//! The caller sends what a [`Step`] says once what it changed is kept ([`Login::hub_failed`] where that fails), calls
+//! [`Login::tick`] when it says so, and gives the machine every message. One call of [`Login::on`] sees one state of the
+//! roster: hold its lock meanwhile. No step keeps the lock waiting.
 
 use crate::id::{BadId, ClientId};
 use crate::limiter::Limiter;
@@ -493,7 +494,8 @@ impl Login {
         self.refuse(Code::NotInvited, NOT_INVITED, None, Note::NotEnrolled(why))
     }
 
-    fn hub_failed(&mut self, error: &dyn std::error::Error) -> Step {
+    /// What came instead of a step's answer where the hub could not keep what the step changed; ends the login.
+    pub fn hub_failed(&mut self, error: &dyn std::error::Error) -> Step {
         let text = "the hub could not read or write its roster: its log says why";
         self.refuse(Code::HubFailed, text, Some(5_000), Note::HubFailed(error.to_string()))
     }

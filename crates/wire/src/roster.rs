@@ -1,8 +1,8 @@
 //! Who is known: what the login asks of a roster, and [`Book`], the roster as plain values.
 //!
 //! A book decides and stores nothing: `plan_*` says which rows an operation would change, and [`Book::apply`] makes the
-//! change. A roster on disk writes the planned rows first and applies them after, so that memory never promises what
-//! the disk does not hold.
+//! change and says how to undo it. So a roster on disk may go on deciding while rows are being written: it tells nobody
+//! what was decided before the disk holds it, and undoes what the disk did not take.
 //!
 //! The life of an id: unknown → provisional (issued, not confirmed) → confirmed → revoked. A provisional one lapses
 //! after [`PROVISIONAL_MAX`](crate::limits::PROVISIONAL_MAX): it is unknown again to everybody but the holder of its key, and the invite that it used
@@ -19,7 +19,8 @@ use crate::link::InviteHash;
 use crate::unique_id::KeyHash;
 use thiserror::Error;
 
-/// What the login needs of a roster. One call after another on the same `&mut` is one step nobody comes between.
+/// What the login needs of a roster. One call after another on the same `&mut` is one step nobody comes between. What a
+/// step says is told to its client once what it changed is kept.
 pub trait Roster {
     /// What is known of `id`, also when it has lapsed.
     fn lookup(&self, id: ClientId) -> Option<Known>;
@@ -201,7 +202,7 @@ pub struct Token {
     pub expires_at_ms: i64,
 }
 
-/// Rows that an operation changes. Empty where it changes nothing.
+/// Rows that an operation changes, none of them twice. Empty where it changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Written or written anew.
@@ -263,3 +264,6 @@ pub enum RosterError {
         id: ClientId,
     },
 }
+
+#[cfg(test)]
+mod tests;

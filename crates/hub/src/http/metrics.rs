@@ -95,7 +95,7 @@ fn shares(hub: &Hub, page: &mut Page) {
 
 fn clients(hub: &Hub, page: &mut Page) {
     let mut states = BTreeMap::from([("active", 0), ("away", 0), ("provisional", 0), ("revoked", 0)]);
-    let mut transports = BTreeMap::from([("native", 0), ("http", 0), ("socketio", 0)]);
+    let mut transports = BTreeMap::from([("native", 0), ("http", 0), ("socketio", 0), ("text", 0)]);
     let (mut in_sync, mut not_in_sync) = (0, 0);
     for client in standing::everybody(hub) {
         let state = match client.state() {
@@ -128,8 +128,12 @@ fn clients(hub: &Hub, page: &mut Page) {
 }
 
 fn traffic(hub: &Hub, page: &mut Page) {
-    let transports: [([(&str, &str); 1], &Traffic); 2] =
-        [([("transport", "native")], &hub.counts.native), ([("transport", "http")], &hub.counts.http)];
+    // Socket.IO comes on the connections of HTTP.
+    let transports: [([(&str, &str); 1], &Traffic); 3] = [
+        ([("transport", "native")], &hub.counts.native),
+        ([("transport", "http")], &hub.counts.http),
+        ([("transport", "text")], &hub.counts.text),
+    ];
     let open = transports.iter().map(|(labels, traffic)| (labels as Labels<'_>, traffic.open.load(Relaxed)));
     page.metric(&gauge("lockstep_connections", "Open connections."), open);
     let mut each = |name, help, value: &dyn Fn(&Traffic) -> u64| {

@@ -3,7 +3,7 @@
 use super::guard::{Guard, Origin};
 use super::listen;
 use super::routes;
-use super::tls::{Source, Tls};
+use super::tls::{LOOK_EVERY, Source, Tls};
 use crate::authority::Authority;
 use crate::core::Hub;
 use crate::socketio::SocketIo;
@@ -52,7 +52,7 @@ impl Port {
                 Some(Source::Own(Box::new(Authority::open(data_dir, clock::now_ms())?), more))
             }
         };
-        let tls = source.map(Tls::open).transpose()?.map(Arc::new);
+        let tls = source.map(|source| Tls::open(source, clock::now_ms())).transpose()?.map(Arc::new);
         let guard = Guard::new(address, advertise, config.cors.clone());
         Ok(Port { listener, address, guard, tls, reload: Arc::clone(&config.reload) })
     }
@@ -64,7 +64,8 @@ impl Port {
 
     pub(crate) fn serve(self, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
         if let Some(tls) = &self.tls {
-            tasks.spawn(Arc::clone(tls).keep(Arc::clone(hub), self.reload));
+            let stopping = hub.stopping.subscribe();
+            tasks.spawn(Arc::clone(tls).keep(LOOK_EVERY, clock::now_ms, self.reload, stopping));
         }
         let hub = Arc::clone(hub);
         tasks.spawn(async move {

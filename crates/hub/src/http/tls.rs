@@ -3,8 +3,6 @@
 //! A certificate that cannot be used never takes the place of one that can.
 
 use crate::authority::{Authority, RENEW_DAYS, local_names};
-use crate::clock;
-use crate::core::Hub;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,18 +10,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// How often the names of this machine and the age of its certificate are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file of it.
-    #[error("{path} cannot be used: {why}")]
+    #[error(
+        "{path} cannot be used: {why}; --cert takes a certificate with what goes along with it, --key its key, both in PEM"
+    )]
     File {
         /// The file.
         path: PathBuf,
@@ -31,8 +31,20 @@ pub enum TlsError {
         why: String,
     },
     /// The two do not belong together, or are of a kind that is not understood.
-    #[error("the certificate and its key cannot be used: {0}")]
-    Pair(String),
+    #[error(
+        "the certificate {certificate} and the key {key} cannot be used: {why}; give --cert and --key what was made together"
+    )]
+    Pair {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// That of the key.
+        key: PathBuf,
+        /// What is wrong with them.
+        why: String,
+    },
+    /// One of our own could not be made.
+    #[error("a certificate of the hub's own could not be made: {0}; give it one by --cert and --key")]
+    Own(String),
 }
 
 /// Where the certificate comes from.
@@ -56,18 +68,20 @@ struct Present {
 }
 
 impl Tls {
-    pub(crate) fn open(source: Source) -> Result<Tls, TlsError> {
-        let present = RwLock::new(make(&source)?);
+    /// What is presented from `now_ms` on, by the wall clock: certificates live by it.
+    pub(crate) fn open(source: Source, now_ms: i64) -> Result<Tls, TlsError> {
+        let present = RwLock::new(make(&source, now_ms)?);
         Ok(Tls { source, present })
     }
 
+    /// For one connection, which keeps what it began with.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.present.read().unwrap_or_else(PoisonError::into_inner).config))
     }
 
     /// Reads or makes the certificate anew; the old one stays where that fails.
-    fn renew(&self) {
-        match make(&self.source) {
+    fn renew(&self, now_ms: i64) {
+        match make(&self.source, now_ms) {
             Ok(present) => {
                 *self.present.write().unwrap_or_else(PoisonError::into_inner) = present;
                 tracing::info!("a new certificate is presented over HTTPS");
@@ -76,53 +90,72 @@ impl Tls {
         }
     }
 
-    /// Whether ours is old, or the machine is called something else by now.
-    fn is_due(&self) -> bool {
+    /// Whether ours is old, the machine is called something else by now, or its clock was wrong when ours was made: then it
+    /// would begin in the future.
+    fn is_due(&self, now_ms: i64) -> bool {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         match &self.source {
             Source::Own(_, more) => {
-                let old = clock::now_ms().saturating_sub(present.made_ms) > RENEW_DAYS * DAY_MS;
-                old || present.names != local_names(more.iter().cloned())
+                let age_ms = now_ms.saturating_sub(present.made_ms);
+                let fresh = (-DAY_MS..=RENEW_DAYS * DAY_MS).contains(&age_ms);
+                !fresh || present.names != local_names(more.iter().cloned())
             }
             Source::Files(..) => false,
         }
     }
 
-    /// Renews what is due, and whenever `reload` rings, until the hub stops.
-    pub(crate) async fn keep(self: Arc<Self>, hub: Arc<Hub>, reload: Arc<Notify>) {
-        let mut stopping = hub.stopping.subscribe();
+    /// Renews what is due, looked at as often as `every`, and whenever `reload` rings, until the hub stops.
+    pub(crate) async fn keep(
+        self: Arc<Self>,
+        every: Duration,
+        now_ms: impl Fn() -> i64,
+        reload: Arc<Notify>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         loop {
             let asked = tokio::select! {
                 () = reload.notified() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
+                () = tokio::time::sleep(every) => false,
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
-            if asked || self.is_due() {
-                self.renew();
+            if asked || self.is_due(now_ms()) {
+                self.renew(now_ms());
             }
         }
     }
 }
 
-fn make(source: &Source) -> Result<Present, TlsError> {
-    let made_ms = clock::now_ms();
-    let (chain, key, names) = match source {
+fn make(source: &Source, now_ms: i64) -> Result<Present, TlsError> {
+    match source {
         Source::Own(authority, more) => {
             let names = local_names(more.iter().cloned());
-            let leaf = authority.sign(&names, made_ms).map_err(|e| TlsError::Pair(e.to_string()))?;
-            (leaf.chain, leaf.key, names)
+            let own = |why: &dyn std::fmt::Display| TlsError::Own(why.to_string());
+            let leaf = authority.sign(&names, now_ms).map_err(|e| own(&e))?;
+            let config = config(leaf.chain, leaf.key).map_err(|e| own(&e))?;
+            Ok(Present { config, names, made_ms: now_ms })
         }
-        Source::Files(certificate, key) => (read_chain(certificate)?, read_key(key)?, BTreeSet::new()),
-    };
-    let pair = |e: rustls::Error| TlsError::Pair(e.to_string());
+        Source::Files(certificate, key) => {
+            let pair = |why: rustls::Error| TlsError::Pair {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                why: why.to_string(),
+            };
+            let config = config(read_chain(certificate)?, read_key(key)?).map_err(pair)?;
+            Ok(Present { config, names: BTreeSet::new(), made_ms: now_ms })
+        }
+    }
+}
+
+fn config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(pair)?
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(pair)?;
+        .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Present { config: Arc::new(config), names, made_ms })
+    Ok(Arc::new(config))
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -135,3 +168,6 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| TlsError::File { path: path.to_owned(), why: e.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wire::bearer::BearerHash;
 use wire::id::ClientId;
 use wire::link::InviteHash;
@@ -157,55 +158,59 @@ impl Store {
         read().map_err(|error| failed("read", &self.path, &error))
     }
 
-    /// Writes a change, all of it or nothing, and syncs it.
-    pub(super) fn write(&mut self, change: &Change) -> Result<(), RosterError> {
+    /// Writes changes in their order, all of them or nothing, and syncs once.
+    pub(super) fn write(&mut self, changes: &[Arc<Change>]) -> Result<(), RosterError> {
         let path = self.path.clone();
-        self.write_rows(change).map_err(|error| failed("write", &path, &error))
+        let mut all = || -> Result<(), rusqlite::Error> {
+            let write = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            changes.iter().try_for_each(|change| put(&write, change))?;
+            write.commit()
+        };
+        all().map_err(|error| failed("write", &path, &error))
     }
+}
 
-    fn write_rows(&mut self, change: &Change) -> Result<(), rusqlite::Error> {
-        let write = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        for &id in &change.clients_gone {
-            write.execute("DELETE FROM clients WHERE id = ?1", [number(id)])?;
-        }
-        for hash in &change.invites_gone {
-            write.execute("DELETE FROM invites WHERE hash = ?1", [hash.0.as_slice()])?;
-        }
-        for client in &change.clients {
-            put_client(&write, client)?;
-        }
-        for invite in &change.invites {
-            let (purpose, id) = match invite.purpose {
-                InvitePurpose::Enrol(id) => (0, id),
-                InvitePurpose::Reissue(id) => (1, Some(id)),
-            };
-            write.prepare_cached("INSERT OR REPLACE INTO invites VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-                params![
-                    invite.hash.0.as_slice(),
-                    purpose,
-                    id.map(number),
-                    invite.uses,
-                    invite.uses_left,
-                    invite.created_at_ms,
-                    invite.expires_at_ms
-                ],
-            )?;
-        }
-        for hash in &change.tokens_gone {
-            write.execute("DELETE FROM tokens WHERE hash = ?1", [hash.0.as_slice()])?;
-        }
-        for token in &change.tokens {
-            write.prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                token.hash.0.as_slice(),
-                token.name,
-                token.client.map(number),
-                token.may_put,
-                token.created_at_ms,
-                token.expires_at_ms
-            ])?;
-        }
-        write.commit()
+fn put(write: &Connection, change: &Change) -> Result<(), rusqlite::Error> {
+    for &id in &change.clients_gone {
+        write.execute("DELETE FROM clients WHERE id = ?1", [number(id)])?;
     }
+    for hash in &change.invites_gone {
+        write.execute("DELETE FROM invites WHERE hash = ?1", [hash.0.as_slice()])?;
+    }
+    for client in &change.clients {
+        put_client(write, client)?;
+    }
+    for invite in &change.invites {
+        let (purpose, id) = match invite.purpose {
+            InvitePurpose::Enrol(id) => (0, id),
+            InvitePurpose::Reissue(id) => (1, Some(id)),
+        };
+        write.prepare_cached("INSERT OR REPLACE INTO invites VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+            params![
+                invite.hash.0.as_slice(),
+                purpose,
+                id.map(number),
+                invite.uses,
+                invite.uses_left,
+                invite.created_at_ms,
+                invite.expires_at_ms
+            ],
+        )?;
+    }
+    for hash in &change.tokens_gone {
+        write.execute("DELETE FROM tokens WHERE hash = ?1", [hash.0.as_slice()])?;
+    }
+    for token in &change.tokens {
+        write.prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            token.hash.0.as_slice(),
+            token.name,
+            token.client.map(number),
+            token.may_put,
+            token.created_at_ms,
+            token.expires_at_ms
+        ])?;
+    }
+    Ok(())
 }
 
 fn put_client(write: &Connection, client: &Client) -> Result<(), rusqlite::Error> {

@@ -22,14 +22,49 @@ fn grant(at: u64, unique_id: &UniqueId, invite: Option<InviteHash>, now_ms: i64)
     }
 }
 
+/// A roster with its file, written when a test says so.
+#[derive(Debug)]
+struct Held {
+    roster: Roster,
+    store: Store,
+}
+
+impl Held {
+    fn open(path: &Path) -> Result<Held, RosterError> {
+        let (roster, store) = Roster::open(path)?;
+        Ok(Held { roster, store })
+    }
+
+    /// Writes what waits.
+    fn settle(&mut self) -> Result<(), RosterError> {
+        let result = self.store.write(&self.roster.begin());
+        self.roster.written(&result);
+        result
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Roster;
+
+    fn deref(&self) -> &Roster {
+        &self.roster
+    }
+}
+
+impl std::ops::DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Roster {
+        &mut self.roster
+    }
+}
+
 /// What a killed hub leaves behind: the files as they are now, opened by another.
-fn killed(path: &Path) -> (tempfile::TempDir, Roster) {
+fn killed(path: &Path) -> (tempfile::TempDir, Held) {
     let dir = tempfile::tempdir().unwrap();
     for suffix in ["", "-wal"] {
         let name = format!("roster.db{suffix}");
         std::fs::copy(path.with_file_name(&name), dir.path().join(&name)).unwrap();
     }
-    let roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    let roster = Held::open(&dir.path().join("roster.db")).unwrap();
     (dir, roster)
 }
 
@@ -37,7 +72,7 @@ fn killed(path: &Path) -> (tempfile::TempDir, Roster) {
 fn m3_4_what_was_issued_and_confirmed_survives_a_killed_hub() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
     let keys: Vec<UniqueId> = (1..=4).map(|at| UniqueId::fresh(id(at)).unwrap()).collect();
     roster.issue(&grant(1, &keys[0], Some(code.hash()), 10)).unwrap();
@@ -52,7 +87,8 @@ fn m3_4_what_was_issued_and_confirmed_survives_a_killed_hub() {
     roster.set_kept(id(2), names(["b", "a"]), names(["price*", "*"]));
     let about = About { name: "box", address: "::1", transport: "native", version: "0.1.0" };
     roster.note_login(id(2), &about, 14);
-    roster.flush().unwrap();
+    assert!(roster.gather());
+    roster.settle().unwrap();
 
     let (_dir, after) = killed(&path);
     assert_eq!(after.list().collect::<Vec<_>>(), roster.list().collect::<Vec<_>>());
@@ -69,8 +105,9 @@ fn the_file_is_for_its_owner_alone_and_so_are_those_beside_it() {
     let path = dir.path().join("roster.db");
     std::fs::write(&path, b"").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     roster.new_invite(1, MINUTE_MS, None, 0).unwrap();
+    roster.settle().unwrap();
     let mut seen = 0;
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o777, 0o600);
@@ -83,10 +120,11 @@ fn the_file_is_for_its_owner_alone_and_so_are_those_beside_it() {
 fn no_secret_is_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
     let unique_id = UniqueId::fresh(id(1)).unwrap();
     roster.issue(&grant(1, &unique_id, Some(code.hash()), 10)).unwrap();
+    roster.settle().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.extend(std::fs::read(path.with_file_name("roster.db-wal")).unwrap());
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -99,21 +137,23 @@ fn a_roster_of_format_1_goes_on_with_its_clients() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
     let unique_id = UniqueId::fresh(id(1)).unwrap();
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    roster.settle().unwrap();
     let before: Vec<_> = roster.list().cloned().collect();
     drop(roster);
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute_batch("ALTER TABLE clients DROP COLUMN kept_values; DROP TABLE tokens; PRAGMA user_version = 1")
         .unwrap();
     drop(db);
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     assert_eq!(roster.list().cloned().collect::<Vec<_>>(), before);
     roster.set_kept(id(1), BTreeSet::new(), ["*".to_owned()].into());
-    roster.flush().unwrap();
+    assert!(roster.gather());
     roster.new_token(None, None, false, 1, 1).unwrap();
+    roster.settle().unwrap();
     drop(roster);
-    let roster = Roster::open(&path).unwrap();
+    let roster = Held::open(&path).unwrap();
     assert_eq!(roster.client(id(1)).unwrap().values, ["*"]);
     assert_eq!(roster.tokens().len(), 1);
 }
@@ -122,39 +162,78 @@ fn a_roster_of_format_1_goes_on_with_its_clients() {
 fn a_roster_of_another_release_is_left_alone_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
-    drop(Roster::open(&path).unwrap());
+    drop(Held::open(&path).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let error = Roster::open(&path).unwrap_err().to_string();
+    let error = Held::open(&path).unwrap_err().to_string();
     assert!(error.contains("format 99") && error.contains(&path.display().to_string()), "{error}");
 
     std::fs::write(dir.path().join("garbage.db"), [7; 4096]).unwrap();
-    let error = Roster::open(&dir.path().join("garbage.db")).unwrap_err().to_string();
+    let error = Held::open(&dir.path().join("garbage.db")).unwrap_err().to_string();
     assert!(error.contains("garbage.db"), "{error}");
-    assert!(Roster::open(&dir.path().join("missing/roster.db")).unwrap_err().to_string().contains("missing"));
+    assert!(Held::open(&dir.path().join("missing/roster.db")).unwrap_err().to_string().contains("missing"));
 }
 
 #[test]
 fn what_cannot_be_written_has_not_happened() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     // Another writer holds the file for good; the roster waits for SQLite's time and gives up.
     let other = rusqlite::Connection::open(&path).unwrap();
     roster.store.impatient();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let unique_id = UniqueId::fresh(id(1)).unwrap();
-    let error = roster.issue(&grant(1, &unique_id, None, 10)).unwrap_err().to_string();
+    roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    let error = roster.settle().unwrap_err().to_string();
     assert!(error.contains("roster.db"), "{error}");
     assert_eq!(roster.lookup(id(1)), None);
     other.execute_batch("ROLLBACK").unwrap();
     roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    roster.settle().unwrap();
     assert!(roster.lookup(id(1)).is_some());
+}
+
+#[test]
+fn what_was_decided_upon_what_is_undone_is_undone_and_what_is_on_disk_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.db");
+    let mut roster = Held::open(&path).unwrap();
+    let keys: Vec<UniqueId> = (1..=4).map(|at| UniqueId::fresh(id(at)).unwrap()).collect();
+    let about = About { name: "box", address: "::1", transport: "native", version: "0.1.0" };
+    let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
+    roster.issue(&grant(1, &keys[0], Some(code.hash()), 10)).unwrap();
+    roster.issue(&grant(2, &keys[1], None, 10)).unwrap();
+    roster.settle().unwrap();
+    let before = roster.book.clone();
+    // Under way: one id issued, another confirmed. Behind them: what was decided with these in view.
+    roster.note_login(id(1), &about, 11);
+    roster.issue(&grant(3, &keys[2], Some(code.hash()), 12)).unwrap();
+    assert!(roster.confirm(id(1), &keys[0].hash(), 12).unwrap());
+    assert_eq!(roster.begin().len(), 2);
+    assert!(roster.confirm(id(3), &keys[2].hash(), 13).unwrap());
+    roster.revoke(id(2)).unwrap();
+    assert!([1, 2, 3].into_iter().all(|at| roster.is_pending(id(at))) && !roster.is_pending(id(4)));
+    let result = Err(RosterError::Storage("no space".into()));
+    roster.roster.written(&result);
+    assert!([1, 2, 3].into_iter().all(|at| !roster.is_pending(id(at))));
+    assert_eq!(roster.lookup(id(3)), None);
+    assert_eq!(roster.lookup_invite(&code.hash()).unwrap().uses_left, 1);
+    assert!(matches!(roster.lookup(id(2)), Some(Known::Provisional { .. })));
+    // What was merely noted is not lost by it, and is written the next time.
+    assert_eq!(roster.client(id(1)).unwrap().last_login_ms, Some(11));
+    let noted = |book: &Book| book.client(id(1)).map(|client| client.last_login_ms);
+    assert_ne!(noted(&before), noted(&roster.book));
+    assert!(roster.gather());
+    roster.settle().unwrap();
+    let (_dir, after) = killed(&path);
+    assert_eq!(after.book, roster.book);
+    assert!(matches!(after.lookup(id(1)), Some(Known::Provisional { .. })));
 }
 
 #[test]
 fn automatic_ids_are_never_given_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let mut roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    let mut roster = Held::open(&dir.path().join("roster.db")).unwrap();
     roster.new_invite(1, MINUTE_MS, Some(id(3)), 0).unwrap();
     let mut given = Vec::new();
     for _ in 0..4 {
@@ -168,7 +247,7 @@ fn automatic_ids_are_never_given_twice() {
 #[test]
 fn m3_3_m3_4_a_login_over_the_roster_on_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let mut roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    let mut roster = Held::open(&dir.path().join("roster.db")).unwrap();
     let Then::Wait { .. } = login(&mut roster, 7).then else { panic!("asked to confirm") };
     let again = login(&mut roster, 7);
     assert_eq!(again.say, [ToClient::AskUniqueId]);
@@ -190,7 +269,7 @@ fn login(roster: &mut Roster, id: u64) -> Step {
 #[test]
 fn revoked_clients_stay_out_and_cannot_be_reissued() {
     let dir = tempfile::tempdir().unwrap();
-    let mut roster = Roster::open(&dir.path().join("roster.db")).unwrap();
+    let mut roster = Held::open(&dir.path().join("roster.db")).unwrap();
     assert_eq!(roster.revoke(id(1)), Err(RosterError::Unknown { id: id(1) }));
     let unique_id = UniqueId::fresh(id(1)).unwrap();
     roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
@@ -204,7 +283,7 @@ fn revoked_clients_stay_out_and_cannot_be_reissued() {
 fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
-    let mut roster = Roster::open(&path).unwrap();
+    let mut roster = Held::open(&path).unwrap();
     let key = UniqueId::fresh(id(7)).unwrap();
     roster.issue(&grant(7, &key, None, 10)).unwrap();
     let made = |roster: &mut Roster, name: &str, client| {
@@ -217,6 +296,7 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     assert_eq!(made(&mut roster, "probe", Some(id(7))), Err(RosterError::TokenTaken));
     let (_bearer, unnamed) = roster.new_token(None, None, false, 5 * MINUTE_MS, 12).unwrap();
     assert_eq!(unnamed.name, "token-1");
+    roster.settle().unwrap();
 
     let (_dir, mut after) = killed(&path);
     assert_eq!(after.tokens(), roster.tokens());

@@ -66,7 +66,7 @@ pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes)
         software: "a Socket.IO client".into(),
         purpose: Purpose::Login,
     };
-    let mut step = at_the_desk(hub, address, |desk| login.on(hello, desk, hub.now()));
+    let mut step = at_the_desk(hub, address, &mut login, Some(hello)).await;
     let mut said = Said::default();
     said.hear(&auth);
     let mut asked = Asked::Id;
@@ -111,14 +111,11 @@ pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes)
                 wait(talk, asked, &mut said, hub.until(login.until())).await?
             }
         };
-        step = match answer {
-            Some(answer) => {
-                // Asked once: most programs answer each time, and an answer at the wrong time ends the login.
-                asked = Asked::Nothing;
-                at_the_desk(hub, address, |desk| login.on(answer, desk, hub.now()))
-            }
-            None => at_the_desk(hub, address, |desk| login.tick(desk, hub.now())),
-        };
+        if answer.is_some() {
+            // Asked once: most programs answer each time, and an answer at the wrong time ends the login.
+            asked = Asked::Nothing;
+        }
+        step = at_the_desk(hub, address, &mut login, answer).await;
     }
 }
 

@@ -1,28 +1,15 @@
 use super::*;
-use crate::core::Parts;
-use crate::data::{Data, DataThread};
-use crate::fleet::Fleet;
-use crate::roster::Roster;
-use board::{MemoryStore, OpenOptions, Writer};
+use crate::core::testing;
+use crate::data::DataThread;
+use crate::roster::Registry;
 use bytes::Bytes;
-use wire::link::Fingerprint;
-use wire::login::{Enrol, Policy};
+use tokio::sync::Notify;
 use wire::message::{Content, Vitals};
 
 fn hub(data_dir: &Path) -> (Arc<Hub>, DataThread) {
-    let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
-    let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap());
-    let hub = Hub::new(Parts {
-        name: "NA".into(),
-        policy: Policy::new("hub", "test", Enrol::Open),
-        fingerprint: Fingerprint::of(b"key"),
-        data_dir: data_dir.to_owned(),
-        data,
-        shares: BTreeMap::new(),
-        fleet: Fleet::new().unwrap(),
-        roster: Roster::open(&data_dir.join("roster.db")).unwrap(),
-    });
-    (Arc::new(hub), thread)
+    let tables = Arc::new(Notify::new());
+    let (registry, _thread) = Registry::start(&data_dir.join("roster.db"), Arc::clone(&tables)).unwrap();
+    testing::hub("NA", data_dir, registry, tables)
 }
 
 fn text(text: &str) -> Option<Content> {

@@ -6,7 +6,7 @@
 
 use super::grammar::{self, COMMANDS, Command};
 use super::lines::Piece;
-use super::{GOODBYE_MAX, Incoming, quote, refusal_line, stopping_refusal};
+use super::{GOODBYE_MAX, Incoming, To, quote, refusal_line, stopping_refusal};
 use crate::answers::{put_refusal, refusal};
 use crate::core::Hub;
 use crate::cursor::Passage;
@@ -18,7 +18,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
 use wire::codec::decode_stored;
 use wire::limits::{FOLLOWS_MAX, VALUE_BYTES_MAX, VALUE_NAME_BYTES_MAX};
@@ -51,7 +50,7 @@ pub(super) async fn serve(
     hub: &Arc<Hub>,
     session: &Arc<Session>,
     incoming: &mut Incoming,
-    to: OwnedWriteHalf,
+    to: To,
     first: Option<Vec<u8>>,
 ) -> String {
     // One answer waits while one is written; then the reader waits too.
@@ -323,7 +322,7 @@ impl Follow {
 }
 
 struct Writer<'a> {
-    to: OwnedWriteHalf,
+    to: To,
     queue: mpsc::Receiver<Order>,
     awake: Arc<Notify>,
     session: &'a Session,
@@ -396,7 +395,7 @@ impl Writer<'_> {
 }
 
 /// Writes all, as long as some of it is taken from time to time.
-async fn write(to: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+async fn write(to: &mut To, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let taken = tokio::time::timeout(WRITE_MAX, to.write(bytes)).await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, format!("nothing was taken for {} s", WRITE_MAX.as_secs()))

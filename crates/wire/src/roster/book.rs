@@ -17,7 +17,7 @@ const INVITE_SPENT_MS_MAX: i64 = 24 * 3600 * 1000;
 const TOKEN_EXPIRED_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
 
 /// The roster as plain values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Book {
     clients: BTreeMap<ClientId, Client>,
     invites: BTreeMap<InviteHash, Invite>,
@@ -193,26 +193,32 @@ impl Book {
         let mut change = Change::default();
         let mut given_back: BTreeMap<InviteHash, u32> = BTreeMap::new();
         for client in self.unsettled.iter().filter_map(|id| self.clients.get(id)) {
-            let mut client = client.clone();
-            let (issued_at_ms, lapsed, code) = match &mut client.known {
-                Known::Provisional { issued_at_ms, lapsed, origin, .. } => (issued_at_ms, lapsed, origin.invite),
-                Known::Confirmed { next: Some(next), .. } => {
-                    (&mut next.issued_at_ms, &mut next.lapsed, Some(next.invite))
-                }
+            let (issued_at_ms, settled, code) = match &client.known {
+                Known::Provisional { issued_at_ms, lapsed, origin, .. } => (*issued_at_ms, *lapsed, origin.invite),
+                Known::Confirmed { next: Some(next), .. } => (next.issued_at_ms, next.lapsed, Some(next.invite)),
                 Known::Confirmed { next: None, .. } | Known::Revoked => continue,
             };
-            let settled = *lapsed;
-            if *issued_at_ms > now_ms {
-                *issued_at_ms = now_ms;
-                change.clients.push(client);
-            } else if !settled && now_ms - *issued_at_ms >= provisional_ms() {
-                *lapsed = true;
+            // Copied only where something changes: this runs at every login, over all who are logging in.
+            let with = |at_ms: i64, has_lapsed: bool| {
+                let mut client = client.clone();
+                match &mut client.known {
+                    Known::Provisional { issued_at_ms, lapsed, .. }
+                    | Known::Confirmed { next: Some(Next { issued_at_ms, lapsed, .. }), .. } => {
+                        (*issued_at_ms, *lapsed) = (at_ms, has_lapsed);
+                    }
+                    Known::Confirmed { next: None, .. } | Known::Revoked => {}
+                }
+                client
+            };
+            if issued_at_ms > now_ms {
+                change.clients.push(with(now_ms, settled));
+            } else if !settled && now_ms - issued_at_ms >= provisional_ms() {
                 if let Some(code) = code {
                     *given_back.entry(code).or_default() += 1;
                 }
-                change.clients.push(client);
+                change.clients.push(with(issued_at_ms, true));
             } else if settled
-                && now_ms - *issued_at_ms >= LAPSED_MS_MAX
+                && now_ms - issued_at_ms >= LAPSED_MS_MAX
                 && matches!(client.known, Known::Provisional { .. })
             {
                 change.clients_gone.push(client.id);
@@ -307,31 +313,45 @@ impl Book {
         if after == *before { Change::default() } else { Change::client(after) }
     }
 
-    /// Makes a planned change.
-    pub fn apply(&mut self, change: Change) {
+    /// Makes a planned change. Applying what is returned undoes it, once everything that was applied later is undone.
+    pub fn apply(&mut self, change: Change) -> Change {
+        let mut undo = Change::default();
         for id in change.clients_gone {
-            self.clients.remove(&id);
+            undo.clients.extend(self.clients.remove(&id));
             self.unsettled.remove(&id);
         }
         for client in change.clients {
+            let id = client.id;
             match client.known {
-                Known::Provisional { .. } | Known::Confirmed { next: Some(_), .. } => self.unsettled.insert(client.id),
-                Known::Confirmed { next: None, .. } | Known::Revoked => self.unsettled.remove(&client.id),
+                Known::Provisional { .. } | Known::Confirmed { next: Some(_), .. } => self.unsettled.insert(id),
+                Known::Confirmed { next: None, .. } | Known::Revoked => self.unsettled.remove(&id),
             };
-            self.clients.insert(client.id, client);
+            match self.clients.insert(id, client) {
+                Some(before) => undo.clients.push(before),
+                None => undo.clients_gone.push(id),
+            }
         }
         for hash in change.invites_gone {
-            self.invites.remove(&hash);
+            undo.invites.extend(self.invites.remove(&hash));
         }
         for invite in change.invites {
-            self.invites.insert(invite.hash, invite);
+            let hash = invite.hash;
+            match self.invites.insert(hash, invite) {
+                Some(before) => undo.invites.push(before),
+                None => undo.invites_gone.push(hash),
+            }
         }
         for hash in change.tokens_gone {
-            self.tokens.remove(&hash);
+            undo.tokens.extend(self.tokens.remove(&hash));
         }
         for token in change.tokens {
-            self.tokens.insert(token.hash, token);
+            let hash = token.hash;
+            match self.tokens.insert(hash, token) {
+                Some(before) => undo.tokens.push(before),
+                None => undo.tokens_gone.push(hash),
+            }
         }
+        undo
     }
 
     fn spent(&self, code: &InviteHash, now_ms: i64) -> Option<Invite> {
@@ -364,14 +384,12 @@ impl Roster for Book {
     }
 
     fn sweep(&mut self, now_ms: i64) -> Result<(), RosterError> {
-        let change = self.plan_sweep(now_ms);
-        self.apply(change);
+        self.apply(self.plan_sweep(now_ms));
         Ok(())
     }
 
     fn issue(&mut self, grant: &Grant) -> Result<(), RosterError> {
-        let change = self.plan_issue(grant)?;
-        self.apply(change);
+        self.apply(self.plan_issue(grant)?);
         Ok(())
     }
 
