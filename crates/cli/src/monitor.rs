@@ -5,10 +5,11 @@
 use std::io::{self, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vitals::log::{Appended, LogOptions};
-use vitals::{CappedLog, Format, Instants, Rates, Row, Sample, Sampler, Ticker};
+use vitals::{CappedLog, Format, Frame, Instants, MetricSet, Probe, Schema, Ticker};
 
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
@@ -70,12 +71,15 @@ impl From<FormatArg> for Format {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let format = Format::from(args.format);
     let stop = signals::flag()?;
-    let log = open_log(&args.log, format)?;
-    let mut out = Output { format, line: Vec::new(), stdout: io::stdout().lock(), log };
+    let first = args.procfs.first().map_or(Path::new("/proc"), PathBuf::as_path);
+    let mut probe = Probe::new(first, MetricSet::default());
+    let log = open_log(&args.log, format, probe.schema())?;
+    let mut out = Output { format, line: Vec::new(), stdout: io::stdout().lock(), log, schema: None };
     let lines_max = args.count.unwrap_or(u64::MAX);
-    match args.procfs.as_slice() {
-        [procfs] => follow(procfs, args.interval, lines_max, stop, &mut out),
-        trees => replay(trees, lines_max, stop, &mut out),
+    if let [_] = args.procfs.as_slice() {
+        follow(&mut probe, first, args.interval, lines_max, stop, &mut out)
+    } else {
+        replay(&mut probe, &args.procfs, lines_max, stop, &mut out)
     }
 }
 
@@ -84,14 +88,13 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
 /// Only the first sample must succeed. Later a tree may be away for a while (lxcfs restarting, a captured tree being
 /// exchanged): that is said once, and the interval to the next sample that succeeds is simply longer.
 fn follow(
+    probe: &mut Probe,
     procfs: &Path,
     interval: Duration,
     lines_max: u64,
     stop: &Stop,
     out: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let mut sampler = Sampler::new(procfs);
-    let (mut older, mut newer) = (Sample::default(), Sample::default());
     let mut ticker = Ticker::new(Instants::now().monotonic_ns, interval);
     let (mut lines, mut missed) = (0, 0_u64);
     while lines < lines_max {
@@ -102,14 +105,13 @@ fn follow(
             }
             continue;
         }
-        match sampler.sample_into(&mut newer, now) {
-            Ok(()) => {
+        match probe.take(now) {
+            Ok(frame) => {
                 if mem::take(&mut missed) > 0 {
                     say(format_args!("{} can be read again", procfs.display()));
                 }
-                out.line(&newer, (lines > 0).then_some(&older))?;
+                out.line(frame)?;
                 lines += 1;
-                mem::swap(&mut older, &mut newer);
             }
             Err(error) if lines == 0 => return Err(Failure::could_not_run(error)),
             Err(error) => {
@@ -128,12 +130,16 @@ fn follow(
 }
 
 /// Samples each of several captured trees once, each with the one before as its baseline.
-fn replay(trees: &[PathBuf], lines_max: u64, stop: &Stop, out: &mut Output<'_>) -> Result<Exit, Failure> {
-    let mut older: Option<Sample> = None;
+fn replay(
+    probe: &mut Probe,
+    trees: &[PathBuf],
+    lines_max: u64,
+    stop: &Stop,
+    out: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     for (tree, _) in trees.iter().zip(0..lines_max) {
-        let newer = Sampler::new(tree).sample().map_err(Failure::could_not_run)?;
-        out.line(&newer, older.as_ref())?;
-        older = Some(newer);
+        probe.turn_to(tree);
+        out.line(probe.take(Instants::now()).map_err(Failure::could_not_run)?)?;
         if stop.requested().is_some() {
             return Ok(stopped(stop));
         }
@@ -147,14 +153,22 @@ struct Output<'a> {
     line: Vec<u8>,
     stdout: io::StdoutLock<'a>,
     log: Option<CappedLog>,
+    /// The columns of the last line on stdout.
+    schema: Option<Arc<Schema>>,
 }
 
 impl Output<'_> {
-    /// Writes the line of `newer`: first to the log, so that it is complete when whoever reads stdout goes away.
-    fn line(&mut self, newer: &Sample, older: Option<&Sample>) -> Result<(), Failure> {
-        let rates = older.map_or_else(|| Rates::first(newer), |older| Rates::between(older, newer));
+    /// Writes the line of `frame`: first to the log, so that it is complete when whoever reads stdout goes away.
+    fn line(&mut self, frame: &Frame) -> Result<(), Failure> {
         self.line.clear();
-        self.format.line(&mut self.line, &Row { sample: newer, rates: &rates });
+        self.format.line(&mut self.line, frame);
+        let columns_new = self.schema.as_ref().is_none_or(|schema| !Arc::ptr_eq(schema, &frame.schema));
+        if columns_new {
+            if let (Some(log), Some(_)) = (&mut self.log, &self.schema) {
+                log.set_header(self.format.header(&frame.schema));
+            }
+            self.schema = Some(Arc::clone(&frame.schema));
+        }
         if let Some(log) = &mut self.log {
             // A full disk does not stop the sampling. Both ends of it are said once.
             match log.append_line(&self.line) {
@@ -165,7 +179,7 @@ impl Output<'_> {
                 Err(error) => say(format_args!("{:#}; sampling goes on", anyhow::Error::new(error))),
             }
         }
-        if let Some(header) = older.is_none().then(|| self.format.header()).flatten() {
+        if let Some(header) = columns_new.then(|| self.format.header(&frame.schema)).flatten() {
             self.line.splice(0..0, header.bytes().chain([b'\n']));
         }
         self.line.push(b'\n');
@@ -176,7 +190,7 @@ impl Output<'_> {
 /// Opens the log and names it in the first line on stderr. `None` after `--log none`.
 ///
 /// The program's own messages do not go into this log: its lines are the samples, in their format.
-fn open_log(args: &LogArgs, format: Format) -> Result<Option<CappedLog>, Failure> {
+fn open_log(args: &LogArgs, format: Format, schema: &Schema) -> Result<Option<CappedLog>, Failure> {
     let Some(path) = args.place("monitor")? else {
         say(format_args!("log: none"));
         return Ok(None);
@@ -186,7 +200,7 @@ fn open_log(args: &LogArgs, format: Format) -> Result<Option<CappedLog>, Failure
         Format::Csv => |line| Format::Csv.continues(line),
         Format::Json => |line| Format::Json.continues(line),
     };
-    let options = LogOptions { header: format.header(), continues, ..LogOptions::default() };
+    let options = LogOptions { header: format.header(schema), continues, ..LogOptions::default() };
     let log = CappedLog::open_with(&path, options).map_err(Failure::could_not_run)?;
     say(format_args!("log: {}", log.path().display()));
     if log.mended_bytes() > 0 {

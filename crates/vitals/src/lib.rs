@@ -1,7 +1,8 @@
 //! Samples the machine: CPU and memory, rates, the log of them.
 //!
-//! A [`Sampler`] reads raw counters into a [`Sample`]; two samples give [`Rates`]; one table, [`fields::FIELDS`], says what
-//! is shown of them, in [`text`], [`csv`] and [`json`]. [`log::CappedLog`] is the log file of every command.
+//! A [`Sampler`] reads raw counters into a [`Sample`]; two samples give [`Rates`]; a [`Probe`] puts what was chosen of them into
+//! the columns of a [`Frame`], whose [`Schema`] says what each means; [`text`], [`csv`] and [`json`] write it as a line.
+//! [`log::CappedLog`] is the log file of every command.
 //!
 //! It promises: a number that is not known is `None` and says why, never 0 or 100; a sample in steady state allocates
 //! nothing; nothing here sleeps, prints, or asks the clock where time can be passed in.
@@ -10,26 +11,31 @@
 
 pub mod clock;
 pub mod csv;
-pub mod fields;
+mod fields;
+pub mod format;
 pub mod json;
 pub mod log;
 pub mod meminfo;
+pub mod probe;
 mod proc;
 pub mod rates;
 pub mod report;
 pub mod sample;
 pub mod sampler;
+pub mod schema;
 pub mod stat;
 pub mod text;
 pub mod ticker;
 
 pub use crate::{
     clock::Instants,
-    fields::{Format, Row},
+    format::Format,
     log::CappedLog,
+    probe::Probe,
     rates::{NoRate, Rates},
     report::Report,
     sample::Sample,
     sampler::{SampleError, Sampler},
+    schema::{Column, Frame, Metric, MetricSet, Schema, Value},
     ticker::Ticker,
 };

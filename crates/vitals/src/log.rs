@@ -54,7 +54,8 @@ const CUT: &[u8] = b" [cut]";
 /// What is particular to one kind of log.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
-    /// A first line for every part, without its newline: the names of CSV's columns.
+    /// A first line for every part, without its newline: the names of CSV's columns. With one, only a file that begins with
+    /// this very line is continued.
     pub header: Option<String>,
     /// Whether a file that begins with this line can be continued. One that cannot becomes LOG.1 before the first line is
     /// written, so that no file mixes two formats.
@@ -82,6 +83,8 @@ pub struct CappedLog {
     lines_lost: u64,
     /// The end of LOG is not the end of a line, because a write was cut and could not be taken back.
     torn: bool,
+    /// LOG has another header than the next line wants.
+    header_changed: bool,
     /// The line being composed; kept for its room.
     line: Vec<u8>,
     /// What came through [`io::Write`] since the last newline.
@@ -131,6 +134,7 @@ impl CappedLog {
             mended_bytes: 0,
             lines_lost: 0,
             torn: false,
+            header_changed: false,
             line: Vec::new(),
             unfinished: Vec::new(),
             #[cfg(test)]
@@ -141,6 +145,14 @@ impl CappedLog {
             log.rotate()?;
         }
         Ok(log)
+    }
+
+    /// From the next line on the log has another header: that line begins a new part.
+    pub fn set_header(&mut self, header: Option<String>) {
+        if self.options.header != header {
+            self.options.header = header;
+            self.header_changed = true;
+        }
     }
 
     /// Where the log is, links followed. Its older parts are beside it.
@@ -179,9 +191,10 @@ impl CappedLog {
         }
         compose(&mut self.line, line);
         let mut bytes = self.size_in_place()?;
-        if bytes > 0 && bytes + length(&self.line) > self.options.segment_bytes_max {
+        if bytes > 0 && (self.header_changed || bytes + length(&self.line) > self.options.segment_bytes_max) {
             bytes = self.rotate()?;
         }
+        self.header_changed &= bytes > 0;
         if let Some(header) = self.options.header.as_deref().filter(|_| bytes == 0) {
             self.line.splice(0..0, header.bytes().chain([b'\n']));
         }
@@ -208,7 +221,8 @@ impl CappedLog {
         let ours = self.stat()?;
         let Some(_guard) = lock_directory(&self.path) else {
             // Whoever is moving the parts will be done soon; what is appended meanwhile lands in LOG.1.
-            let fits = size(&ours) + length(&self.line) <= self.options.segment_bytes_max + SLACK_BYTES_MAX;
+            let limit = self.options.segment_bytes_max + SLACK_BYTES_MAX;
+            let fits = !self.header_changed && size(&ours) + length(&self.line) <= limit;
             return if fits { Ok(size(&ours)) } else { Err(self.failed("make room in", Errno::AGAIN)) };
         };
         let bytes = self.size_in_place()?;
@@ -300,7 +314,8 @@ impl CappedLog {
         let mut head = vec![0; bytes.min(LINE_BYTES_MAX)];
         self.read_at(&mut head, 0)?;
         let first_line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        Ok(bytes == 0 || (self.options.continues)(first_line))
+        let same = self.options.header.as_ref().is_none_or(|header| header.as_bytes() == first_line);
+        Ok(bytes == 0 || same && (self.options.continues)(first_line))
     }
 
     /// Fills `buffer` from `offset`; what is past the end stays zero.

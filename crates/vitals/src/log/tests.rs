@@ -38,6 +38,22 @@ fn parts_never_pass_the_cap_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn another_header_begins_a_new_part_and_only_then() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open_with(&path, LogOptions { continues: |_| true, ..with_header(1000) }).unwrap();
+    log.append_line(b"1,2").unwrap();
+    log.set_header(Some("a,b".into()));
+    log.append_line(b"3,4").unwrap();
+    log.set_header(Some("a,b,c".into()));
+    log.append_line(b"5,6,7").unwrap();
+    log.append_line(b"8,9,0").unwrap();
+    assert_eq!(parts(&path), ["a,b\n1,2\n3,4\n", "a,b,c\n5,6,7\n8,9,0\n"]);
+    drop(log);
+    CappedLog::open_with(&path, LogOptions { continues: |_| true, ..with_header(1000) }).unwrap();
+    assert_eq!(parts(&path)[2], "", "a file of other columns is not continued");
+}
+
+#[test]
 fn a_line_that_just_fits_stays_and_one_byte_more_begins_a_new_part() {
     for (second, parts_expected) in [("123456789", 1), ("1234567890", 2)] {
         let (_dir, path) = scratch();
