@@ -66,7 +66,7 @@ pub(crate) fn printable(name: &[u8]) -> impl Iterator<Item = char> + '_ {
 }
 
 /// Controls, line separators, and what turns the direction of text or hides in it.
-fn steers(char: char) -> bool {
+pub(crate) fn steers(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -7,17 +7,19 @@
 //! It promises: a number that is not known is `None` and says why, never 0 or 100; a sample in steady state allocates
 //! nothing; nothing here sleeps, prints, or asks the clock where time can be passed in.
 //!
-//! It never does: open a socket, start a thread, know a hub, or read more of procfs than four small files.
+//! It never does: open a socket, start a thread, know a hub, or read more than was chosen.
 
 pub mod clock;
 pub mod csv;
 mod fields;
 pub mod format;
+mod group;
 pub mod json;
 pub mod log;
 pub mod meminfo;
 pub mod probe;
 mod proc;
+pub mod process;
 pub mod rates;
 pub mod report;
 pub mod sample;
@@ -30,6 +32,7 @@ pub mod ticker;
 pub use crate::{
     clock::Instants,
     format::Format,
+    group::ScanCell,
     log::CappedLog,
     probe::Probe,
     rates::{NoRate, Rates},

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use vitals::{Format, Instants, MetricSet, Probe};
+use vitals::{Format, Instants, MetricSet, Probe, process::Scanner};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -40,11 +40,13 @@ mod counting {
 #[test]
 fn a_sample_in_steady_state_allocates_nothing() {
     let mut probe = Probe::new(Path::new("/proc"), MetricSet::all());
+    let (mut scanner, scans) = (Scanner::new(Path::new("/proc")), probe.scans());
     let mut line = Vec::with_capacity(64 << 10);
     let mut warm_up = 3;
     for format in [Format::Text, Format::Csv, Format::Json] {
         for _ in 0..200 {
             let before = ALLOCATIONS.with(Cell::get);
+            scans.put(scanner.scan(Instants::now()).expect("this machine has processes"));
             let frame = probe.take(Instants::now()).expect("this machine has a procfs");
             line.clear();
             format.line(&mut line, frame);
