@@ -10,6 +10,9 @@ use crate::{
     schema::{Column, Metric, Missing, Value},
 };
 
+/// The most devices that are told apart at all, so that a machine that makes a new one every second does not fill memory.
+const DEVICES_MAX: usize = 4096;
+
 /// What is particular to one kind of device.
 #[derive(Debug)]
 pub(crate) struct Family<const N: usize> {
@@ -66,7 +69,7 @@ impl<const N: usize> Devices<N> {
         expected_at: usize,
         name: &[u8],
         counters: [u64; N],
-        devices_max: usize,
+        columns_max: usize,
     ) -> (usize, bool) {
         // Lines nearly always come in the order they came in before.
         let known = if devices.get(expected_at).is_some_and(|device| device.name == name) {
@@ -79,10 +82,10 @@ impl<const N: usize> Devices<N> {
             devices[at].newer.get_or_insert(counters);
             return (at, false);
         }
-        if devices.len() < devices_max {
+        if devices.len() < DEVICES_MAX {
             let rates = [Err(Missing::Absent); N];
             devices.push(Device { name: name.to_owned(), older: None, newer: Some(counters), rates });
-            return (devices.len() - 1, true);
+            return (devices.len() - 1, devices.len() <= columns_max);
         }
         (expected_at, false)
     }
@@ -146,7 +149,7 @@ impl<const N: usize> Group for Devices<N> {
             ..field.column(self.family.metric)
         };
         out.extend(self.family.fields.iter().map(all));
-        for device in &self.devices {
+        for device in self.devices.iter().take(self.family.devices_max) {
             let name = key_part(&device.name);
             out.extend(self.family.fields.iter().map(|field| Column {
                 key: format!("{}_{name}_{}", self.family.prefix, field.key).into(),
@@ -159,7 +162,7 @@ impl<const N: usize> Group for Devices<N> {
 
     fn values(&self, out: &mut Vec<Value>) {
         out.extend(self.family.fields.iter().map(|field| (field.value)(&self.sums)));
-        for device in &self.devices {
+        for device in self.devices.iter().take(self.family.devices_max) {
             out.extend(self.family.fields.iter().map(|field| (field.value)(&device.rates)));
         }
     }

@@ -23,7 +23,7 @@ impl Disk {
 }
 
 static DISKS: Family<5> =
-    Family { metric: Metric::Disk, prefix: "disk", devices_max: 256, line, left_out, made_of_others, fields: FIELDS };
+    Family { metric: Metric::Disk, prefix: "disk", devices_max: 64, line, left_out, made_of_others, fields: FIELDS };
 
 type Rates = [Result<f64, Missing>; 5];
 
