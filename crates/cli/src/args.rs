@@ -1,4 +1,4 @@
-//! Values people type: spans of time. For `#[arg(value_parser = args::parse_duration)]`.
+//! Values people type: spans of time, and sizes. For `#[arg(value_parser = args::parse_duration)]`.
 
 use std::time::Duration;
 
@@ -25,6 +25,25 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     span_ms.map(Duration::from_millis).ok_or_else(|| format!("longer than {SPAN_DAYS_MAX} days"))
 }
 
+/// Reads a size in bytes: a whole number and a unit of 1024, `512KiB`, `32MiB`, `1GiB`, also `32M` for short. A bare number is
+/// bytes.
+///
+/// # Errors
+/// Says which forms are understood.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let power = match unit.strip_suffix("iB").unwrap_or(unit) {
+        "" | "B" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return Err("a size is a whole number and a unit: 512KiB, 32MiB, 1GiB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("“{number}” is not a whole number"))?;
+    number.checked_mul(1 << (10 * power)).ok_or_else(|| "larger than any disk".into())
+}
+
 /// The leading digits, and the unit behind them with spaces dropped.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -36,6 +55,16 @@ fn split(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_a_number_and_a_unit() {
+        for (text, bytes) in [("0", 0), ("7B", 7), ("512KiB", 512 << 10), ("32M", 32 << 20), ("3 TiB", 3 << 40)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "K", "-1", "1.5M", "1KB", "1iBM", "99999999999T"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn spans_are_a_number_and_a_unit() {

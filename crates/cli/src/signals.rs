@@ -3,7 +3,7 @@
 //! The first signal asks, and the command ends in order. A second SIGINT ends the process at once, for a person who
 //! does not want to wait.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(crate) enum Signal {
 pub(crate) struct Stop {
     asked: Mutex<Option<Signal>>,
     changed: Condvar,
+    /// A SIGHUP came and was not taken yet, where those are heard.
+    hung_up: AtomicBool,
 }
 
 impl Stop {
@@ -41,6 +43,24 @@ impl Stop {
     pub(crate) fn wait(&self, span: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), span, |asked| asked.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    /// As [`Stop::wait`], but returns at a SIGHUP as well, which [`Stop::take_hangup`] tells.
+    pub(crate) fn wait_or_hangup(&self, span: Duration) -> bool {
+        let quiet = |asked: &mut Option<Signal>| asked.is_none() && !self.hung_up.load(Ordering::Acquire);
+        let waited = self.changed.wait_timeout_while(self.lock(), span, quiet);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    /// Whether a SIGHUP came since the last call.
+    pub(crate) fn take_hangup(&self) -> bool {
+        self.hung_up.load(Ordering::Relaxed) && self.hung_up.swap(false, Ordering::AcqRel)
+    }
+
+    fn hang_up(&self) {
+        let _asked = self.lock();
+        self.hung_up.store(true, Ordering::Release);
+        self.changed.notify_all();
     }
 
     /// Waits until asked to stop.
@@ -69,7 +89,7 @@ impl Stop {
 /// # Errors
 /// When the system refuses the handlers or the thread that listens.
 pub(crate) fn flag() -> Result<&'static Stop, Failure> {
-    static STOP: Stop = Stop { asked: Mutex::new(None), changed: Condvar::new() };
+    static STOP: Stop = Stop { asked: Mutex::new(None), changed: Condvar::new(), hung_up: AtomicBool::new(false) };
     static LISTENING: Mutex<bool> = Mutex::new(false);
     let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
     if !*listening {
@@ -92,6 +112,17 @@ fn listen(stop: &'static Stop) -> anyhow::Result<()> {
             stop.ask(if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate });
         }
     })?;
+    Ok(())
+}
+
+/// From now on a SIGHUP does not end the process but is told by [`Stop::take_hangup`].
+///
+/// # Errors
+/// When the system refuses the handler or the thread that listens.
+pub(crate) fn hear_hangups(stop: &'static Stop) -> Result<(), Failure> {
+    let mut hangups = Signals::new([SIGHUP]).context("cannot listen for SIGHUP")?;
+    let listen = move || hangups.forever().for_each(|_| stop.hang_up());
+    thread::Builder::new().name("hangups".into()).spawn(listen).context("cannot listen for SIGHUP")?;
     Ok(())
 }
 
@@ -128,6 +159,15 @@ mod tests {
         let stop = Stop::default();
         assert_eq!(stop.requested(), None);
         assert!(!stop.wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_hangup_ends_one_wait_and_asks_nothing() {
+        let stop = Stop::default();
+        stop.hang_up();
+        assert!(!stop.wait_or_hangup(Duration::from_hours(1)));
+        assert!(stop.take_hangup() && !stop.take_hangup());
+        assert!(!stop.wait_or_hangup(Duration::from_millis(1)));
     }
 
     #[test]

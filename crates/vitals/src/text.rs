@@ -46,7 +46,10 @@ fn put_bytes(out: &mut Vec<u8>, bytes: f64, after: &str) {
         unit += 1;
     }
     let decimals = usize::from(unit > 0);
-    put(out, format_args!("{scaled:>6.decimals$} {:<3}{after}", UNITS[unit]));
+    let start = out.len();
+    put(out, format_args!("{scaled:>6.decimals$} {}{after}", UNITS[unit]));
+    // Units have one to three letters.
+    out.resize(out.len().max(start + 10 + after.len()), b' ');
 }
 
 #[cfg(test)]
