@@ -27,6 +27,7 @@ pub(crate) use self::{
     cgroup::Cgroup, cores::Cores, disk::Disk, network::Network, own::Own, processes::Processes, psi::Psi,
     uptime::Uptime,
 };
+pub(crate) use self::{own::rss_bytes, psi::total_us as pressure_total_us};
 
 /// The step from the sample before to this one.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //!
 //! A [`Sampler`] reads raw counters into a [`Sample`]; two samples give [`Rates`]; a [`Probe`] puts what was chosen of them into
 //! the columns of a [`Frame`], whose [`Schema`] says what each means; [`text`], [`csv`] and [`json`] write it as a line.
+//! [`Exporter`] writes the raw counters as node_exporter does.
 //! [`log::CappedLog`] is the log file of every command.
 //!
 //! It promises: a number that is not known is `None` and says why, never 0 or 100; a sample in steady state allocates
@@ -11,6 +12,7 @@
 
 pub mod clock;
 pub mod csv;
+pub mod exporter;
 mod fields;
 pub mod format;
 mod group;
@@ -31,6 +33,7 @@ pub mod ticker;
 
 pub use crate::{
     clock::Instants,
+    exporter::Exporter,
     format::Format,
     group::ScanCell,
     log::CappedLog,

@@ -91,7 +91,7 @@ impl Group for Own {
 }
 
 /// The second word of `statm`, which is pages.
-fn rss_bytes(content: &[u8]) -> Option<u64> {
+pub(crate) fn rss_bytes(content: &[u8]) -> Option<u64> {
     let pages = number(content.split(|byte| *byte == b' ').nth(1)?)?;
     pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
 }
