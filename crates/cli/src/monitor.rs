@@ -97,7 +97,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     };
     let format = Format::from(args.format);
     let stop = signals::flag()?;
-    signals::hear_hangups(stop)?;
+    signals::hear_hangups()?;
     let mut probe = Probe::new(first, metrics);
     let mut out = Output::prepare(&args.log, &args.limits, format, args.quiet)?;
     let lines_max = args.count.unwrap_or(u64::MAX);

@@ -4,14 +4,14 @@
 //! does not want to wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::exit::Failure;
 
@@ -99,6 +99,9 @@ pub(crate) fn flag() -> Result<&'static Stop, Failure> {
     Ok(&STOP)
 }
 
+/// What more signals are listened for with.
+static LISTENER: OnceLock<Handle> = OnceLock::new();
+
 fn listen(stop: &'static Stop) -> anyhow::Result<()> {
     // The order matters: handlers run in the order they were registered, so the first signal finds `again` still
     // false and only then sets it, and a second SIGINT finds it true and does what SIGINT does by default.
@@ -107,22 +110,26 @@ fn listen(stop: &'static Stop) -> anyhow::Result<()> {
     flag::register(SIGINT, Arc::clone(&again))?;
     flag::register(SIGTERM, again)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    LISTENER.get_or_init(|| signals.handle());
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in &mut signals {
-            stop.ask(if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate });
+            match signal {
+                SIGINT => stop.ask(Signal::Interrupt),
+                SIGHUP => stop.hang_up(),
+                _ => stop.ask(Signal::Terminate),
+            }
         }
     })?;
     Ok(())
 }
 
-/// From now on a SIGHUP does not end the process but is told by [`Stop::take_hangup`].
+/// From now on a SIGHUP does not end the process but is told by [`Stop::take_hangup`]. To be called after [`flag`].
 ///
 /// # Errors
-/// When the system refuses the handler or the thread that listens.
-pub(crate) fn hear_hangups(stop: &'static Stop) -> Result<(), Failure> {
-    let mut hangups = Signals::new([SIGHUP]).context("cannot listen for SIGHUP")?;
-    let listen = move || hangups.forever().for_each(|_| stop.hang_up());
-    thread::Builder::new().name("hangups".into()).spawn(listen).context("cannot listen for SIGHUP")?;
+/// When the system refuses the handler.
+pub(crate) fn hear_hangups() -> Result<(), Failure> {
+    let handle = LISTENER.get().context("signals are not listened for yet")?;
+    handle.add_signal(SIGHUP).context("cannot listen for SIGHUP")?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! Names of somebody else's stand in quotes, made printable, so that a line stays one line whatever a process is called.
 
 use crate::{
-    format::{printable, put, put_time},
+    format::{printable, put, put_time, put_whole},
     schema::{Frame, Schema, Value},
 };
 
@@ -33,7 +33,7 @@ pub fn line(out: &mut Vec<u8>, frame: &Frame) {
             Value::Missing(_) => missing = true,
             Value::Nothing => {}
             Value::Time(wall_ns) => put_time(out, *wall_ns),
-            Value::Whole(whole) => put(out, format_args!("{whole}")),
+            Value::Whole(whole) => put_whole(out, *whole),
             Value::Real(real) => put(out, format_args!("{real}")),
             Value::Word(word) => out.extend_from_slice(word.as_bytes()),
             Value::Boot(boot) => out.extend_from_slice(boot.as_str().as_bytes()),

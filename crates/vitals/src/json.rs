@@ -7,7 +7,7 @@
 
 use crate::{
     csv::REASONS_KEY,
-    format::{printable, put, put_time},
+    format::{printable, put, put_time, put_whole},
     schema::{Frame, Value},
 };
 
@@ -29,7 +29,7 @@ pub fn line(out: &mut Vec<u8>, frame: &Frame) {
                 put_time(out, wall_ns);
                 out.push(b'"');
             }
-            Value::Whole(whole) => put(out, format_args!("{whole}")),
+            Value::Whole(whole) => put_whole(out, whole),
             Value::Real(real) => put(out, format_args!("{real}")),
             Value::Word(word) => put_string(out, word.chars()),
             Value::Boot(boot) => put_string(out, boot.as_str().chars()),

@@ -1,7 +1,7 @@
 //! Lines for people: the columns that have room, rounded, aligned, `-` for what is not known.
 
 use crate::{
-    format::{printable, put, put_time},
+    format::{printable, put, put_tenths, put_time, put_whole},
     schema::{Frame, Missing, Unit, Value},
 };
 
@@ -10,10 +10,15 @@ use crate::{
 pub fn line(out: &mut Vec<u8>, frame: &Frame) {
     for (column, value) in frame.cells().filter(|(column, _)| column.in_text) {
         if column.unit != Unit::Time {
-            put(out, format_args!("  {} ", column.title));
+            out.extend_from_slice(b"  ");
+            out.extend_from_slice(column.title.as_bytes());
+            out.push(b' ');
         }
         match (column.unit, value) {
-            (Unit::Percent, Value::Real(percent)) => put(out, format_args!("{percent:>5.1}%")),
+            (Unit::Percent, Value::Real(percent)) => {
+                put_tenths(out, percent, 5);
+                out.push(b'%');
+            }
             (Unit::Percent, _) => put(out, format_args!("{:>6}", "-")),
             (Unit::Bytes, Value::Whole(bytes)) => put_bytes(out, bytes as f64, ""),
             (Unit::Bytes, _) => put(out, format_args!("{:>10}", "-")),
@@ -21,7 +26,7 @@ pub fn line(out: &mut Vec<u8>, frame: &Frame) {
             (Unit::BytesPerSecond, _) => put(out, format_args!("{:>12}", "-")),
             (Unit::Seconds, Value::Real(seconds)) => put(out, format_args!("{seconds:.0}s")),
             (_, Value::Time(wall_ns)) => put_time(out, wall_ns),
-            (_, Value::Whole(whole)) => put(out, format_args!("{whole}")),
+            (_, Value::Whole(whole)) => put_whole(out, whole),
             (_, Value::Real(real)) => put(out, format_args!("{real:.2}")),
             (_, Value::Word(word)) => put(out, format_args!("{word}")),
             (_, Value::Boot(boot)) => put(out, format_args!("{}", boot.as_str())),
@@ -45,9 +50,15 @@ fn put_bytes(out: &mut Vec<u8>, bytes: f64, after: &str) {
         scaled /= 1024.0;
         unit += 1;
     }
-    let decimals = usize::from(unit > 0);
     let start = out.len();
-    put(out, format_args!("{scaled:>6.decimals$} {}{after}", UNITS[unit]));
+    if unit > 0 {
+        put_tenths(out, scaled, 6);
+    } else {
+        put(out, format_args!("{scaled:>6.0}"));
+    }
+    out.push(b' ');
+    out.extend_from_slice(UNITS[unit].as_bytes());
+    out.extend_from_slice(after.as_bytes());
     // Units have one to three letters.
     out.resize(out.len().max(start + 10 + after.len()), b' ');
 }
