@@ -5,8 +5,10 @@
 mod choice;
 mod output;
 mod scans;
+mod serve;
 
 use std::mem;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +58,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LogLimits,
 
+    /// Serves the machine's counters to Prometheus, under node_exporter's names, at http://ADDR/metrics. A port alone is for
+    /// this machine alone
+    #[arg(long, value_name = "ADDR", value_parser = serve::parse_address)]
+    prometheus: Option<SocketAddr>,
+
     /// Time from one look at all processes to the next, where they are measured
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_process_interval)]
     process_interval: Duration,
@@ -100,6 +107,9 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     signals::hear_hangups()?;
     let mut probe = Probe::new(first, metrics);
     let mut out = Output::prepare(&args.log, &args.limits, format, args.quiet)?;
+    if let Some(address) = args.prometheus {
+        serve::start(address, first)?;
+    }
     let lines_max = args.count.unwrap_or(u64::MAX);
     if let [_] = args.procfs.as_slice() {
         let scans = metrics.has(Metric::Processes).then(|| Scans::start(first, args.process_interval, probe.scans()));
