@@ -3,7 +3,7 @@
 //! A [`Sampler`] reads raw counters into a [`Sample`]; two samples give [`Rates`]; a [`Probe`] puts what was chosen of them into
 //! the columns of a [`Frame`], whose [`Schema`] says what each means; [`text`], [`csv`] and [`json`] write it as a line.
 //! [`Exporter`] writes the raw counters as node_exporter does.
-//! [`log::CappedLog`] is the log file of every command.
+//! [`log::CappedLog`] is the log file of every command, [`history`] keeps months of frames in little room.
 //!
 //! It promises: a number that is not known is `None` and says why, never 0 or 100; a sample in steady state allocates
 //! nothing; nothing here sleeps, prints, or asks the clock where time can be passed in.
@@ -16,6 +16,7 @@ pub mod exporter;
 mod fields;
 pub mod format;
 mod group;
+pub mod history;
 pub mod json;
 pub mod log;
 pub mod meminfo;
