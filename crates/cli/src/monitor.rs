@@ -3,6 +3,7 @@
 //! The log holds the very lines of stdout, so that it can be read like them; what goes wrong is said on stderr.
 
 mod choice;
+mod keeping;
 mod output;
 mod scans;
 mod serve;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use vitals::{Format, Instants, Metric, Probe, Ticker};
 
 use self::choice::Choice;
+use self::keeping::{HistoryArgs, Keeping};
 use self::output::{LogLimits, Output};
 use self::scans::Scans;
 use crate::args::parse_duration;
@@ -58,6 +60,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LogLimits,
 
+    #[command(flatten)]
+    history: HistoryArgs,
+
     /// Serves the machine's counters to Prometheus, under node_exporter's names, at http://ADDR/metrics. A port alone is for
     /// this machine alone
     #[arg(long, value_name = "ADDR", value_parser = serve::parse_address)]
@@ -73,7 +78,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum FormatArg {
+pub(crate) enum FormatArg {
     /// For people
     Text,
     /// For spreadsheets and pandas, with a header
@@ -106,7 +111,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
     signals::hear_hangups()?;
     let mut probe = Probe::new(first, metrics);
-    let mut out = Output::prepare(&args.log, &args.limits, format, args.quiet)?;
+    let mut out = Output::prepare(&args.log, &args.limits, Keeping::prepare(&args.history)?, format, args.quiet)?;
     if let Some(address) = args.prometheus {
         serve::start(address, first)?;
     }

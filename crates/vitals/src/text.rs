@@ -40,6 +40,24 @@ pub fn line(out: &mut Vec<u8>, frame: &Frame) {
     }
 }
 
+/// A number as people read it, by the [name](Unit::name) of what it is measured in, without spaces around it.
+pub fn shown(unit: &str, number: f64) -> String {
+    let is = |known: Unit| unit == known.name();
+    let mut out = Vec::new();
+    if is(Unit::Percent) {
+        put(&mut out, format_args!("{number:.1}%"));
+    } else if is(Unit::Bytes) {
+        put_bytes(&mut out, number, "");
+    } else if is(Unit::BytesPerSecond) {
+        put_bytes(&mut out, number, "/s");
+    } else if is(Unit::Seconds) {
+        put(&mut out, format_args!("{number:.1}s"));
+    } else {
+        put(&mut out, format_args!("{number:.2}"));
+    }
+    String::from_utf8_lossy(&out).trim().replace(" /s", "/s")
+}
+
 /// Ten columns: a number below 1024 with one decimal, and a unit of 1024.
 fn put_bytes(out: &mut Vec<u8>, bytes: f64, after: &str) {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -91,6 +109,13 @@ mod tests {
              memory      -  used          -  available          -  total    1.0 KiB  swap used          -  load -  \
              (no cpu rate: first_sample)"
         );
+    }
+
+    #[test]
+    fn a_number_alone_is_shown_with_its_unit() {
+        let units = [Unit::Percent, Unit::Bytes, Unit::BytesPerSecond, Unit::Seconds, Unit::Number];
+        let shown = units.map(|unit| shown(unit.name(), 1536.0));
+        assert_eq!(shown, ["1536.0%", "1.5 KiB", "1.5 KiB/s", "1536.0s", "1536.00"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use vitals::log::{Appended, LogOptions, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
 use vitals::{CappedLog, Format, Frame, Schema};
 
+use super::keeping::Keeping;
 use crate::args::{parse_duration, parse_size};
 use crate::exit::Failure;
 use crate::logging::{LogArgs, say};
@@ -60,6 +61,7 @@ pub(super) struct Output<'a> {
     /// What the log is opened with at the first line, when its columns are known.
     log_to_open: Option<(PathBuf, LogOptions)>,
     log: Option<CappedLog>,
+    history: Option<Keeping>,
     /// The columns of the last line.
     schema: Option<Arc<Schema>>,
 }
@@ -72,16 +74,22 @@ impl Output<'_> {
     ///
     /// # Errors
     /// When there is no place for the log, or its limits are wrong.
-    pub(super) fn prepare(log: &LogArgs, limits: &LogLimits, format: Format, quiet: bool) -> Result<Self, Failure> {
+    pub(super) fn prepare(
+        log: &LogArgs,
+        limits: &LogLimits,
+        history: Option<Keeping>,
+        format: Format,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
         let log_to_open = log_to_open(log, limits, format)?;
         let stdout = (!quiet).then(|| io::stdout().lock());
-        Ok(Self { format, line: Vec::new(), stdout, log_to_open, log: None, schema: None })
+        Ok(Self { format, line: Vec::new(), stdout, log_to_open, log: None, history, schema: None })
     }
 
-    /// Writes the line of `frame`: first to the log, so that it is complete when whoever reads stdout goes away.
+    /// Writes the line of `frame`: first to the log and the history, so that they are complete when whoever reads stdout goes away.
     ///
     /// # Errors
-    /// When stdout cannot be written, or the log not be opened. That an open log cannot be written is said, and the sampling
+    /// When stdout cannot be written, or the log or the history not be opened. That an open one cannot be written is said, and the sampling
     /// goes on.
     pub(super) fn line(&mut self, frame: &Frame) -> Result<(), Failure> {
         self.line.clear();
@@ -105,6 +113,9 @@ impl Output<'_> {
                 }
                 Err(error) => say(format_args!("{:#}; sampling goes on", anyhow::Error::new(error))),
             }
+        }
+        if let Some(history) = &mut self.history {
+            history.record(frame)?;
         }
         let Some(stdout) = &mut self.stdout else { return Ok(()) };
         if let Some(header) = columns_new.then(|| self.format.header(&frame.schema)).flatten() {

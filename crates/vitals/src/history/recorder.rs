@@ -4,15 +4,18 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     error::HistoryError,
-    schema::Column,
+    schema::{Column, Schema},
     writer::{Appended, Options, Writer},
 };
-use crate::schema::{self, Frame, Kind, Metric};
+use crate::{
+    sample::BootId,
+    schema::{self, Frame, Kind, Metric},
+};
 
 /// Writes frames into a history.
 ///
-/// Kept are amounts and rates. Counters are not, as their rates are; nor clocks, which every row has; nor words. Why a number is
-/// missing is told by the log alone.
+/// Kept are amounts and rates. Counters are not, as their rates are; nor clocks, which every row has; nor words, and with them
+/// processes, whose numbers say nothing without a name. Why a number is missing is told by the log alone.
 #[derive(Debug)]
 pub struct Recorder {
     writer: Writer,
@@ -22,13 +25,19 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Opens the history in the directory `path` for frames of this schema.
+    /// Opens the history in the directory `path` for frames of this schema, taken in this boot of the machine.
     ///
     /// # Errors
     /// As [`Writer::open`].
-    pub fn open(path: &Path, schema: &Arc<schema::Schema>, options: Options) -> Result<Self, HistoryError> {
+    pub fn open(
+        path: &Path,
+        schema: &Arc<schema::Schema>,
+        boot: Option<BootId>,
+        options: Options,
+    ) -> Result<Self, HistoryError> {
         let (positions, columns) = kept(schema);
-        Ok(Self { writer: Writer::open(path, columns, options)?, schema: Arc::clone(schema), positions })
+        let kept = Schema { columns, boot: boot.map(|boot| boot.as_str().to_owned()) };
+        Ok(Self { writer: Writer::open(path, kept, options)?, schema: Arc::clone(schema), positions })
     }
 
     /// Appends a frame. One with another schema begins a new segment.
@@ -63,11 +72,9 @@ impl Recorder {
 const NS_PER_MS: i64 = 1_000_000;
 
 fn kept(schema: &schema::Schema) -> (Vec<usize>, Vec<Column>) {
-    let kept = schema
-        .columns()
-        .iter()
-        .enumerate()
-        .filter(|(_, column)| matches!(column.kind, Kind::Gauge | Kind::Rate) && column.metric != Metric::Clock);
+    let kept = schema.columns().iter().enumerate().filter(|(_, column)| {
+        matches!(column.kind, Kind::Gauge | Kind::Rate) && !matches!(column.metric, Metric::Clock | Metric::Processes)
+    });
     kept.map(|(at, column)| {
         let unit = column.unit.name().to_owned();
         (at, Column { key: column.key.clone().into_owned(), unit })
@@ -87,7 +94,7 @@ mod tests {
     fn amounts_and_rates_are_kept_with_their_units_and_new_columns_begin_a_segment() {
         let dir = tempfile::tempdir().unwrap();
         let mut probe = Probe::new(Path::new("/proc"), [Metric::Memory].into_iter().collect());
-        let mut recorder = Recorder::open(dir.path(), probe.schema(), Options::default()).unwrap();
+        let mut recorder = Recorder::open(dir.path(), probe.schema(), None, Options::default()).unwrap();
         let total = probe.take(Instants::now()).unwrap().get("mem_total_bytes").unwrap().number();
         assert_eq!(recorder.record(probe.take(Instants::now()).unwrap()).unwrap(), Appended::Written);
         let mut more = Probe::new(Path::new("/proc"), MetricSet::default());

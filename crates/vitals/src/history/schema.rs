@@ -31,17 +31,20 @@ impl Column {
 pub struct Schema {
     /// The columns. Time is in every row and no column.
     pub columns: Vec<Column>,
+    /// The boot of the machine its rows are of, if the kernel told: clocks since boot are compared within one only.
+    pub boot: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Written {
     lockstep_history: u32,
+    boot: Option<String>,
     columns: Vec<Column>,
 }
 
 impl Schema {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let written = Written { lockstep_history: FORMAT, columns: self.columns.clone() };
+        let written = Written { lockstep_history: FORMAT, boot: self.boot.clone(), columns: self.columns.clone() };
         serde_json::to_vec(&written).expect("names and units are text")
     }
 
@@ -49,6 +52,6 @@ impl Schema {
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let written: Written = serde_json::from_slice(bytes).ok()?;
         let ours = written.lockstep_history == FORMAT && written.columns.len() <= COLUMNS_MAX;
-        ours.then_some(Self { columns: written.columns })
+        ours.then_some(Self { columns: written.columns, boot: written.boot })
     }
 }

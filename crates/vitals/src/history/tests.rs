@@ -9,8 +9,9 @@ use super::*;
 /// A row as it is told: both clocks, and the bits of each value.
 type Told = (i64, i64, Vec<Option<u64>>);
 
-fn columns(names: &[&str]) -> Vec<Column> {
-    names.iter().map(|name| Column { key: (*name).into(), unit: "number".into() }).collect()
+fn columns(names: &[&str]) -> Schema {
+    let columns = names.iter().map(|name| Column { key: (*name).into(), unit: "number".into() }).collect();
+    Schema { columns, boot: None }
 }
 
 const SMALL: Options = Options { bytes_max: BYTES_MAX_MIN, block_rows: 8 };
@@ -120,6 +121,18 @@ fn other_columns_begin_a_new_segment_and_both_are_read() {
     let names: Vec<Vec<&str>> =
         schemas.iter().map(|schema| schema.columns.iter().map(|column| &*column.key).collect()).collect();
     assert_eq!(names, [["a", "b"], ["a", "c"]]);
+}
+
+#[test]
+fn another_boot_begins_a_new_segment_and_rows_of_the_one_before_are_packed() {
+    let dir = twenty_one();
+    let single =
+        files(dir.path()).into_iter().find(|file| file.extension().is_some_and(|kind| kind == "rows")).unwrap();
+    assert!(fs::metadata(&single).unwrap().len() > 0);
+    let boot = Schema { boot: Some("b".into()), ..columns(&["a", "b"]) };
+    append(&mut Writer::open(dir.path(), boot, SMALL).unwrap(), 21..24);
+    assert_eq!(fs::metadata(&single).unwrap().len(), 0);
+    assert_eq!(all(dir.path()), (rows(0..24), Skipped::default()));
 }
 
 #[test]
@@ -369,7 +382,8 @@ fn twelve_series_take_at_most_16_bytes_a_sample() {
     ];
     let columns: Vec<Column> =
         names.into_iter().chain(others).map(|(name, unit)| Column { key: name.into(), unit: unit.into() }).collect();
-    let mut writer = Writer::open(dir.path(), columns, Options::default()).unwrap();
+    let schema = Schema { columns, boot: None };
+    let mut writer = Writer::open(dir.path(), schema, Options::default()).unwrap();
     let mut state = 1_u64;
     let mut random = |below: u64| {
         state ^= state << 13;

@@ -92,17 +92,16 @@ struct Open {
 }
 
 impl Writer {
-    /// Opens the history in the directory `path`, which is made if it is not there, for rows of these columns.
+    /// Opens the history in the directory `path`, which is made if it is not there, for rows of this schema.
     ///
-    /// The last segment is continued if it has the same columns and is whole; else a new one is begun with the first row.
+    /// The last segment is continued if it has the same schema and is whole; else a new one is begun with the first row.
     ///
     /// # Errors
     /// When somebody else writes it, the directory or a file in it cannot be opened, or the columns do not fit below the cap.
-    pub fn open(path: &Path, columns: Vec<Column>, options: Options) -> Result<Self, HistoryError> {
-        let block_rows = block_rows(&columns, options)?;
+    pub fn open(path: &Path, schema: Schema, options: Options) -> Result<Self, HistoryError> {
+        let block_rows = block_rows(&schema.columns, options)?;
         let dir = Dir::open(path, true)?;
         let lock = dir.lock()?;
-        let schema = Schema { columns };
         let mut writer = Self {
             path: path.to_owned(),
             files: dir.list()?,
@@ -130,11 +129,13 @@ impl Writer {
     /// When there are too many, or they do not fit below the cap; the columns are then as before.
     pub fn turn_to(&mut self, columns: Vec<Column>) -> Result<(), HistoryError> {
         let block_rows = block_rows(&columns, self.options)?;
-        // Rows that cannot become a block now stay in their file, where they are read too.
-        self.fold().ok();
+        if self.pending.rows() > 0 {
+            // What cannot become a block now stays as it is, where it is read too.
+            self.fold().ok();
+        }
         self.leave();
         self.options.block_rows = block_rows;
-        self.schema = Schema { columns };
+        self.schema.columns = columns;
         self.schema_bytes = self.schema.to_bytes();
         self.pending = Block::of(self.schema.columns.len(), block_rows);
         Ok(())
@@ -289,29 +290,27 @@ impl Writer {
         self.write(Part::Segment)
     }
 
-    /// Goes on with the last segment if it is whole and has our columns.
+    /// Goes on with the last segment if it is whole and has our schema. If it has another its rows become a block.
     fn continue_last(&mut self) -> Result<(), HistoryError> {
         let Some((&number, &sizes)) = self.files.last_key_value() else { return Ok(()) };
         let Some(file) = self.dir.read(number, Part::Segment)? else { return Ok(()) };
         let path = self.dir.file(number, Part::Segment);
         let scan = scan::scan(&file, sizes.segment).map_err(|error| HistoryError::failed("read", &path, error))?;
-        if !scan.is_whole() || scan.schema.as_ref() != Some(&self.schema) {
-            return Ok(());
-        }
         let next_row = scan.next_row();
-        let Some((first, block)) = self.read_rows(number, sizes.rows)? else { return Ok(()) };
+        let Some(schema) = scan.schema.as_ref().filter(|_| scan.is_whole()) else { return Ok(()) };
+        let Some((first, block)) = self.read_rows(number, sizes.rows, schema)? else { return Ok(()) };
         let end = first + block.rows() as u64;
         if block.rows() > 0 && first != next_row && end > next_row {
             return Ok(());
         }
         let rows = self.dir.append(number, Part::Rows, Opened::Either)?;
+        let mut pending = block;
         // Killed between the two steps of a fold: what is in a block is not needed a second time.
         if end <= next_row && sizes.rows > 0 {
             let path = self.dir.file(number, Part::Rows);
             rustix::fs::ftruncate(&rows, 0).map_err(|error| HistoryError::failed("empty", &path, error))?;
             self.files.insert(number, Sizes { rows: 0, ..sizes });
-        } else {
-            self.pending = block;
+            pending.clear();
         }
         self.open = Some(Open {
             number,
@@ -321,18 +320,30 @@ impl Writer {
             first_pending: next_row,
             blocks: u32::try_from(scan.blocks.len()).unwrap_or(u32::MAX),
         });
+        if *schema == self.schema {
+            self.pending = pending;
+        } else {
+            let ours = std::mem::replace(&mut self.schema_bytes, schema.to_bytes());
+            let room = std::mem::replace(&mut self.pending, pending);
+            if self.pending.rows() > 0 {
+                // What cannot become a block now stays as it is, where it is read too.
+                self.fold().ok();
+            }
+            self.leave();
+            (self.schema_bytes, self.pending) = (ours, room);
+        }
         Ok(())
     }
 
     /// The rows in no block and the number of the first, if every record of them is whole.
-    fn read_rows(&self, number: u64, bytes: u64) -> Result<Option<(u64, Block)>, HistoryError> {
+    fn read_rows(&self, number: u64, bytes: u64, schema: &Schema) -> Result<Option<(u64, Block)>, HistoryError> {
         let mut content = vec![0; usize::try_from(bytes).unwrap_or(0)];
         if let Some(file) = self.dir.read(number, Part::Rows)? {
             let path = self.dir.file(number, Part::Rows);
             let count = read_at(&file, &mut content, 0).map_err(|error| HistoryError::failed("read", &path, error))?;
             content.truncate(count);
         }
-        let (rows, block, bad) = journal::read(&content, self.schema.columns.len());
+        let (rows, block, bad) = journal::read(&content, schema.columns.len());
         let first = rows.first().copied().unwrap_or(0);
         let in_order = rows.iter().zip(first..).all(|(row, expected)| *row == expected);
         Ok((bad == 0 && in_order).then_some((first, block)))
