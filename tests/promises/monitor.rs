@@ -173,7 +173,7 @@ fn what_cannot_run_says_why_and_touches_nothing() {
     assert_eq!(output.status.code(), Some(3));
     assert!(output.stdout.is_empty());
     assert!(String::from_utf8_lossy(&output.stderr).contains(&missing.display().to_string()));
-    for wrong in [&["--interval", "99ms"][..], &["--interval", "1"], &["--count", "0"], &["--format", "xml"]] {
+    for wrong in [&["--interval", "9ms"][..], &["--interval", "1"], &["--count", "0"], &["--format", "xml"]] {
         let output = monitor(&dir.join("y.log")).args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(output.stdout.is_empty() && !dir.join("y.log").exists(), "{wrong:?}");

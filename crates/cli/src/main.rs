@@ -12,6 +12,7 @@ mod demo;
 mod exit;
 mod follow;
 mod get;
+mod history;
 mod hub;
 mod invite;
 mod join;
@@ -51,6 +52,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Monitor(monitor::Args),
+    History(history::Args),
     Mirror(mirror::Args),
     Hub(hub::Args),
     Join(join::Args),
@@ -77,6 +79,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Monitor(args) => monitor::run(args),
+        Command::History(args) => history::run(args),
         Command::Mirror(args) => mirror::run(args),
         Command::Hub(args) => hub::run(args),
         Command::Join(args) => join::run(args),

@@ -1,29 +1,39 @@
-//! `lockstep monitor`: CPU and memory of the machine, every interval, to stdout and to the log file.
+//! `lockstep monitor`: what was chosen of the machine, every interval, to stdout and to the log file.
 //!
 //! The log holds the very lines of stdout, so that it can be read like them; what goes wrong is said on stderr.
 
-use std::io::{self, Write};
+mod choice;
+mod keeping;
+mod output;
+mod scans;
+mod serve;
+
 use std::mem;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vitals::log::{Appended, LogOptions};
-use vitals::{CappedLog, Format, Instants, Rates, Row, Sample, Sampler, Ticker};
+use vitals::{Format, Instants, Metric, Probe, Ticker};
 
+use self::choice::Choice;
+use self::keeping::{HistoryArgs, Keeping};
+use self::output::{LogLimits, Output};
+use self::scans::Scans;
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
-use crate::logging::LogArgs;
+use crate::logging::{LogArgs, say};
 use crate::signals::{self, Signal, Stop};
 
-/// The shortest interval: ten of the ticks the kernel counts CPU time in. Below it a share is mostly rounding.
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The shortest interval: one of the ticks the kernel counts CPU time in. Below it a share says nothing at all; below ten of
+/// them it is mostly rounding.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The longest interval. A longer one is most likely a mistake, and would say nothing for days.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Measures CPU and memory of this machine, and logs them
+/// Measures CPU, memory and more of this machine, and logs them
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Time from one sample to the next, at least 100ms: 500ms, 1s, 2m
+    /// Time from one sample to the next, at least 10ms: 500ms, 1s, 2m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
 
@@ -31,12 +41,36 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
+    /// What is measured: cpu, cores, memory, load, psi, disk, network, processes, cgroup, uptime, self, with commas between;
+    /// `all`; or `help`, which explains each number in one line
+    #[arg(long, value_name = "LIST", default_value = "cpu,memory", value_parser = Choice::parse)]
+    metrics: Choice,
+
     /// How a line is written, on stdout and in the log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: FormatArg,
 
+    /// Writes to the log alone, not to stdout
+    #[arg(long, short)]
+    quiet: bool,
+
     #[command(flatten)]
     log: LogArgs,
+
+    #[command(flatten)]
+    limits: LogLimits,
+
+    #[command(flatten)]
+    history: HistoryArgs,
+
+    /// Serves the machine's counters to Prometheus, under node_exporter's names, at http://ADDR/metrics. A port alone is for
+    /// this machine alone
+    #[arg(long, value_name = "ADDR", value_parser = serve::parse_address)]
+    prometheus: Option<SocketAddr>,
+
+    /// Time from one look at all processes to the next, where they are measured
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_process_interval)]
+    process_interval: Duration,
 
     /// Reads another procfs; given several times, one sample of each without waiting, and ends
     #[arg(long, value_name = "DIR", default_value = "/proc")]
@@ -44,7 +78,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum FormatArg {
+pub(crate) enum FormatArg {
     /// For people
     Text,
     /// For spreadsheets and pandas, with a header
@@ -68,14 +102,26 @@ impl From<FormatArg> for Format {
 /// # Errors
 /// When procfs cannot be read at the start, the log not be opened, or stdout not be written.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    let first = args.procfs.first().map_or(Path::new("/proc"), PathBuf::as_path);
+    let metrics = match args.metrics {
+        Choice::Of(metrics) => metrics,
+        Choice::Help => return choice::explain(first),
+    };
     let format = Format::from(args.format);
     let stop = signals::flag()?;
-    let log = open_log(&args.log, format)?;
-    let mut out = Output { format, line: Vec::new(), stdout: io::stdout().lock(), log };
+    signals::hear_hangups()?;
+    let mut probe = Probe::new(first, metrics);
+    let mut out = Output::prepare(&args.log, &args.limits, Keeping::prepare(&args.history)?, format, args.quiet)?;
+    if let Some(address) = args.prometheus {
+        serve::start(address, first)?;
+    }
     let lines_max = args.count.unwrap_or(u64::MAX);
-    match args.procfs.as_slice() {
-        [procfs] => follow(procfs, args.interval, lines_max, stop, &mut out),
-        trees => replay(trees, lines_max, stop, &mut out),
+    if let [_] = args.procfs.as_slice() {
+        let scans = metrics.has(Metric::Processes).then(|| Scans::start(first, args.process_interval, probe.scans()));
+        let _scans = scans.transpose()?;
+        follow(&mut probe, first, args.interval, lines_max, stop, &mut out)
+    } else {
+        replay(&mut probe, &args.procfs, lines_max, stop, &mut out)
     }
 }
 
@@ -84,32 +130,33 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
 /// Only the first sample must succeed. Later a tree may be away for a while (lxcfs restarting, a captured tree being
 /// exchanged): that is said once, and the interval to the next sample that succeeds is simply longer.
 fn follow(
+    probe: &mut Probe,
     procfs: &Path,
     interval: Duration,
     lines_max: u64,
     stop: &Stop,
     out: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let mut sampler = Sampler::new(procfs);
-    let (mut older, mut newer) = (Sample::default(), Sample::default());
     let mut ticker = Ticker::new(Instants::now().monotonic_ns, interval);
     let (mut lines, mut missed) = (0, 0_u64);
     while lines < lines_max {
+        if stop.take_hangup() {
+            out.reopen();
+        }
         let now = Instants::now();
         if ticker.take(now.monotonic_ns).is_none() {
-            if stop.wait(ticker.wait(now.monotonic_ns)) {
+            if stop.wait_or_hangup(ticker.wait(now.monotonic_ns)) {
                 return Ok(stopped(stop));
             }
             continue;
         }
-        match sampler.sample_into(&mut newer, now) {
-            Ok(()) => {
+        match probe.take(now) {
+            Ok(frame) => {
                 if mem::take(&mut missed) > 0 {
                     say(format_args!("{} can be read again", procfs.display()));
                 }
-                out.line(&newer, (lines > 0).then_some(&older))?;
+                out.line(frame)?;
                 lines += 1;
-                mem::swap(&mut older, &mut newer);
             }
             Err(error) if lines == 0 => return Err(Failure::could_not_run(error)),
             Err(error) => {
@@ -128,76 +175,21 @@ fn follow(
 }
 
 /// Samples each of several captured trees once, each with the one before as its baseline.
-fn replay(trees: &[PathBuf], lines_max: u64, stop: &Stop, out: &mut Output<'_>) -> Result<Exit, Failure> {
-    let mut older: Option<Sample> = None;
+fn replay(
+    probe: &mut Probe,
+    trees: &[PathBuf],
+    lines_max: u64,
+    stop: &Stop,
+    out: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     for (tree, _) in trees.iter().zip(0..lines_max) {
-        let newer = Sampler::new(tree).sample().map_err(Failure::could_not_run)?;
-        out.line(&newer, older.as_ref())?;
-        older = Some(newer);
+        probe.turn_to(tree);
+        out.line(probe.take(Instants::now()).map_err(Failure::could_not_run)?)?;
         if stop.requested().is_some() {
             return Ok(stopped(stop));
         }
     }
     Ok(Exit::Done)
-}
-
-/// Where lines go, and the room they are made in.
-struct Output<'a> {
-    format: Format,
-    line: Vec<u8>,
-    stdout: io::StdoutLock<'a>,
-    log: Option<CappedLog>,
-}
-
-impl Output<'_> {
-    /// Writes the line of `newer`: first to the log, so that it is complete when whoever reads stdout goes away.
-    fn line(&mut self, newer: &Sample, older: Option<&Sample>) -> Result<(), Failure> {
-        let rates = older.map_or_else(|| Rates::first(newer), |older| Rates::between(older, newer));
-        self.line.clear();
-        self.format.line(&mut self.line, &Row { sample: newer, rates: &rates });
-        if let Some(log) = &mut self.log {
-            // A full disk does not stop the sampling. Both ends of it are said once.
-            match log.append_line(&self.line) {
-                Ok(Appended::Written | Appended::StillLost) => {}
-                Ok(Appended::Resumed { lines_lost }) => {
-                    say(format_args!("the log is written again; {lines_lost} lines are missing in it"));
-                }
-                Err(error) => say(format_args!("{:#}; sampling goes on", anyhow::Error::new(error))),
-            }
-        }
-        if let Some(header) = older.is_none().then(|| self.format.header()).flatten() {
-            self.line.splice(0..0, header.bytes().chain([b'\n']));
-        }
-        self.line.push(b'\n');
-        self.stdout.write_all(&self.line).and_then(|()| self.stdout.flush()).map_err(Failure::output)
-    }
-}
-
-/// Opens the log and names it in the first line on stderr. `None` after `--log none`.
-///
-/// The program's own messages do not go into this log: its lines are the samples, in their format.
-fn open_log(args: &LogArgs, format: Format) -> Result<Option<CappedLog>, Failure> {
-    let Some(path) = args.place("monitor")? else {
-        say(format_args!("log: none"));
-        return Ok(None);
-    };
-    let continues: fn(&[u8]) -> bool = match format {
-        Format::Text => |line| Format::Text.continues(line),
-        Format::Csv => |line| Format::Csv.continues(line),
-        Format::Json => |line| Format::Json.continues(line),
-    };
-    let options = LogOptions { header: format.header(), continues, ..LogOptions::default() };
-    let log = CappedLog::open_with(&path, options).map_err(Failure::could_not_run)?;
-    say(format_args!("log: {}", log.path().display()));
-    if log.mended_bytes() > 0 {
-        say(format_args!("removed an unfinished last line of {} bytes from the log", log.mended_bytes()));
-    }
-    Ok(Some(log))
-}
-
-/// Says something that is no result. A closed stderr leaves nobody to be told.
-fn say(words: std::fmt::Arguments<'_>) {
-    writeln!(io::stderr(), "{words}").ok();
 }
 
 /// How a command ends that was asked to stop: a person interrupts, the system ends a service in order.
@@ -219,22 +211,30 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+fn parse_process_interval(text: &str) -> Result<Duration, String> {
+    match parse_interval(text)? {
+        interval if interval < Duration::from_secs(1) => Err("a look at all processes takes too long for that".into()),
+        interval => Ok(interval),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_lies_between_100_ms_and_a_day() {
+    fn an_interval_lies_between_10_ms_and_a_day() {
         for (text, interval) in [
-            ("100ms", INTERVAL_MIN),
+            ("10ms", INTERVAL_MIN),
             ("1s", Duration::from_secs(1)),
             ("2m", Duration::from_secs(120)),
             ("24h", INTERVAL_MAX),
         ] {
             assert_eq!(parse_interval(text), Ok(interval));
         }
-        for text in ["99ms", "0s", "25h", "1", "x", ""] {
+        for text in ["9ms", "0s", "25h", "1", "x", ""] {
             assert!(parse_interval(text).is_err(), "{text}");
         }
+        assert!(parse_process_interval("1s").is_ok() && parse_process_interval("999ms").is_err());
     }
 }

@@ -3,15 +3,15 @@
 //! The first signal asks, and the command ends in order. A second SIGINT ends the process at once, for a person who
 //! does not want to wait.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::exit::Failure;
 
@@ -29,6 +29,8 @@ pub(crate) enum Signal {
 pub(crate) struct Stop {
     asked: Mutex<Option<Signal>>,
     changed: Condvar,
+    /// A SIGHUP came and was not taken yet, where those are heard.
+    hung_up: AtomicBool,
 }
 
 impl Stop {
@@ -41,6 +43,24 @@ impl Stop {
     pub(crate) fn wait(&self, span: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), span, |asked| asked.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    /// As [`Stop::wait`], but returns at a SIGHUP as well, which [`Stop::take_hangup`] tells.
+    pub(crate) fn wait_or_hangup(&self, span: Duration) -> bool {
+        let quiet = |asked: &mut Option<Signal>| asked.is_none() && !self.hung_up.load(Ordering::Acquire);
+        let waited = self.changed.wait_timeout_while(self.lock(), span, quiet);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    /// Whether a SIGHUP came since the last call.
+    pub(crate) fn take_hangup(&self) -> bool {
+        self.hung_up.load(Ordering::Relaxed) && self.hung_up.swap(false, Ordering::AcqRel)
+    }
+
+    fn hang_up(&self) {
+        let _asked = self.lock();
+        self.hung_up.store(true, Ordering::Release);
+        self.changed.notify_all();
     }
 
     /// Waits until asked to stop.
@@ -69,7 +89,7 @@ impl Stop {
 /// # Errors
 /// When the system refuses the handlers or the thread that listens.
 pub(crate) fn flag() -> Result<&'static Stop, Failure> {
-    static STOP: Stop = Stop { asked: Mutex::new(None), changed: Condvar::new() };
+    static STOP: Stop = Stop { asked: Mutex::new(None), changed: Condvar::new(), hung_up: AtomicBool::new(false) };
     static LISTENING: Mutex<bool> = Mutex::new(false);
     let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
     if !*listening {
@@ -79,6 +99,9 @@ pub(crate) fn flag() -> Result<&'static Stop, Failure> {
     Ok(&STOP)
 }
 
+/// What more signals are listened for with.
+static LISTENER: OnceLock<Handle> = OnceLock::new();
+
 fn listen(stop: &'static Stop) -> anyhow::Result<()> {
     // The order matters: handlers run in the order they were registered, so the first signal finds `again` still
     // false and only then sets it, and a second SIGINT finds it true and does what SIGINT does by default.
@@ -87,11 +110,26 @@ fn listen(stop: &'static Stop) -> anyhow::Result<()> {
     flag::register(SIGINT, Arc::clone(&again))?;
     flag::register(SIGTERM, again)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    LISTENER.get_or_init(|| signals.handle());
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in &mut signals {
-            stop.ask(if signal == SIGINT { Signal::Interrupt } else { Signal::Terminate });
+            match signal {
+                SIGINT => stop.ask(Signal::Interrupt),
+                SIGHUP => stop.hang_up(),
+                _ => stop.ask(Signal::Terminate),
+            }
         }
     })?;
+    Ok(())
+}
+
+/// From now on a SIGHUP does not end the process but is told by [`Stop::take_hangup`]. To be called after [`flag`].
+///
+/// # Errors
+/// When the system refuses the handler.
+pub(crate) fn hear_hangups() -> Result<(), Failure> {
+    let handle = LISTENER.get().context("signals are not listened for yet")?;
+    handle.add_signal(SIGHUP).context("cannot listen for SIGHUP")?;
     Ok(())
 }
 
@@ -128,6 +166,15 @@ mod tests {
         let stop = Stop::default();
         assert_eq!(stop.requested(), None);
         assert!(!stop.wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_hangup_ends_one_wait_and_asks_nothing() {
+        let stop = Stop::default();
+        stop.hang_up();
+        assert!(!stop.wait_or_hangup(Duration::from_hours(1)));
+        assert!(stop.take_hangup() && !stop.take_hangup());
+        assert!(!stop.wait_or_hangup(Duration::from_millis(1)));
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) fn write(out: &mut impl Write, columns: &[Column], rows: &[Vec<Cell>]
 }
 
 /// Names come from other machines: what would move the cursor or break the line is shown as an escape.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let unsafe_char = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().flat_map(|c| if unsafe_char(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
 }

@@ -22,8 +22,8 @@ impl Instants {
         let wall = clock_gettime(ClockId::Realtime);
         Self {
             wall_ns: wall.tv_sec.saturating_mul(NS_PER_S).saturating_add(i64::from(nanoseconds(wall))),
-            monotonic_ns: since_start(clock_gettime(ClockId::Monotonic)),
-            boottime_ns: since_start(clock_gettime(ClockId::Boottime)),
+            monotonic_ns: nanoseconds_of(clock_gettime(ClockId::Monotonic)),
+            boottime_ns: nanoseconds_of(clock_gettime(ClockId::Boottime)),
         }
     }
 
@@ -37,7 +37,7 @@ impl Instants {
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// A clock that counts from the start of the machine, so it is never negative.
-fn since_start(time: Timespec) -> u64 {
+pub(crate) fn nanoseconds_of(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(NS_PER_S.unsigned_abs()).saturating_add(u64::from(nanoseconds(time)))
 }

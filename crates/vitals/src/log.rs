@@ -16,22 +16,26 @@
 //! Nothing is synced: the kernel writes a log back within half a minute, and a sync for each line would cost more than what
 //! is logged.
 
+mod error;
+mod line;
+mod place;
+
 use std::{
-    ffi::OsString,
     fs::DirBuilder,
-    io,
-    os::{
-        fd::OwnedFd,
-        unix::{ffi::OsStringExt, fs::DirBuilderExt},
-    },
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::{
-    fs::{FileType, FlockOperation, Mode, OFlags, Stat},
+    fs::{AtFlags, FlockOperation, Stat, StatxFlags},
     io::Errno,
 };
-use thiserror::Error;
+
+pub use self::error::LogError;
+use self::line::compose;
+use self::place::{lock_directory, lock_shared, open_file, part};
+use crate::clock::Instants;
 
 /// How large one part of a log gets.
 pub const SEGMENT_BYTES_MAX: u64 = 8 << 20;
@@ -40,32 +44,41 @@ pub const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 pub const SEGMENTS_MAX: u32 = 4;
 
 /// The longest line, without its newline. A longer one is cut and says so.
-pub const LINE_BYTES_MAX: usize = 64 << 10;
+pub const LINE_BYTES_MAX: usize = 256 << 10;
 
 /// How far past the cap a part may get while another process is moving the parts.
 pub const SLACK_BYTES_MAX: u64 = 1 << 20;
 
-/// How many links are followed from the name given to the file.
-const LINKS_MAX: usize = 8;
-
-/// What stands at the end of a line that was cut.
-const CUT: &[u8] = b" [cut]";
-
 /// What is particular to one kind of log.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
-    /// A first line for every part, without its newline: the names of CSV's columns.
+    /// A first line for every part, without its newline: the names of CSV's columns. With one, only a file that begins with
+    /// this very line is continued.
     pub header: Option<String>,
     /// Whether a file that begins with this line can be continued. One that cannot becomes LOG.1 before the first line is
     /// written, so that no file mixes two formats.
     pub continues: fn(first_line: &[u8]) -> bool,
-    /// How large one part gets: [`SEGMENT_BYTES_MAX`], but for tests.
+    /// How large one part gets.
     pub segment_bytes_max: u64,
+    /// How many parts there are, the one being written included; at least 1.
+    pub segments_max: u32,
+    /// How old LOG gets before a new part begins. `None`: its size alone decides.
+    pub age_max: Option<Duration>,
+    /// How long it may take to notice that LOG was moved away. Zero looks before each line, which is two system calls. The cap
+    /// stays exact as long as nobody else writes to LOG.
+    pub look_every: Duration,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { header: None, continues: |_| true, segment_bytes_max: SEGMENT_BYTES_MAX }
+        Self {
+            header: None,
+            continues: |_| true,
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+            segments_max: SEGMENTS_MAX,
+            age_max: None,
+            look_every: Duration::ZERO,
+        }
     }
 }
 
@@ -82,12 +95,25 @@ pub struct CappedLog {
     lines_lost: u64,
     /// The end of LOG is not the end of a line, because a write was cut and could not be taken back.
     torn: bool,
+    /// LOG has another header than the next line wants.
+    header_changed: bool,
+    /// The size LOG had when it was looked at and all that was written since, and when that was.
+    looked: Option<Looked>,
+    /// When LOG began, on the clock that goes on while the machine is suspended; below 0 before the machine was started.
+    /// `None`: to be found out.
+    begun_ns: Option<i64>,
     /// The line being composed; kept for its room.
     line: Vec<u8>,
     /// What came through [`io::Write`] since the last newline.
     unfinished: Vec<u8>,
     #[cfg(test)]
     room_bytes: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    bytes: u64,
+    monotonic_ns: u64,
 }
 
 /// What became of a line.
@@ -131,6 +157,9 @@ impl CappedLog {
             mended_bytes: 0,
             lines_lost: 0,
             torn: false,
+            header_changed: false,
+            looked: None,
+            begun_ns: None,
             line: Vec::new(),
             unfinished: Vec::new(),
             #[cfg(test)]
@@ -141,6 +170,14 @@ impl CappedLog {
             log.rotate()?;
         }
         Ok(log)
+    }
+
+    /// From the next line on the log has another header: that line begins a new part.
+    pub fn set_header(&mut self, header: Option<String>) {
+        if self.options.header != header {
+            self.options.header = header;
+            self.header_changed = true;
+        }
     }
 
     /// Where the log is, links followed. Its older parts are beside it.
@@ -160,32 +197,109 @@ impl CappedLog {
     /// When the line could not be written and the one before could: said once. Until one is written again, each next one
     /// is tried, counted, and [`Appended::StillLost`].
     pub fn append_line(&mut self, line: &[u8]) -> Result<Appended, LogError> {
-        match self.try_append(line) {
+        self.append(line, None)
+    }
+
+    /// As [`CappedLog::append_line`] at the time `now`, which decides whether LOG is too old, and whether to look for it.
+    ///
+    /// # Errors
+    /// As [`CappedLog::append_line`].
+    pub fn append_line_at(&mut self, line: &[u8], now: &Instants) -> Result<Appended, LogError> {
+        self.append(line, Some(now))
+    }
+
+    fn append(&mut self, line: &[u8], now: Option<&Instants>) -> Result<Appended, LogError> {
+        match self.try_append(line, now) {
             Ok(()) => match std::mem::take(&mut self.lines_lost) {
                 0 => Ok(Appended::Written),
                 lines_lost => Ok(Appended::Resumed { lines_lost }),
             },
             Err(error) => {
+                self.looked = None;
                 self.lines_lost += 1;
                 if self.lines_lost == 1 { Err(error) } else { Ok(Appended::StillLost) }
             }
         }
     }
 
-    fn try_append(&mut self, line: &[u8]) -> Result<(), LogError> {
+    fn try_append(&mut self, line: &[u8], now: Option<&Instants>) -> Result<(), LogError> {
         self.line.clear();
         if self.torn {
             self.line.push(b'\n');
         }
         compose(&mut self.line, line);
-        let mut bytes = self.size_in_place()?;
-        if bytes > 0 && bytes + length(&self.line) > self.options.segment_bytes_max {
-            bytes = self.rotate()?;
+        let header_bytes = self.options.header.as_ref().map_or(0, |header| length(header.as_bytes()) + 1);
+        if header_bytes + length(&self.line) > self.options.segment_bytes_max {
+            let (path, bytes_max) = (self.path.clone(), self.options.segment_bytes_max);
+            return Err(LogError::LineTooLong { path, bytes: header_bytes + length(&self.line), bytes_max });
         }
+        let mut bytes = match (self.looked, now) {
+            (Some(looked), Some(now)) if looked.holds(now, self.options.look_every) => looked.bytes,
+            _ => self.look(now)?,
+        };
+        let full = bytes + length(&self.line) > self.options.segment_bytes_max;
+        if bytes > 0 && (self.header_changed || full || self.is_old(now)?) {
+            bytes = self.rotate()?;
+            (self.looked, self.begun_ns) = (None, None);
+        }
+        if bytes == 0 {
+            self.begun_ns = now.map(|now| i64::try_from(now.boottime_ns).unwrap_or(i64::MAX));
+        }
+        self.header_changed &= bytes > 0;
         if let Some(header) = self.options.header.as_deref().filter(|_| bytes == 0) {
             self.line.splice(0..0, header.bytes().chain([b'\n']));
         }
-        self.write_line(bytes)
+        self.write_line(bytes)?;
+        if let Some(looked) = &mut self.looked {
+            looked.bytes = bytes + length(&self.line);
+        }
+        Ok(())
+    }
+
+    /// The size of LOG, known for a while.
+    fn look(&mut self, now: Option<&Instants>) -> Result<u64, LogError> {
+        let bytes = self.size_in_place()?;
+        self.looked = now.map(|now| Looked { bytes, monotonic_ns: now.monotonic_ns });
+        Ok(bytes)
+    }
+
+    /// Whether LOG is older than it should get. Its age from before we opened it is told by the wall clock, which may have been
+    /// set since; that can begin one part too early or too late. From then on only a clock that never jumps counts.
+    fn is_old(&mut self, now: Option<&Instants>) -> Result<bool, LogError> {
+        let (Some(age_max), Some(now)) = (self.options.age_max, now) else { return Ok(false) };
+        let boottime_ns = i64::try_from(now.boottime_ns).unwrap_or(i64::MAX);
+        let begun_ns = match self.begun_ns {
+            Some(begun_ns) => begun_ns,
+            None => {
+                let age_ns = now.wall_ns.saturating_sub(self.born_ns()?.unwrap_or(now.wall_ns)).max(0);
+                boottime_ns.saturating_sub(age_ns)
+            }
+        };
+        self.begun_ns = Some(begun_ns);
+        Ok(boottime_ns.saturating_sub(begun_ns) >= i64::try_from(age_max.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// When LOG was made, in nanoseconds since the Unix epoch; `None` if the file system does not keep that.
+    fn born_ns(&self) -> Result<Option<i64>, LogError> {
+        let stat = rustix::fs::statx(&self.file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)
+            .map_err(|error| self.failed("look at", error))?;
+        let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let ns = stat.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(stat.stx_btime.tv_nsec));
+        Ok(known.then_some(ns))
+    }
+
+    /// Lets go of LOG and opens what is there now by its name: whoever moved it away can have the file to himself.
+    ///
+    /// # Errors
+    /// When it cannot be opened; the file that was open is written to until a line finds out better.
+    pub fn reopen(&mut self) -> Result<(), LogError> {
+        (self.looked, self.begun_ns) = (None, None);
+        (self.path, self.file) = open_file(&self.path)?;
+        self.torn = false;
+        if !self.continues()? {
+            self.rotate()?;
+        }
+        Ok(())
     }
 
     /// The size of LOG. Where LOG was moved or removed it is opened anew.
@@ -195,7 +309,7 @@ impl CappedLog {
             Ok(there) if same_file(&there, &ours) => Ok(size(&there)),
             Ok(_) | Err(Errno::NOENT) => {
                 (self.path, self.file) = open_file(&self.path)?;
-                self.torn = false;
+                (self.torn, self.begun_ns) = (false, None);
                 Ok(size(&self.stat()?))
             }
             Err(error) => Err(self.failed("look at", error)),
@@ -208,19 +322,23 @@ impl CappedLog {
         let ours = self.stat()?;
         let Some(_guard) = lock_directory(&self.path) else {
             // Whoever is moving the parts will be done soon; what is appended meanwhile lands in LOG.1.
-            let fits = size(&ours) + length(&self.line) <= self.options.segment_bytes_max + SLACK_BYTES_MAX;
+            let limit = self.options.segment_bytes_max + SLACK_BYTES_MAX;
+            let fits = !self.header_changed && size(&ours) + length(&self.line) <= limit;
             return if fits { Ok(size(&ours)) } else { Err(self.failed("make room in", Errno::AGAIN)) };
         };
         let bytes = self.size_in_place()?;
         if !same_file(&self.stat()?, &ours) {
             return Ok(bytes);
         }
-        for number in (0..SEGMENTS_MAX - 1).rev() {
+        for number in (0..self.options.segments_max.saturating_sub(1)).rev() {
             let (from, to) = (part(&self.path, number), part(&self.path, number + 1));
             match rustix::fs::rename(&from, &to) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(LogError::Rotate { from, to, source: error.into() }),
             }
+        }
+        if self.options.segments_max <= 1 {
+            rustix::fs::unlink(&self.path).map_err(|error| self.failed("make room in", error))?;
         }
         (self.path, self.file) = open_file(&self.path)?;
         self.torn = false;
@@ -300,7 +418,8 @@ impl CappedLog {
         let mut head = vec![0; bytes.min(LINE_BYTES_MAX)];
         self.read_at(&mut head, 0)?;
         let first_line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        Ok(bytes == 0 || (self.options.continues)(first_line))
+        let same = self.options.header.as_ref().is_none_or(|header| header.as_bytes() == first_line);
+        Ok(bytes == 0 || same && (self.options.continues)(first_line))
     }
 
     /// Fills `buffer` from `offset`; what is past the end stays zero.
@@ -327,119 +446,11 @@ impl CappedLog {
     }
 }
 
-/// Whole lines go to the log as they become complete; what is unfinished waits for its newline, whatever is flushed. An error
-/// is returned once, as by [`CappedLog::append_line`], and the bytes count as taken.
-impl io::Write for CappedLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut said = Ok(bytes.len());
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = (LINE_BYTES_MAX + 1).saturating_sub(self.unfinished.len());
-            self.unfinished.extend_from_slice(&piece[..piece.len().min(room)]);
-            if piece.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.unfinished);
-                if let Err(error) = self.append_line(&line) {
-                    said = Err(io::Error::other(error));
-                }
-                self.unfinished = line;
-                self.unfinished.clear();
-            }
-        }
-        said
+impl Looked {
+    fn holds(&self, now: &Instants, look_every: Duration) -> bool {
+        let since = now.monotonic_ns.checked_sub(self.monotonic_ns);
+        since.is_some_and(|ns| u128::from(ns) < look_every.as_nanos())
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Opens LOG, following links that belong to root or to us; returns where it is.
-fn open_file(path: &Path) -> Result<(PathBuf, OwnedFd), LogError> {
-    let mut path = path.to_owned();
-    // NONBLOCK: a FIFO in the place of LOG is to be refused, not waited for.
-    let flags = OFlags::RDWR
-        | OFlags::APPEND
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::CLOEXEC
-        | OFlags::NOCTTY
-        | OFlags::NONBLOCK;
-    for _ in 0..=LINKS_MAX {
-        match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)) {
-            Ok(file) => {
-                let stat = rustix::fs::fstat(&file).map_err(|error| LogError::open(&path, error))?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    return Err(LogError::NotAFile { path });
-                }
-                lock_shared(&file);
-                return Ok((path, file));
-            }
-            Err(Errno::LOOP) => path = follow(&path)?,
-            Err(error) => return Err(LogError::open(&path, error)),
-        }
-    }
-    Err(LogError::open(&path, Errno::LOOP))
-}
-
-/// Where the link at `path` points to. Owner and target are read from one held inode, so that the link cannot be exchanged
-/// between the two.
-fn follow(path: &Path) -> Result<PathBuf, LogError> {
-    let failed = |error| LogError::open(path, error);
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let link = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
-    let owner = rustix::fs::fstat(&link).map_err(failed)?.st_uid;
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(LogError::ForeignLink { path: path.to_owned(), owner });
-    }
-    let target = rustix::fs::readlinkat(&link, "", Vec::new()).map_err(failed)?;
-    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-    Ok(path.parent().unwrap_or(Path::new("")).join(target))
-}
-
-/// Says to others that LOG has a living writer. Where files cannot be locked nothing is said.
-fn lock_shared(file: &OwnedFd) {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).unwrap_or(());
-}
-
-/// Keeps other processes from moving the parts as long as the descriptor lives. `None`: another one is at it.
-fn lock_directory(log: &Path) -> Option<Option<OwnedFd>> {
-    let directory = match log.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // A directory that cannot be opened or locked is no reason to log nothing.
-    let Ok(directory) = rustix::fs::open(directory, flags, Mode::empty()) else { return Some(None) };
-    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => None,
-        _ => Some(Some(directory)),
-    }
-}
-
-/// The name of a part: LOG itself for 0.
-fn part(log: &Path, number: u32) -> PathBuf {
-    if number == 0 {
-        return log.to_owned();
-    }
-    let mut name = log.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
-}
-
-fn compose(out: &mut Vec<u8>, line: &[u8]) {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let end = out.len() + LINE_BYTES_MAX;
-    for (at, piece) in line.split(|byte| *byte == b'\n').enumerate() {
-        if at > 0 {
-            out.extend_from_slice(b"\\n");
-        }
-        // One byte more than fits is enough to know that the line is too long.
-        out.extend_from_slice(&piece[..piece.len().min((end + 1).saturating_sub(out.len()))]);
-    }
-    if out.len() > end {
-        out.truncate(end - CUT.len());
-        out.extend_from_slice(CUT);
-    }
-    out.push(b'\n');
 }
 
 fn same_file(a: &Stat, b: &Stat) -> bool {
@@ -452,69 +463,6 @@ fn size(stat: &Stat) -> u64 {
 
 fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits")
-}
-
-/// Why a log cannot be opened, or a line not be written.
-#[derive(Debug, Error)]
-pub enum LogError {
-    /// The directory of the log cannot be made.
-    #[error(
-        "cannot make the directory {path} for the log; name another place with --log FILE, or none with --log none"
-    )]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the kernel answered.
-        source: io::Error,
-    },
-    /// The log cannot be opened.
-    #[error("cannot open the log {path}; name another place with --log FILE, or none with --log none")]
-    Open {
-        /// The log.
-        path: PathBuf,
-        /// What the kernel answered.
-        source: io::Error,
-    },
-    /// The log is a directory, a device or a FIFO.
-    #[error("the log {path} is not a regular file; name another place with --log FILE, or none with --log none")]
-    NotAFile {
-        /// What was to be the log.
-        path: PathBuf,
-    },
-    /// The log is a link that somebody else put there.
-    #[error("the log {path} is a link made by user {owner}, which is not followed; remove it, or use --log FILE")]
-    ForeignLink {
-        /// The link.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-    },
-    /// A part of the log could not be moved to its next name, so there is no room below the cap.
-    #[error("cannot move the log {from} to {to} to make room for more")]
-    Rotate {
-        /// The part.
-        from: PathBuf,
-        /// Its next name.
-        to: PathBuf,
-        /// What the kernel answered.
-        source: io::Error,
-    },
-    /// A step on the open log failed.
-    #[error("cannot {step} the log {path}")]
-    Failed {
-        /// What was tried.
-        step: &'static str,
-        /// The log.
-        path: PathBuf,
-        /// What the kernel answered.
-        source: io::Error,
-    },
-}
-
-impl LogError {
-    fn open(path: &Path, error: Errno) -> Self {
-        Self::Open { path: path.to_owned(), source: error.into() }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use thiserror::Error;
 
 use crate::{sample::Memory, stat::number};
 
+/// How many fields are read.
+const FIELDS: usize = 9;
+
 /// Reads the fields of [`Memory`] from `content`; all others are passed over. A field given twice counts the first time.
 ///
 /// The key ends at the colon: some kernels print `Key:123 kB` without a space. The unit is kibibytes whether it is printed
@@ -14,7 +17,12 @@ use crate::{sample::Memory, stat::number};
 pub fn parse(content: &[u8]) -> Result<Memory, MeminfoError> {
     let mut memory = Memory::default();
     let mut total_bytes = None;
+    let mut fields_left = FIELDS;
     for line in content.split(|byte| *byte == b'\n') {
+        // What is read here stands in the first half of the file.
+        if fields_left == 0 {
+            break;
+        }
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let slot = match &line[..colon] {
             b"MemTotal" => &mut total_bytes,
@@ -29,6 +37,7 @@ pub fn parse(content: &[u8]) -> Result<Memory, MeminfoError> {
             _ => continue,
         };
         let value = bytes(&line[colon + 1..]).ok_or(MeminfoError::NotBytes)?;
+        fields_left -= usize::from(slot.is_none());
         slot.get_or_insert(value);
     }
     memory.total_bytes = total_bytes.ok_or(MeminfoError::NoTotal)?;

@@ -67,6 +67,12 @@ pub enum NoRate {
     TotalNotLarger,
     /// An idle counter fell by [`IDLE_RESET_SECONDS`] or more.
     IdleFell,
+    /// A counter fell: it is another device by the same name, or it was set to 0.
+    CounterFell,
+    /// The sample before does not have it.
+    Appeared,
+    /// The two samples were taken at the same moment of the monotonic clock.
+    NoTimePassed,
 }
 
 impl NoRate {
@@ -79,6 +85,9 @@ impl NoRate {
             Self::CpusChanged => "cpus_changed",
             Self::TotalNotLarger => "total_not_larger",
             Self::IdleFell => "idle_fell",
+            Self::CounterFell => "counter_fell",
+            Self::Appeared => "appeared",
+            Self::NoTimePassed => "no_time_passed",
         }
     }
 }
@@ -199,7 +208,7 @@ fn cpu_rates(older: &Sample, newer: &Sample) -> Result<CpuRates, NoRate> {
 }
 
 /// What makes the counters of two samples have nothing to do with each other.
-fn break_between(older: &Sample, newer: &Sample) -> Option<NoRate> {
+pub(crate) fn break_between(older: &Sample, newer: &Sample) -> Option<NoRate> {
     match (older.boot_id, newer.boot_id) {
         (Some(old), Some(new)) if old != new => Some(NoRate::BootChanged),
         _ if newer.taken.suspended_since_ns(&older.taken) >= SUSPEND_NS_MIN => Some(NoRate::Suspended),

@@ -47,17 +47,17 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::tests::{bare, full};
+    use crate::fields::tests::{bare_reading, full_reading};
 
     #[test]
     fn a_report_survives_its_way_and_unknown_stays_unknown() {
-        for (sample, rates) in [full(), bare()] {
-            let report = Report::new(&sample, &rates);
+        for reading in [full_reading(), bare_reading()] {
+            let report = Report::new(&reading.sample, &reading.rates);
             let json = serde_json::to_string(&report).unwrap();
             assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report, "{json}");
         }
-        let (sample, rates) = bare();
-        let report = Report::new(&sample, &rates);
+        let reading = bare_reading();
+        let report = Report::new(&reading.sample, &reading.rates);
         assert_eq!((report.cpu_busy_pct, report.cpus_online, report.mem_used_bytes), (None, None, None));
     }
 

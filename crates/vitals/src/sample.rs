@@ -82,6 +82,13 @@ impl CpuTimes {
         &self.ticks[..self.columns]
     }
 
+    /// The higher of the two in each column; both have the same columns.
+    pub(crate) fn highest(&self, other: &Self) -> Self {
+        let mut highest = *self;
+        highest.ticks.iter_mut().zip(other.ticks).for_each(|(ticks, other)| *ticks = (*ticks).max(other));
+        highest
+    }
+
     /// The sum of the first [`CPU_SHARES`] columns, in ticks: all time this line accounts for.
     pub fn total_ticks(&self) -> u128 {
         self.ticks[..CPU_SHARES].iter().map(|&ticks| u128::from(ticks)).sum()

@@ -23,7 +23,23 @@ pub struct Sampler {
     loadavg: KeptFile,
     boot_id: KeptFile,
     buffer: Buffer,
+    /// How long what changes slowly holds, and what was read of it.
+    slow_holds_ns: u64,
+    slow: Option<Slow>,
 }
+
+/// What need not be read at each sample.
+#[derive(Debug)]
+struct Slow {
+    read_ns: u64,
+    load: Option<Load>,
+    boot_id: Option<BootId>,
+    /// All CPU time told since then; what falls behind it may be of another boot.
+    total_ticks: u128,
+}
+
+/// How often the kernel computes load averages.
+const LOAD_NS: u64 = 5_000_000_000;
 
 impl Sampler {
     /// A sampler of the tree at `procfs`, `/proc` for the machine it runs on. Nothing is opened before the first sample.
@@ -35,7 +51,15 @@ impl Sampler {
             loadavg: file("loadavg"),
             boot_id: file("sys/kernel/random/boot_id"),
             buffer: Buffer::new(),
+            slow_holds_ns: 0,
+            slow: None,
         }
+    }
+
+    /// From now on reads load averages and the id of the boot only as often as the kernel computes the former, every 5 s, and
+    /// when counters fell. The other two files are read at each sample.
+    pub fn spare(&mut self) {
+        self.slow_holds_ns = LOAD_NS;
     }
 
     /// Takes one sample, stamped with the clocks of this moment.
@@ -66,9 +90,23 @@ impl Sampler {
             Ok(memory) => sample.memory = memory,
             Err(source) => return Err(SampleError::Meminfo { path: self.meminfo.path().to_owned(), source }),
         }
-        // Containers and captured trees often lack these two; a sample without them is still a sample.
-        sample.load = self.loadavg.read(&mut self.buffer).ok().and_then(Load::parse);
-        sample.boot_id = self.boot_id.read(&mut self.buffer).ok().and_then(BootId::parse);
+        let total_ticks = sample.cpu.total_ticks();
+        let holds = |slow: &Slow| {
+            let age_ns = taken.monotonic_ns.checked_sub(slow.read_ns);
+            age_ns.is_some_and(|ns| ns < self.slow_holds_ns) && total_ticks >= slow.total_ticks
+        };
+        let slow = match self.slow.take().filter(holds) {
+            Some(slow) => Slow { total_ticks, ..slow },
+            // Containers and captured trees often lack these two; a sample without them is still a sample.
+            None => Slow {
+                read_ns: taken.monotonic_ns,
+                load: self.loadavg.read(&mut self.buffer).ok().and_then(Load::parse),
+                boot_id: self.boot_id.read(&mut self.buffer).ok().and_then(BootId::parse),
+                total_ticks,
+            },
+        };
+        (sample.load, sample.boot_id) = (slow.load, slow.boot_id);
+        self.slow = Some(slow);
         Ok(())
     }
 }
@@ -124,6 +162,27 @@ mod tests {
         assert!(sample.cpu.total_ticks() > 0);
         assert!(!sample.cpus.is_empty());
         assert!(sampler.sample().unwrap().taken.monotonic_ns >= sample.taken.monotonic_ns);
+    }
+
+    #[test]
+    fn load_and_boot_are_read_every_five_seconds_when_spared_and_at_once_when_counters_fell() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sampler = Sampler::new(dir.path());
+        sampler.spare();
+        let mut load_at = |seconds: u64, ticks: u64, load: u32| {
+            fs::write(dir.path().join("meminfo"), "MemTotal: 1 kB\n").unwrap();
+            fs::write(dir.path().join("stat"), format!("cpu {ticks} 0 0 0\n")).unwrap();
+            fs::write(dir.path().join("loadavg"), format!("{load} 0 0 1/1 1\n")).unwrap();
+            let mut sample = Sample::default();
+            let taken = Instants { monotonic_ns: seconds * 1_000_000_000, ..Instants::default() };
+            sampler.sample_into(&mut sample, taken).unwrap();
+            sample.load.unwrap().one_minute
+        };
+        assert_eq!(load_at(100, 10, 1), 1.0);
+        assert_eq!(load_at(104, 20, 2), 1.0);
+        assert_eq!(load_at(105, 30, 3), 3.0, "five seconds are over");
+        assert_eq!(load_at(106, 29, 4), 4.0, "counters fell");
+        assert_eq!(load_at(90, 40, 5), 5.0, "a clock that went back");
     }
 
     #[test]

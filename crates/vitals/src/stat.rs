@@ -59,7 +59,17 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0u64, |value, byte| {
+    let mut value = 0u64;
+    // Nineteen digits fit whatever they are; only a longer number is checked at each of them.
+    let (fit, rest) = digits.split_at(digits.len().min(19));
+    for byte in fit {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    rest.iter().try_fold(value, |value, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         value.checked_mul(10)?.checked_add(digit)
     })

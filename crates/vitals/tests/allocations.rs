@@ -3,11 +3,10 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
-    mem,
     path::Path,
 };
 
-use vitals::{Instants, Rates, Row, Sample, Sampler, fields::Format};
+use vitals::{Format, Instants, MetricSet, Probe, process::Scanner};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -40,18 +39,17 @@ mod counting {
 
 #[test]
 fn a_sample_in_steady_state_allocates_nothing() {
-    let mut sampler = Sampler::new(Path::new("/proc"));
-    let (mut older, mut newer) = (Sample::default(), Sample::default());
-    let mut line = Vec::with_capacity(4096);
+    let mut probe = Probe::new(Path::new("/proc"), MetricSet::all());
+    let (mut scanner, scans) = (Scanner::new(Path::new("/proc")), probe.scans());
+    let mut line = Vec::with_capacity(64 << 10);
     let mut warm_up = 3;
     for format in [Format::Text, Format::Csv, Format::Json] {
         for _ in 0..200 {
             let before = ALLOCATIONS.with(Cell::get);
-            sampler.sample_into(&mut newer, Instants::now()).expect("this machine has a procfs");
-            let rates = Rates::between(&older, &newer);
+            scans.put(scanner.scan(Instants::now()).expect("this machine has processes"));
+            let frame = probe.take(Instants::now()).expect("this machine has a procfs");
             line.clear();
-            format.line(&mut line, &Row { sample: &newer, rates: &rates });
-            mem::swap(&mut older, &mut newer);
+            format.line(&mut line, frame);
             let allocations = ALLOCATIONS.with(Cell::get) - before;
             if warm_up > 0 {
                 warm_up -= 1;

@@ -3,6 +3,7 @@
 use std::{fs, io::Write, os::unix::fs::symlink};
 
 use proptest::prelude::*;
+use rustix::fs::{FileType, Mode};
 
 use super::*;
 
@@ -17,7 +18,7 @@ fn small(segment_bytes_max: u64) -> LogOptions {
 }
 
 fn with_header(segment_bytes_max: u64) -> LogOptions {
-    LogOptions { header: Some("a,b".into()), continues: |line| line == b"a,b", segment_bytes_max }
+    LogOptions { header: Some("a,b".into()), continues: |line| line == b"a,b", ..small(segment_bytes_max) }
 }
 
 /// The parts that are there, oldest first.
@@ -35,6 +36,82 @@ fn parts_never_pass_the_cap_and_the_oldest_goes_first() {
         assert!(parts(&path).len() <= 4);
     }
     assert_eq!(parts(&path).concat(), (142..150).map(|number| format!("line {number}\n")).collect::<String>());
+}
+
+#[test]
+fn another_header_begins_a_new_part_and_only_then() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open_with(&path, LogOptions { continues: |_| true, ..with_header(1000) }).unwrap();
+    log.append_line(b"1,2").unwrap();
+    log.set_header(Some("a,b".into()));
+    log.append_line(b"3,4").unwrap();
+    log.set_header(Some("a,b,c".into()));
+    log.append_line(b"5,6,7").unwrap();
+    log.append_line(b"8,9,0").unwrap();
+    assert_eq!(parts(&path), ["a,b\n1,2\n3,4\n", "a,b,c\n5,6,7\n8,9,0\n"]);
+    drop(log);
+    CappedLog::open_with(&path, LogOptions { continues: |_| true, ..with_header(1000) }).unwrap();
+    assert_eq!(parts(&path)[2], "", "a file of other columns is not continued");
+}
+
+fn at(wall_s: i64, monotonic_s: u64) -> Instants {
+    let ns = monotonic_s * 1_000_000_000;
+    Instants { wall_ns: wall_s * 1_000_000_000, monotonic_ns: ns, boottime_ns: ns }
+}
+
+#[test]
+fn a_part_gets_no_older_than_allowed_and_a_clock_that_is_set_changes_nothing() {
+    let (_dir, path) = scratch();
+    let options = || LogOptions { age_max: Some(Duration::from_secs(60)), ..small(1000) };
+    let mut log = CappedLog::open_with(&path, options()).unwrap();
+    let now = Instants::now().wall_ns / 1_000_000_000;
+    // The wall clock is set years ahead and back again; only the other one counts.
+    for (line, wall_s, monotonic_s) in
+        [("a", now, 1000), ("b", now + 100_000_000, 1030), ("c", 0, 1059), ("d", now, 1060), ("e", now, 1119)]
+    {
+        log.append_line_at(line.as_bytes(), &at(wall_s, monotonic_s)).unwrap();
+    }
+    assert_eq!(parts(&path), ["a\nb\nc\n", "d\ne\n"]);
+    drop(log);
+    // Begun before the program was: how old it is tells the wall clock.
+    let mut log = CappedLog::open_with(&path, options()).unwrap();
+    log.append_line_at(b"f", &at(now + 30, 5)).unwrap();
+    log.append_line_at(b"g", &at(now + 30, 40)).unwrap();
+    assert_eq!(parts(&path), ["a\nb\nc\n", "d\ne\nf\n", "g\n"]);
+}
+
+#[test]
+fn looking_less_often_keeps_the_cap_and_finds_a_moved_log_in_time() {
+    let (dir, path) = scratch();
+    let options = LogOptions { look_every: Duration::from_secs(1), ..small(20) };
+    let mut log = CappedLog::open_with(&path, options).unwrap();
+    let mut now = at(0, 10);
+    for number in 100..150 {
+        now.monotonic_ns += 10_000_000;
+        log.append_line_at(format!("line {number}").as_bytes(), &now).unwrap();
+        assert!(parts(&path).iter().all(|part| part.len() <= 20));
+    }
+    assert_eq!(parts(&path).concat(), (142..150).map(|number| format!("line {number}\n")).collect::<String>());
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    now.monotonic_ns += 1_000_000_000;
+    log.append_line_at(b"new", &now).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+    // Asked to, at once.
+    fs::rename(&path, dir.path().join("moved again")).unwrap();
+    log.reopen().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    log.append_line_at(b"newer", &now).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "newer\n");
+}
+
+#[test]
+fn a_line_longer_than_a_part_is_refused_and_the_cap_holds() {
+    let (_dir, path) = scratch();
+    let mut log = CappedLog::open_with(&path, LogOptions { segments_max: 1, ..with_header(10) }).unwrap();
+    assert!(matches!(log.append_line(b"123456").unwrap_err(), LogError::LineTooLong { bytes: 11, .. }));
+    assert_eq!(log.append_line(b"12345").unwrap(), Appended::Resumed { lines_lost: 1 });
+    assert_eq!(log.append_line(b"67890").unwrap(), Appended::Written, "the only part is begun anew");
+    assert_eq!(parts(&path), ["a,b\n67890\n"]);
 }
 
 #[test]
