@@ -10,6 +10,7 @@ mod docs;
 mod enrolment;
 mod following;
 mod fresh_clone;
+mod history;
 mod http;
 mod http_api;
 mod http_tls;

@@ -50,7 +50,8 @@ pub use seed::{Rng, for_each_seed};
 pub use size::{Size, pick, size};
 pub use stock::{Library, Stock};
 pub use tool::{
-    chromium, could_not_run, curl, netcat, node, node_packages, node_with, python, python_with, root, rsync,
+    chromium, could_not_run, curl, netcat, node, node_packages, node_with, on_small_disk, python, python_with, root,
+    rsync,
 };
 pub use tree::Tree;
 pub use vendor::vendor_tree;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -31,6 +31,29 @@ pub fn root() -> bool {
         note("root");
     }
     root
+}
+
+/// `command`, seeing at `place` an empty disk of so many bytes that nobody else sees.
+///
+/// # Panics
+/// When there is no `unshare`, or the system lets nobody mount for himself: the test could not run.
+#[track_caller]
+pub fn on_small_disk(place: &Path, bytes: u64, command: &Command) -> Command {
+    let namespace = ["--map-root-user", "--mount"];
+    let ready = Command::new("unshare").args(namespace).arg("true").stderr(Stdio::null()).status();
+    if !ready.is_ok_and(|status| status.success()) {
+        could_not_run("unshare, and a system where it may mount");
+    }
+    let mut there = Command::new("unshare");
+    there.args(namespace).args(["sh", "-c", "mount -t tmpfs -o size=$1 tmpfs \"$2\" && shift 2 && exec \"$@\"", "sh"]);
+    there.arg(bytes.to_string()).arg(place).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => there.env(name, value),
+            None => there.env_remove(name),
+        };
+    }
+    there
 }
 
 /// The netcat that people type at.
