@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Want, WantFile};
 use std::sync::Arc;
 use tree::at::is_temp_name;
-use tree::{Name, RelPath, Stat};
+use tree::{Kind, Name, RelPath, Stat};
 
 impl<S: Source + ?Sized> Pass<'_, S> {
     /// The root's own mode and time; what is in it is another matter.
@@ -119,7 +119,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         content: bool,
     ) {
         let Some(path) = self.join(at, &name) else { return };
-        if self.source.is_unsettled(&at.path, &name) {
+        let unsettled = self.source.is_unsettled(&at.path, &name);
+        let both_dirs = matches!(&want, Some(Want::Dir(_))) && found.is_some_and(|found| found.kind == Kind::Dir);
+        if unsettled && !(recursive && both_dirs) {
             return;
         }
         if self.is_left_alone(&path) {
@@ -138,6 +140,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             (Some(_), _) if is_temp_name(&name) => self.fail(&path, Problem::Reserved(path.clone())),
             (None, Some(found)) => self.extra(at, name, path, found),
             (Some(want), None) => self.new_entry(at, name, path, want),
+            // A directory's own mode and time come back by themselves; nobody but this walk knows of what is in it.
+            (Some(_), Some(_)) if unsettled => self.descend(at, &name, &path),
             (Some(want), Some(found)) => self.meet(at, name, path, want, found, recursive, content),
         }
     }

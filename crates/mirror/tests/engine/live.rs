@@ -4,9 +4,13 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mirror::{MirrorOptions, Report, Stopper};
+use mirror::{
+    Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Problem, Report, Same, Source, Stopper, Supply, Want,
+    WantFile,
+};
+use tree::{Dir, Name, RelPath, Stat};
 
-use crate::scene::{Make, Scene, look, stamp};
+use crate::scene::{Make, Scene, look, rel, stamp};
 
 /// Waits until `done`, or fails with what it waited for.
 fn until(what: &str, done: impl Fn() -> bool) {
@@ -157,4 +161,44 @@ fn a_storm_of_changes_ends_equal() {
         }
         until("the storm to be over", || equal(&scene));
     });
+}
+
+/// A disk source some entries of which are in the middle of a change.
+struct Unsettled<'a>(DiskSource, &'a [&'a str]);
+
+impl Source for Unsettled<'_> {
+    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
+        self.0.list(dir)
+    }
+    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
+        self.0.entry(path)
+    }
+    fn same(&mut self, p: &RelPath, w: &WantFile, f: &Stat, d: &Dir, n: &Name, l: Look) -> Result<Same, Problem> {
+        self.0.same(p, w, f, d, n, l)
+    }
+    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
+        self.0.content(path, want)
+    }
+    fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
+        self.1.iter().any(|path| rel(path).split().is_some_and(|(d, n)| d == *dir && n == *name))
+    }
+}
+
+/// Whoever says that a directory is unsettled brings back the directory alone, as after a change of its mode.
+#[test]
+fn m2_7_a_walk_goes_below_a_directory_that_is_unsettled() {
+    let scene = Scene::new();
+    for side in [scene.s("dir/below"), scene.d("dir/below"), scene.d("dir/extra")] {
+        fs::create_dir_all(side).unwrap();
+    }
+    for file in ["dir/new", "dir/below/new", "held"] {
+        fs::write(scene.s(file), "new").unwrap();
+    }
+    let disk = DiskSource::open(&scene.s(""), mirror::disk::DiskOptions::default()).unwrap();
+    let mut engine = Engine::new(Dir::open_root(&scene.d("")).unwrap(), Options::default());
+    let mut source = Unsettled(disk, &["dir", "dir/below", "held"]);
+    let outcome = engine.reconcile(&mut source, &Dirty::everything(), &mut |_| {});
+    assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
+    assert!(scene.d("dir/new").exists() && scene.d("dir/below/new").exists() && !scene.d("dir/extra").exists());
+    assert!(!scene.d("held").exists(), "what is unsettled is left alone");
 }

@@ -47,6 +47,8 @@ pub(super) enum Why {
     New,
     /// Is it still the directory behind its watch? If not it is new.
     Probe,
+    /// Its path changed with all below it: are they all the directories behind their watches? What is not is new.
+    Moved,
     /// Another path turned out to lead to its watch.
     Contested,
 }
@@ -111,6 +113,7 @@ impl Drainer {
         if let Some(rebuild) = &mut self.rebuild {
             rebuild.strays.remove(&watch);
         }
+        let mut why = why;
         match self.nodes.by_watch(watch) {
             Some(other) if other == id => {
                 if why == Why::Probe {
@@ -132,6 +135,9 @@ impl Drainer {
                     self.growth.push_back(Grow { id: other, why: Why::Contested });
                 }
                 self.nodes.set_watch(id, Some(watch));
+                if why == Why::Moved {
+                    why = Why::New;
+                }
             }
         }
         self.unwatched_changed |= self.unwatched.remove(&id);
@@ -163,11 +169,15 @@ impl Drainer {
         for child in gone {
             self.remove(child);
         }
-        let below = if why == Why::Asked { Why::Asked } else { Why::New };
         for name in &dirs {
+            let below = match why {
+                Why::Asked => Why::Asked,
+                Why::Moved if self.nodes.child(id, name).is_some() => Why::Moved,
+                _ => Why::New,
+            };
             self.grow(id, name, below);
         }
-        if why == Why::Asked {
+        if matches!(why, Why::Asked | Why::Moved) {
             return;
         }
         let mut state = self.shared.lock();

@@ -72,7 +72,7 @@ impl Drainer {
         }
         // The directory may have been removed with the moved one, if an older report was misread.
         if self.nodes.is_known(id) {
-            self.grow(id, name, if kept { Why::Probe } else { Why::New });
+            self.grow(id, name, if kept { Why::Moved } else { Why::New });
         }
         // After an exchange another directory stands at the old place.
         if let Some(from) = from
