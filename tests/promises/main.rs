@@ -6,6 +6,7 @@ mod abuse;
 mod command_line;
 mod deleting;
 mod demo;
+mod dirsync;
 mod docs;
 mod enrolment;
 mod following;
