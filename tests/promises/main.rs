@@ -23,6 +23,7 @@ mod mirror_choose;
 mod mirror_faults;
 mod mirror_keep;
 mod mirror_modes;
+mod mirror_traps;
 mod monitor;
 mod presence;
 mod python_client;
