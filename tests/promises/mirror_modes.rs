@@ -387,3 +387,24 @@ fn a_state_that_is_torn_or_of_another_pair_is_told_and_replaced() {
         assert!(inside.exists());
     }
 }
+
+/// As dirsync's `ctime` does: what replaced the source with an older file is newer than its copy.
+#[test]
+fn with_ctime_an_older_file_that_came_later_is_no_older_one() {
+    let dir = scratch();
+    let (source, dest) = (dir.join("src"), dir.join("dst"));
+    Tree::at(&dest).file("replaced", "newer").file("kept", "newer");
+    age(dest.join("replaced"), -1);
+    Tree::at(&source).file("replaced", "an older one, put back").file("kept", "older");
+    for name in ["replaced", "kept"] {
+        age(source.join(name), -2);
+    }
+    assert_eq!(run(mirror(&source, &dest).arg("--update")).0, 0);
+    assert_eq!(read(dest.join("replaced")), "newer");
+    age(dest.join("kept"), 1);
+    assert_eq!(run(mirror(&source, &dest).args(["--update", "--ctime"])).0, 0);
+    assert_eq!(
+        (read(dest.join("replaced")), read(dest.join("kept"))),
+        ("an older one, put back".into(), "newer".into())
+    );
+}

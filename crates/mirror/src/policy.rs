@@ -3,6 +3,7 @@
 //! Pure. The default does everything, so that the destination becomes the source; each mode only leaves more alone.
 
 use crate::plan::{self, Meeting};
+use crate::source::Want;
 use tree::{Kind, Stat};
 
 /// Times that differ by less are the same to dirsync, whose rule `--ctime` is.
@@ -17,6 +18,8 @@ pub struct Policy {
     pub delete: bool,
     /// What is newer at the destination is not overwritten.
     pub keep_newer: bool,
+    /// A file of the source is as new as its last change of anything, by its ctime.
+    pub by_ctime: bool,
 }
 
 /// Why something that differs is left as it is.
@@ -45,7 +48,7 @@ pub enum Both {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { create: true, delete: true, keep_newer: false }
+        Self { create: true, delete: true, keep_newer: false, by_ctime: false }
     }
 }
 
@@ -60,10 +63,19 @@ impl Policy {
         (!self.delete).then_some(Left::Extra)
     }
 
-    /// A name that both have. Directories are no content that could be newer, so their times decide nothing.
-    pub fn both(&self, wanted: Kind, wanted_mtime_ns: i64, found: Kind, found_mtime_ns: i64) -> Both {
+    /// How new a file, link or special file of the source is, in nanoseconds since the Unix epoch; `None` for what has no time.
+    pub fn age_ns(&self, want: &Want) -> Option<i64> {
+        let mtime_ns = want.mtime_ns()?;
+        match want {
+            Want::File(file) if self.by_ctime => Some(file.found.map_or(mtime_ns, |stat| mtime_ns.max(stat.ctime_ns))),
+            _ => Some(mtime_ns),
+        }
+    }
+
+    /// A name that both have, the source's as new as [`Policy::age_ns`] says. Directories are no content that could be newer, so their times decide nothing.
+    pub fn both(&self, wanted: Kind, wanted_ns: i64, found: Kind, found_mtime_ns: i64) -> Both {
         let meeting = plan::meet(wanted, found);
-        if self.keep_newer && meeting != Meeting::Dirs && found_mtime_ns > wanted_mtime_ns {
+        if self.keep_newer && meeting != Meeting::Dirs && found_mtime_ns > wanted_ns {
             return Both::Leave(Left::Newer);
         }
         match meeting {
@@ -129,7 +141,7 @@ mod tests {
 
     #[test]
     fn where_only_what_both_have_counts_nothing_is_made() {
-        let policy = Policy { create: false, delete: false, keep_newer: false };
+        let policy = Policy { create: false, delete: false, ..Policy::default() };
         assert_eq!(policy.new_entry(), Some(Left::Missing));
         assert_eq!(policy.both(Kind::Dir, 0, Kind::File, 0), Both::Leave(Left::Missing));
         assert_eq!(policy.both(Kind::File, 0, Kind::Dir, 0), Both::Leave(Left::Missing));

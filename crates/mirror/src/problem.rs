@@ -63,6 +63,14 @@ pub enum Problem {
         /// What went wrong.
         error: fsx::Error,
     },
+    /// A temporary that is nobody's any more, or what was replaced and bears its name, is still there.
+    #[error("{at} is left over and could not be removed ({why}); the next pass tries again")]
+    LeftOver {
+        /// Where.
+        at: String,
+        /// What went wrong.
+        why: String,
+    },
     /// What was written is not what is read back.
     #[error("{0} was not copied: what the disk gives back is not what was written; check the disk and the memory")]
     NotVerified(RelPath),

@@ -9,6 +9,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use tree::at::{Grip, TempNames};
 use tree::{Dir, Kind, Name, RelPath, Stat};
@@ -57,6 +58,8 @@ pub(crate) struct Switched {
     pub(crate) replaced: Option<OwnedFd>,
     /// What could not be kept.
     pub(crate) lacks: Vec<Lack>,
+    /// Why what was replaced is still there, under a temporary name.
+    pub(crate) left_over: Option<Problem>,
     /// Nothing had to be changed, or nothing could be.
     pub(crate) same: bool,
 }
@@ -96,6 +99,7 @@ impl Step {
         let Step { dir, name, .. } = self;
         let mut replaced = None;
         let mut lacks = Vec::new();
+        let mut left_over = None;
         let mut same = false;
         match &self.how {
             How::Link(file) => match dir.link_in(file, name) {
@@ -124,11 +128,11 @@ impl Step {
                     backup.save_tree(dir, name, &self.path)?;
                 }
                 self.exchange(temp, found, temps)?;
-                drop_temp(dir, temp, &self.path);
+                left_over = remove_temp(dir, temp, &self.path).err();
             }
             How::Meta(found, kept) => same = !self.set_meta(found, kept, &mut lacks)?,
         }
-        Ok(Switched { stat: dir.stat(name)?, replaced, lacks, same })
+        Ok(Switched { stat: dir.stat(name)?, replaced, lacks, left_over, same })
     }
 
     fn exchange(&self, temp: &Name, found: &Stat, temps: &TempNames) -> Result<(), Problem> {
@@ -197,10 +201,21 @@ impl Step {
     }
 }
 
-/// Removes a temporary of any kind; a failure leaves it to the next sweep.
-pub(crate) fn drop_temp(dir: &Dir, temp: &Name, path: &RelPath) {
+/// Removes a temporary of any kind.
+pub(crate) fn remove_temp(dir: &Dir, temp: &Name, path: &RelPath) -> Result<(), Problem> {
     let mut care = Care { own: &HashSet::new(), leaves: &mut |_, _| Ok(false), backup: None, unread: false };
-    if let Err(problem) = remove_tree(dir, temp, path, &mut care, &mut |_, _, _| {}) {
+    match remove_tree(dir, temp, path, &mut care, &mut |_, _, _| {}) {
+        Ok(_) => Ok(()),
+        Err(problem) => {
+            let at = tree::path::escape(dir.path_of(temp).as_os_str().as_bytes());
+            Err(Problem::LeftOver { at, why: problem.to_string() })
+        }
+    }
+}
+
+/// [`remove_temp`] after a failure that is told anyway: what stays is left to the next sweep.
+pub(crate) fn drop_temp(dir: &Dir, temp: &Name, path: &RelPath) {
+    if let Err(problem) = remove_temp(dir, temp, path) {
         tracing::debug!("{problem}");
     }
 }

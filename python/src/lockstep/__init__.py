@@ -1,10 +1,12 @@
-"""The latest values of a Lockstep hub, live.
+"""The latest values of a Lockstep hub, live; and directories made the same.
 
 :class:`Client` is for programs with threads, :class:`AsyncClient` for asyncio. Both need python-socketio, which is looked for
-when one is made; importing this package needs nothing but Python.
+when one is made; importing this package needs nothing but Python. :func:`sync` is dirsync's function, done by `lockstep mirror`:
+it needs that program, and nothing else.
 """
 
 from ._aio import AsyncClient
+from ._dirsync import sync
 from ._sync import Client
 from ._words import Peer, Value
 from .errors import (
@@ -13,6 +15,7 @@ from .errors import (
     KeyFileError,
     LimitExceeded,
     NotInvited,
+    NotMirrored,
     NotProven,
     Refused,
     Revoked,
@@ -31,6 +34,7 @@ __all__ = [
     "KeyFileError",
     "LimitExceeded",
     "NotInvited",
+    "NotMirrored",
     "NotProven",
     "Peer",
     "Refused",
@@ -39,4 +43,5 @@ __all__ = [
     "TimedOut",
     "Unanswered",
     "Value",
+    "sync",
 ]

@@ -69,3 +69,13 @@ _BY_CODE: dict[str, type[Refused]] = {
     "revoked": Revoked,
     "limit": LimitExceeded,
 }
+
+
+class NotMirrored(Error):
+    """`lockstep mirror` did not do all of it. :attr:`code` is what it exited with: 3 if nothing was done, 4 if deletions were
+    held back and all else is done; :attr:`paths` is what was changed, added and deleted."""
+
+    def __init__(self, text: str, code: int, paths: frozenset[str] | set[str] = frozenset()) -> None:
+        super().__init__(text)
+        self.code = code
+        self.paths = set(paths)

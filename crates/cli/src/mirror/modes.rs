@@ -63,7 +63,12 @@ pub(super) struct Modes {
 impl Modes {
     /// What may be done at all.
     pub(super) fn policy(&self) -> Policy {
-        Policy { create: !self.existing, delete: !(self.existing || self.no_delete), keep_newer: self.update }
+        Policy {
+            create: !self.existing,
+            delete: !(self.existing || self.no_delete),
+            keep_newer: self.update,
+            by_ctime: self.ctime,
+        }
     }
 
     /// How content is written.

@@ -173,8 +173,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         recursive: bool,
         content: bool,
     ) {
-        let (Some(kind), Some(mtime_ns)) = (want.kind(), want.mtime_ns()) else { return };
-        match self.engine.options.policy.both(kind, mtime_ns, found.kind, found.mtime_ns) {
+        let policy = self.engine.options.policy;
+        let (Some(kind), Some(age_ns)) = (want.kind(), policy.age_ns(&want)) else { return };
+        match policy.both(kind, age_ns, found.kind, found.mtime_ns) {
             Both::Compare => {}
             Both::Leave(left) => return self.tell(Action::Left(left), &path, Some(kind), 0),
             Both::InTheWay => return self.fail(&path, Problem::InTheWay(path.clone())),

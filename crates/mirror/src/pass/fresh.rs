@@ -198,8 +198,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let step = Step { path, dir: at.dir, name, want, bytes: 0, how };
         match step.run(&self.engine.temps, self.engine.options.backup.as_deref()) {
             // It is told and placed when it is finished.
-            Ok(_) => {
+            Ok(done) => {
                 self.groups.hidden = None;
+                self.left_over(&top.at.path, done.left_over);
                 self.finish_later(&top.at.path.clone(), Why::Touched);
             }
             Err(problem) => {

@@ -34,7 +34,14 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         // One of ours is left over if somebody put something into a directory in the moment in which it was replaced.
         let in_use = temps.is_ours(name) && self.steps.iter().any(|step| step.temp() == Some(name));
         if options.sweep && !options.dry_run && !in_use && self.make_writable(at) {
-            crate::switch::drop_temp(&at.dir, name, &at.path);
+            self.left_over(&at.path, crate::switch::remove_temp(&at.dir, name, &at.path).err());
+        }
+    }
+
+    /// What is left over is the matter of the directory it is in: looked at again, that is swept.
+    pub(super) fn left_over(&mut self, dir: &RelPath, problem: Option<Problem>) {
+        if let Some(problem) = problem {
+            self.fail(dir, problem);
         }
     }
 

@@ -114,6 +114,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         for (step, done) in steps.into_iter().zip(done) {
             match done {
                 Ok(done) => {
+                    self.left_over(&step.path.parent().unwrap_or_default(), done.left_over);
                     self.out.replaced.extend(done.replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
                     self.lack_all(&step.path, done.lacks);
                     self.link_switched(&step, &done.stat);

@@ -1,4 +1,4 @@
-//! Whoever swaps a directory for a link meanwhile sends nothing outside.
+//! Whoever swaps a directory for a link meanwhile sends nothing outside, and gets nothing from there.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -8,11 +8,22 @@ use std::time::{Duration, Instant};
 
 use mirror::{Keep, Mirror, MirrorOptions};
 
+use crate::live::live;
 use crate::scene::{Scene, look, stamp};
+
+/// Rounds under one set of flips; each flips some dozen times.
+fn rounds() -> u32 {
+    if std::env::var("LOCKSTEP_TEST_SIZE").is_ok_and(|size| size == "soak") { 5_000 } else { 150 }
+}
 
 /// Swaps `d/x` with a link to the outside as fast as it can, while `work` runs.
 fn flipping(scene: &Scene, work: impl Fn(u32) -> bool) -> u32 {
-    let (dir, link) = (scene.d("x"), scene.scratch.path().join("flip"));
+    flipping_at(scene, scene.d("x"), work)
+}
+
+/// The same with another directory than `d/x`.
+fn flipping_at(scene: &Scene, dir: PathBuf, work: impl Fn(u32) -> bool) -> u32 {
+    let link = scene.scratch.path().join("flip");
     symlink(scene.scratch.path().join("outside"), &link).unwrap();
     let (stop, flips) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
@@ -24,9 +35,9 @@ fn flipping(scene: &Scene, work: impl Fn(u32) -> bool) -> u32 {
                 }
             }
         });
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(if rounds() > 150 { 300 } else { 20 });
         let mut round = 0;
-        while round < 150 && Instant::now() < deadline && work(round) {
+        while round < rounds() && Instant::now() < deadline && work(round) {
             round += 1;
         }
         stop.store(true, Ordering::Relaxed);
@@ -174,6 +185,104 @@ fn a_mirror_that_trusts_paths_is_caught_by_the_same_flips() {
     });
     assert_ne!(before, look(&outside), "the canary must be caught");
     assert_ne!(untouched, touched(&outside), "by what changed last, too");
+}
+
+/// Has the outside hold a secret under every name that the source has, and more.
+fn with_secrets(scene: &Scene) -> PathBuf {
+    prepare(scene);
+    let outside = scene.scratch.path().join("outside");
+    fs::create_dir_all(outside.join("sub/deep")).unwrap();
+    fs::create_dir_all(scene.s("x/sub/deep")).unwrap();
+    for dir in ["", "sub", "sub/deep"] {
+        for n in 0..8 {
+            fs::write(outside.join(dir).join(format!("f{n}")), "secret").unwrap();
+            fs::write(outside.join(dir).join(format!("only here {n}")), "secret").unwrap();
+            fs::write(scene.s("x").join(dir).join(format!("f{n}")), "open").unwrap();
+        }
+    }
+    outside
+}
+
+/// Whether something of the outside came to the destination: a content, or a name.
+fn leaked(scene: &Scene) -> Option<PathBuf> {
+    look(&scene.d("")).into_iter().find_map(|(path, (kind, .., content))| {
+        let path = String::from_utf8_lossy(&path).into_owned();
+        ((kind == 'f' && content == b"secret") || path.contains("only here")).then(|| path.into())
+    })
+}
+
+/// Has the next pass read everything again.
+fn empty_dest(scene: &Scene) {
+    fs::remove_dir_all(scene.d("")).unwrap();
+    fs::create_dir(scene.d("")).unwrap();
+}
+
+/// Swaps a directory of the source, at the top or further down, while passes run, with and without `--archive`.
+#[test]
+fn a_directory_of_the_source_flipped_to_a_link_gives_nothing_of_the_outside_away() {
+    for (place, keep) in [("x", Keep::NOTHING), ("x/sub", Keep::NOTHING), ("x/sub/deep", Keep::ARCHIVE)] {
+        let scene = Scene::new();
+        let outside = with_secrets(&scene);
+        let before = touched(&outside);
+        let flips = flipping_at(&scene, scene.s(place), |round| {
+            // Into an empty directory, and into one whose contents are compared.
+            if round.is_multiple_of(3) {
+                empty_dest(&scene);
+            }
+            let options = MirrorOptions { keep, checksum: true, allow_mass_delete: true, ..MirrorOptions::default() };
+            Mirror::open(&scene.s(""), &scene.d(""), options).unwrap().once(&mut |_| {});
+            assert_eq!(leaked(&scene), None, "{place}, round {round}");
+            true
+        });
+        assert!(flips > 100, "the flipper got {flips} flips in");
+        assert_eq!(before, touched(&outside));
+    }
+}
+
+/// Live, at either side: what was swapped is reported, and looked at while it is swapped again.
+#[test]
+fn m2_7_live_a_directory_flipped_to_a_link_gives_and_takes_nothing() {
+    for place in ["s/x", "s/x/sub", "d/x", "d/x/sub"] {
+        let scene = Scene::new();
+        let outside = with_secrets(&scene);
+        let before = touched(&outside);
+        let (dir, link) = (scene.scratch.path().join(place), scene.scratch.path().join("flip"));
+        symlink(&outside, &link).unwrap();
+        let mut flips = 0;
+        live(&scene, |_| {
+            let deadline = Instant::now() + Duration::from_secs(if rounds() > 150 { 300 } else { 10 });
+            while flips < 4 * rounds() && Instant::now() < deadline {
+                use rustix::fs::{CWD, RenameFlags, renameat_with};
+                flips += u32::from(renameat_with(CWD, &dir, CWD, &link, RenameFlags::EXCHANGE).is_ok());
+                // The mirror made a directory of the link.
+                if !link.is_symlink() && !dir.is_symlink() {
+                    fs::remove_dir_all(&link).ok();
+                    symlink(&outside, &link).ok();
+                }
+                if flips.is_multiple_of(16) {
+                    fs::write(scene.s("y"), flips.to_le_bytes()).unwrap();
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert!(flips > rounds(), "{place}: {flips} flips");
+        assert_eq!((leaked(&scene), before), (None, touched(&outside)), "{place}");
+    }
+}
+
+#[test]
+fn a_mirror_that_trusts_paths_is_caught_giving_secrets_away() {
+    let scene = Scene::new();
+    with_secrets(&scene);
+    let caught = AtomicBool::new(false);
+    flipping_at(&scene, scene.s("x"), |_| {
+        empty_dest(&scene);
+        fs::create_dir_all(scene.d("x/sub/deep")).unwrap();
+        naive(&scene.s(""), &scene.d(""));
+        caught.store(leaked(&scene).is_some(), Ordering::Relaxed);
+        !caught.load(Ordering::Relaxed)
+    });
+    assert!(caught.into_inner(), "the canary must be caught");
 }
 
 #[test]

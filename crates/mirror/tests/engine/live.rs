@@ -22,7 +22,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// Runs `story` beside a live mirror.
-fn live(scene: &Scene, story: impl FnOnce(&Mutex<Vec<String>>)) {
+pub(crate) fn live(scene: &Scene, story: impl FnOnce(&Mutex<Vec<String>>)) {
     let notes = Mutex::new(Vec::new());
     let stopper = Stopper::default();
     std::thread::scope(|scope| {

@@ -350,7 +350,8 @@ impl Dir {
     pub fn make_temp_dir(&self, names: &TempNames) -> Result<(Name, Dir), Error> {
         self.with_temp_name(names, |dir, name| {
             dir.make_dir(name)?;
-            dir.open(name)
+            // One that cannot be opened is nobody's.
+            dir.open(name).or_else(|e| dir.remove_dir(name).and(Err(e)))
         })
     }
 
