@@ -80,6 +80,18 @@ pub fn curl() -> Command {
     Command::new("curl")
 }
 
+/// An strace, to count system calls with.
+///
+/// # Panics
+/// When it is not installed: the test could not run.
+#[track_caller]
+pub fn strace() -> Command {
+    if Command::new("strace").arg("--version").stdout(Stdio::null()).status().is_err() {
+        could_not_run("strace");
+    }
+    Command::new("strace")
+}
+
 /// The Python with psutil and pandas: `LOCKSTEP_PYTHON`, else the one `make test` sets up in `target/venv`.
 ///
 /// # Panics
