@@ -5,6 +5,7 @@ mod export;
 mod live;
 mod log;
 mod names;
+mod told;
 
 use std::fs;
 use std::path::{Path, PathBuf};
