@@ -53,6 +53,22 @@ fn calls(table: &Path) -> BTreeMap<String, u64> {
 }
 
 #[test]
+fn of_its_own_it_holds_at_most_two_mib_however_long_it_runs() {
+    let dir = scratch();
+    let command = &mut monitor(&dir.join("x.log"));
+    let monitor = Proc::start(command.args(["--interval", "10ms"]));
+    let after = |lines: usize| {
+        until(SOON * 10, "samples", || monitor.mark() > lines);
+        monitor.own_rss_bytes().unwrap()
+    };
+    let (first, last) = (after(100), after(pick(500, 10_000)));
+    // All that is resident is more, but those are pages of its program and of libraries, which the kernel maps in pieces of
+    // its liking, shares, and takes back.
+    assert!(first <= 2 << 20, "{first} bytes, {:?} with shared files", monitor.rss_bytes());
+    assert!(last <= first + (64 << 10), "{first} bytes, then {last}");
+}
+
+#[test]
 fn the_period_does_not_drift() {
     const PERIOD_S: f64 = 0.010;
     let count = pick(300, 3600).to_string();
