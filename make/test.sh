@@ -44,6 +44,7 @@ missing_packages() {
     command -v nc >/dev/null || echo netcat-openbsd
     command -v curl >/dev/null || echo curl
     command -v strace >/dev/null || echo strace
+    command -v systemd-analyze >/dev/null || echo systemd
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
     command -v node >/dev/null || echo nodejs

@@ -1,5 +1,12 @@
 //! `lockstep monitor`: M1.1 and M1.2, measured and logged.
 
+mod cost;
+mod export;
+mod live;
+mod log;
+mod names;
+mod told;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

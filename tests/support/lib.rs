@@ -51,7 +51,7 @@ pub use size::{Size, pick, size};
 pub use stock::{Library, Stock};
 pub use tool::{
     chromium, could_not_run, curl, netcat, node, node_packages, node_with, on_small_disk, python, python_with, root,
-    rsync, strace,
+    rsync, strace, systemd_analyze,
 };
 pub use tree::Tree;
 pub use vendor::vendor_tree;

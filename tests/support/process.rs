@@ -195,8 +195,18 @@ impl Proc {
 
     /// The memory it holds resident, in bytes; `None` once it has ended.
     pub fn rss_bytes(&self) -> Option<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The part of that which is its own: heap, stacks and what it changed of its program. The rest is files it shares with
+    /// the cache, more or less of them as the kernel sees fit. `None` once it has ended.
+    pub fn own_rss_bytes(&self) -> Option<u64> {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, key: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 

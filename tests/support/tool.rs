@@ -92,6 +92,20 @@ pub fn strace() -> Command {
     Command::new("strace")
 }
 
+/// The systemd-analyze that judges units, also where no systemd runs.
+///
+/// # Panics
+/// When it is not installed: the test could not run.
+#[track_caller]
+pub fn systemd_analyze() -> Command {
+    if Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_err() {
+        could_not_run("systemd-analyze");
+    }
+    let mut command = Command::new("systemd-analyze");
+    command.env("SYSTEMD_PAGER", "").env("LC_ALL", "C");
+    command
+}
+
 /// The Python with psutil and pandas: `LOCKSTEP_PYTHON`, else the one `make test` sets up in `target/venv`.
 ///
 /// # Panics

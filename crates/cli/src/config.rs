@@ -24,17 +24,31 @@ use toml::{Table, Value};
 
 /// The largest configuration file that is read. A file beyond it is not one of ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The variable that names the file.
+pub(crate) const FILE_VARIABLE: &str = "LOCKSTEP_CONFIG";
 /// Flags that no table may carry: they choose the file, or end the program.
 const NOT_SETTINGS: [&str; 3] = ["config", "help", "version"];
+
+/// What a command line is parsed into.
+pub(crate) trait Parsed: CommandFactory + FromArgMatches {
+    /// The parser with nothing but the command called by `word`, if there is one: making all of them would cost a program
+    /// that then runs for a year half a megabyte.
+    fn alone(_word: &str) -> Option<Command> {
+        None
+    }
+}
 
 /// Parses the command line of this process, completed from the environment and the configuration file.
 ///
 /// # Errors
 /// Wrong usage, wherever it was found, or a request for help or version, as the parser reports them.
-pub(crate) fn parse<C: CommandFactory + FromArgMatches>(
-    args: impl IntoIterator<Item = OsString>,
-) -> Result<C, clap::Error> {
+pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Result<C, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(command) = alone::<C>(&args) {
+        let mut command = with_variables(command, &[]);
+        let matches = command.try_get_matches_from_mut(args)?;
+        return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command));
+    }
     let command = with_variables(C::command(), &[]);
     let (mut command, file) = match file_named(&command, &args) {
         None => (command, None),
@@ -48,6 +62,15 @@ pub(crate) fn parse<C: CommandFactory + FromArgMatches>(
     };
     let matches = command.try_get_matches_from_mut(args).map_err(|error| blame(error, file.as_ref(), &command))?;
     C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The one command that is called, where its word comes first and no file is named, whose other tables are to be checked.
+fn alone<C: Parsed>(args: &[OsString]) -> Option<Command> {
+    let names_file = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"--config");
+    if std::env::var_os(FILE_VARIABLE).is_some() || args.iter().any(names_file) {
+        return None;
+    }
+    C::alone(args.get(1)?.to_str()?)
 }
 
 /// Gives each flag of each command its environment variable.
@@ -213,6 +236,8 @@ mod tests {
         #[command(subcommand)]
         command: Sub,
     }
+
+    impl Parsed for Cli {}
 
     #[derive(Debug, Subcommand, PartialEq)]
     enum Sub {

@@ -32,7 +32,7 @@ mod wait;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args as _, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure};
 
@@ -40,59 +40,80 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, about, max_term_width = 120, disable_help_subcommand = true)]
 struct Cli {
-    /// Reads flags from a TOML file with a table for each command; the command line and the environment win over it
-    #[arg(long, global = true, value_name = "FILE", env = "LOCKSTEP_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Demo(demo::Args),
-    Monitor(monitor::Args),
-    History(history::Args),
-    Mirror(mirror::Args),
-    Hub(hub::Args),
-    Join(join::Args),
-    Put(put::Args),
-    Get(get::Args),
-    Follow(follow::Args),
-    Clients(clients::Args),
-    Invite(invite::Args),
-    Token(token::Args),
-    Status(status::Args),
-    Cert(cert::Args),
-    Wait(wait::Args),
-    AllowDeletes(allow_deletes::Args),
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Reads flags from a TOML file with a table for each command; the command line and the environment win over it
+    #[arg(long, global = true, value_name = "FILE", env = config::FILE_VARIABLE)]
+    config: Option<PathBuf>,
+}
+
+/// All commands, each with the word it is called by and the file it is in.
+macro_rules! commands {
+    ($($word:literal => $variant:ident in $module:ident;)+) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $(#[command(name = $word)] $variant($module::Args),)+
+        }
+
+        impl Command {
+            fn run(self) -> Result<Exit, Failure> {
+                match self {
+                    $(Self::$variant(args) => $module::run(args),)+
+                }
+            }
+
+            /// The parser of the one command that is called by `word`.
+            fn parser(word: &str) -> Option<clap::Command> {
+                match word {
+                    $($word => Some($module::Args::augment_args(clap::Command::new($word))),)+
+                    _ => None,
+                }
+            }
+        }
+
+        #[cfg(test)]
+        const WORDS: &[&str] = &[$($word),+];
+    };
+}
+
+commands! {
+    "demo" => Demo in demo;
+    "monitor" => Monitor in monitor;
+    "history" => History in history;
+    "mirror" => Mirror in mirror;
+    "hub" => Hub in hub;
+    "join" => Join in join;
+    "put" => Put in put;
+    "get" => Get in get;
+    "follow" => Follow in follow;
+    "clients" => Clients in clients;
+    "invite" => Invite in invite;
+    "token" => Token in token;
+    "status" => Status in status;
+    "cert" => Cert in cert;
+    "wait" => Wait in wait;
+    "allow-deletes" => AllowDeletes in allow_deletes;
+}
+
+impl config::Parsed for Cli {
+    fn alone(word: &str) -> Option<clap::Command> {
+        let command = Command::parser(word)?;
+        let root = clap::Command::new("lockstep").version(env!("CARGO_PKG_VERSION")).max_term_width(120);
+        Some(Common::augment_args(root.disable_help_subcommand(true).subcommand_required(true)).subcommand(command))
+    }
 }
 
 fn main() -> ExitCode {
     match config::parse::<Cli>(std::env::args_os()) {
-        Ok(cli) => finish(run(cli.command)),
+        Ok(cli) => finish(cli.command.run()),
         Err(error) => exit::refuse(&error),
-    }
-}
-
-fn run(command: Command) -> Result<Exit, Failure> {
-    match command {
-        Command::Demo(args) => demo::run(args),
-        Command::Monitor(args) => monitor::run(args),
-        Command::History(args) => history::run(args),
-        Command::Mirror(args) => mirror::run(args),
-        Command::Hub(args) => hub::run(args),
-        Command::Join(args) => join::run(args),
-        Command::Put(args) => put::run(args),
-        Command::Get(args) => get::run(args),
-        Command::Follow(args) => follow::run(args),
-        Command::Clients(args) => clients::run(args),
-        Command::Invite(args) => invite::run(args),
-        Command::Token(args) => token::run(args),
-        Command::Status(args) => status::run(args),
-        Command::Cert(args) => cert::run(args),
-        Command::Wait(args) => wait::run(args),
-        Command::AllowDeletes(args) => allow_deletes::run(args),
     }
 }
 
@@ -110,4 +131,29 @@ fn finish(result: Result<Exit, Failure>) -> ExitCode {
         }
     };
     exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use config::Parsed as _;
+
+    use super::*;
+
+    #[test]
+    fn a_command_alone_is_the_one_among_all() {
+        let mut all = Cli::command();
+        all.build();
+        assert!(all.get_subcommands().map(clap::Command::get_name).eq(WORDS.iter().copied()));
+        for word in WORDS {
+            let mut alone = Cli::alone(word).unwrap();
+            alone.build();
+            let help = |all: &clap::Command| {
+                let command = all.find_subcommand(word).unwrap();
+                (command.clone().render_long_help().to_string(), command.clone().render_version())
+            };
+            assert_eq!(help(&alone), help(&all), "{word}");
+        }
+        assert!(Cli::alone("dmo").is_none() && Cli::alone("--help").is_none());
+    }
 }

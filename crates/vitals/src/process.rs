@@ -5,6 +5,7 @@
 //! thousand processes.
 
 use std::{
+    ffi::CStr,
     io,
     mem::MaybeUninit,
     os::fd::OwnedFd,
@@ -28,6 +29,9 @@ pub const PROCESSES_MAX: usize = 1 << 22;
 
 /// Longer than any `/proc/PID/stat`: 52 numbers of up to 20 digits and a name.
 const STAT_BYTES_MAX: usize = 2048;
+
+/// Where it is, below a process, with the end that the kernel asks for.
+const BELOW: &[u8] = b"/stat\0";
 
 /// What is told of one process.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,14 +115,13 @@ impl Scanner {
         let mut entries = RawDir::new(&directory, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(|error| unreadable(&self.procfs, error))?;
-            let Some(pid) = number(entry.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok()) else {
-                continue;
-            };
+            let id = entry.file_name().to_bytes();
+            let Some(pid) = number(id).and_then(|pid| u32::try_from(pid).ok()) else { continue };
             if self.newer.len() >= PROCESSES_MAX {
                 break;
             }
             let mut content = [MaybeUninit::uninit(); STAT_BYTES_MAX];
-            let Some(read) = stat_of(&directory, pid, &mut content) else { continue };
+            let Some(read) = stat_of(&directory, id, &mut content) else { continue };
             let Some(found) = parse(read) else { continue };
             top.count += 1;
             let seen = Seen { pid, started: found.started, ticks: found.ticks };
@@ -162,15 +165,13 @@ fn insert(top: &mut [Option<Process>; TOP], process: Process, more: fn(&Process,
     top[at] = Some(process);
 }
 
-fn stat_of<'b>(directory: &OwnedFd, pid: u32, content: &'b mut [MaybeUninit<u8>]) -> Option<&'b [u8]> {
+fn stat_of<'b>(directory: &OwnedFd, id: &[u8], content: &'b mut [MaybeUninit<u8>]) -> Option<&'b [u8]> {
+    // An id has at most ten digits.
     let mut path = [0; 16];
-    let length = {
-        let mut rest = &mut path[..];
-        io::Write::write_fmt(&mut rest, format_args!("{pid}/stat")).ok()?;
-        16 - rest.len()
-    };
+    path.get_mut(..id.len())?.copy_from_slice(id);
+    path.get_mut(id.len()..)?.get_mut(..BELOW.len())?.copy_from_slice(BELOW);
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let path = std::str::from_utf8(&path[..length]).ok()?;
     let file = rustix::fs::openat(directory, path, flags, Mode::empty()).ok()?;
     let (read, _) = rustix::io::read(&file, content).ok()?;
     Some(read)

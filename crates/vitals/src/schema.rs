@@ -366,6 +366,8 @@ impl std::fmt::Debug for Name {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -383,5 +385,34 @@ mod tests {
         assert_eq!(Name::new(b"a\n\xff\0b").as_bytes(), b"a\n\xff\0b");
         assert_eq!(Name::new(&[b'x'; NAME_BYTES_MAX]).as_bytes().len(), NAME_BYTES_MAX);
         assert_eq!(Name::new(&[b'x'; NAME_BYTES_MAX + 1]).as_bytes().len(), NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_document_tells_each_reason_and_no_other() {
+        use NoRate::*;
+        let no_rates = [
+            FirstSample,
+            BootChanged,
+            Suspended,
+            CpusChanged,
+            TotalNotLarger,
+            IdleFell,
+            CounterFell,
+            Appeared,
+            NoTimePassed,
+        ];
+        let others = [
+            Missing::NotTold,
+            Missing::Unreadable,
+            Missing::Absent,
+            Missing::NotYet,
+            Missing::NoSuch,
+            Missing::NoLimit,
+        ];
+        let keys: BTreeSet<&str> = no_rates.map(Missing::from).iter().chain(&others).map(|why| why.key()).collect();
+        let document = include_str!("../../../docs/monitor.md");
+        let told = document.split("| reason | means |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let told: BTreeSet<&str> = told.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(told, keys);
     }
 }

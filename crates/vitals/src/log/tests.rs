@@ -188,6 +188,38 @@ fn an_unfinished_last_line_is_removed_at_the_start() {
 }
 
 #[test]
+fn cut_at_any_byte_and_with_any_bit_flipped_every_untouched_line_stays() {
+    const LINES: [&str; 4] = ["a,b\n", "1,2\n", "33,44\n", "5,6\n"];
+    let whole = LINES.concat().into_bytes();
+    let goes_on = |damaged: &[u8], untouched: &[&str], what: &str| {
+        let (_dir, path) = scratch();
+        fs::write(&path, damaged).unwrap();
+        let mut log = CappedLog::open_with(&path, with_header(1000)).unwrap();
+        log.append_line(b"7,8").unwrap();
+        let kept: Vec<u8> = (0..3).rev().filter_map(|number| fs::read(part(&path, number)).ok()).flatten().collect();
+        let found: Vec<&[u8]> = kept.split_inclusive(|byte| *byte == b'\n').collect();
+        assert!(untouched.iter().all(|line| found.contains(&line.as_bytes())), "{what}: {}", kept.escape_ascii());
+        assert_eq!(found.last(), Some(&&b"7,8\n"[..]), "{what}: {}", kept.escape_ascii());
+    };
+    let ends: Vec<usize> = (1..=LINES.len()).map(|count| LINES[..count].concat().len()).collect();
+    for cut in 0..whole.len() {
+        let untouched = ends.iter().take_while(|end| **end <= cut).count();
+        // Of a header alone nothing needs to be kept: it is written again.
+        goes_on(&whole[..cut], &LINES[1.min(untouched)..untouched], &format!("cut at {cut}"));
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let hit = ends.iter().position(|end| bit / 8 < *end).unwrap();
+        // A newline that is none any more takes the line behind it along.
+        let spoiled = if damaged[ends[hit] - 1] == b'\n' { hit..hit + 1 } else { hit..hit + 2 };
+        let untouched: Vec<&str> =
+            (0..LINES.len()).filter(|number| !spoiled.contains(number)).map(|number| LINES[number]).collect();
+        goes_on(&damaged, &untouched, &format!("bit {bit}"));
+    }
+}
+
+#[test]
 fn a_last_line_too_long_to_be_ours_is_ended_not_removed() {
     let (_dir, path) = scratch();
     let foreign = "x".repeat(LINE_BYTES_MAX + 3);
