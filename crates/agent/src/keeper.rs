@@ -8,6 +8,9 @@
 //!
 //! Nothing is deleted before the first `current` of an epoch. A directory that was not empty before the first join is
 //! not touched before it is known what would become of it ([`NotEmpty`]).
+//!
+//! What is received is noted a moment after it is in place. So after an end that was none in order, the copy may be newer
+//! than what is noted, and nothing of it is undone or deleted before the hub has said what is newest ([`Work::behind`]).
 
 mod clock;
 mod concern;
@@ -54,6 +57,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const GONE_RETRY: Duration = Duration::from_millis(250);
 /// Replaced contents held until the next save.
 const REPLACED_MAX: usize = 256;
+/// At the end, saving is waited for so long.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
@@ -61,6 +66,8 @@ const NOTE_ROOT: &str = "root";
 const NOTE_BOOT: &str = "boot";
 /// It moves with the records: what a power cut takes of both is looked at again.
 const NOTE_DURABLE: &str = "durable~";
+/// Whether all that was put in place is noted: set at the end, taken away at the begin.
+const NOTE_IN_ORDER: &str = "in order";
 
 /// What a keeper needs to know.
 #[derive(Clone, Debug)]
@@ -149,6 +156,8 @@ struct Work {
     chores: Option<Chores>,
     fetch: Fetch,
     gate: Gate,
+    /// The copy may be newer than the replica, until the hub has said `current`.
+    behind: bool,
 
     outbox: Option<Arc<Outbox>>,
     /// The follow under way; its answer is still to come while `start` is `None`.
@@ -212,8 +221,12 @@ impl Work {
         let durable_seq = note_u64(&replica, NOTE_DURABLE);
         let other_boot = replica.note(NOTE_BOOT).is_some_and(|boot| boot != config.boot_id.as_bytes());
         let gate = Gate::first(&config, &dest, &mut replica)?;
+        let in_order = replica.note(NOTE_IN_ORDER) == Some(b"1");
+        replica.set_note(NOTE_IN_ORDER, b"0".to_vec());
         replica.save(&mut store)?;
         let complete = replica.is_complete();
+        // That there is nothing, as where the last value was removed, is known as well.
+        let known = complete || !replica.is_empty();
         let view = View::of(&config.kept);
         let mut holding = Holding::new(view, replica, dest.walk(&RelPath::root())?, directory.clone())?;
         if other_boot {
@@ -241,6 +254,7 @@ impl Work {
             chores: Some(chores),
             fetch,
             gate,
+            behind: known && !in_order,
             outbox: None,
             fid: config.index,
             start: None,
@@ -270,14 +284,14 @@ impl Work {
 
     fn run(&mut self) -> Result<(), KeeperError> {
         self.watch();
-        // That there is nothing, as where the last value was removed, is known as well.
         let known = !self.holding.replica().is_empty() || self.holding.replica().is_complete();
-        if self.gate.is_open() && known {
-            self.local = Dirty::everything();
-            self.settle_all();
-            if self.watcher.is_some() {
-                self.holding.watched();
-            }
+        if self.gate.is_open() && self.behind {
+            let (kept, copy) = (&self.config.kept, self.config.directory.display());
+            tracing::info!(
+                "{kept}: it did not end in order, so {copy} is looked at once the hub has said what is newest"
+            );
+        } else if self.gate.is_open() && known {
+            self.look_at_all();
         } else if self.watcher.is_some() {
             // Nothing was read back yet, so nothing is too young.
             self.holding.watched();
@@ -310,6 +324,15 @@ impl Work {
         }
     }
 
+    /// Looks at the whole copy, whose watch is trusted from then on.
+    fn look_at_all(&mut self) {
+        self.local = Dirty::everything();
+        self.settle_all();
+        if self.watcher.is_some() {
+            self.holding.watched();
+        }
+    }
+
     /// Looks wherever something is to be looked at.
     fn settle_all(&mut self) {
         if !self.gate.is_open() {
@@ -317,12 +340,12 @@ impl Work {
             return;
         }
         // A content that got a place in one round is there for those who wait for it in the next.
-        while !self.dirty.is_empty() || !self.local.is_empty() {
+        while !self.dirty.is_empty() || !(self.local.is_empty() || self.behind) {
             if !self.dirty.is_empty() {
                 let dirty = self.dirty.take();
                 self.round(dirty, Cause::Hub);
             }
-            if !self.local.is_empty() {
+            if !self.local.is_empty() && !self.behind {
                 let local = self.local.take();
                 self.round(local, Cause::Local);
             }
@@ -425,7 +448,18 @@ impl Work {
         }
     }
 
+    /// Saves all there is, and says so.
     fn end(&mut self) {
+        let until = Instant::now() + END_PATIENCE;
+        while self.saving && Instant::now() < until {
+            for letter in self.mailbox.take(false, Some(until.saturating_duration_since(Instant::now()))).letters {
+                self.hear(letter);
+            }
+        }
+        // What an earlier save could not write is in this one.
+        if !self.saving && !self.behind {
+            self.holding.replica_mut().set_note(NOTE_IN_ORDER, b"1".to_vec());
+        }
         let unsaved = self.holding.replica_mut().take_unsaved();
         if let Some(chores) = self.chores.take() {
             chores.save(unsaved);

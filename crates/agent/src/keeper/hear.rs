@@ -106,6 +106,10 @@ impl Work {
                         if !was_complete && self.holding.replica().is_complete() {
                             self.completed();
                         }
+                        if self.behind && self.holding.replica().is_current() {
+                            self.behind = false;
+                            self.look_at_all();
+                        }
                         let current = came.root.filter(|_| self.holding.replica().is_current());
                         if current.is_some() {
                             self.concerns.clear(Concern::Nonsense);

@@ -315,3 +315,49 @@ fn a_directory_that_holds_something_else_is_counted_and_not_touched_and_adopted_
     hub.wait_in_sync();
     assert_eq!(hub.files(), files(&[("price", "42")]));
 }
+
+/// What is received is noted a moment later, so whoever is killed in between knows less than the copy holds.
+#[test]
+fn m2_6_m3_7_after_a_kill_nothing_is_undone_before_the_hub_has_said_what_is_newest() {
+    let mut hub = Values::in_sync(&[("price", "42")]);
+    hub.scene.stop();
+    let store = hub.scene.scratch.path().join("replica.sqlite");
+    let noted = fs::read(&store).unwrap();
+    hub.scene.start();
+    hub.scene.connect();
+    hub.scene.following(false);
+    let news = vec![hub.put(b"price", b"43"), hub.put(b"new", b"1")];
+    hub.live(news.clone());
+    hub.wait_in_sync();
+    hub.scene.stop();
+    // As if it had been killed before it noted them.
+    for name in ["replica.sqlite-wal", "replica.sqlite-shm"] {
+        fs::remove_file(store.with_file_name(name)).ok();
+    }
+    fs::write(&store, noted).unwrap();
+    let mut opened = SqliteStore::open(&store, Durability::Process).unwrap();
+    let mut replica = Replica::load(&mut opened).unwrap();
+    assert_eq!((replica.len(), replica.note(NOTE_IN_ORDER)), (1, Some(&b"1"[..])));
+    replica.set_note(NOTE_IN_ORDER, b"0".to_vec());
+    replica.save(&mut opened).unwrap();
+    drop(opened);
+    fs::write(hub.path("extra"), "x").unwrap();
+    hub.scene.events.lock().unwrap().clear();
+    hub.scene.start();
+    // Without a hub, then with one that has not said anything yet.
+    hub.scene.connect();
+    assert_eq!(hub.files(), files(&[("extra", "x"), ("new", "1"), ("price", "43")]));
+    assert!(hub.scene.events.lock().unwrap().iter().all(|event| !matches!(event, Event::Reverted { .. })));
+    let inode = fs::metadata(hub.path("price")).unwrap().ino();
+    hub.scene.following(false);
+    hub.live(news);
+    hub.wait_in_sync();
+    until("what nobody put is undone", || hub.files() == files(&[("new", "1"), ("price", "43")]));
+    assert_eq!(fs::metadata(hub.path("price")).unwrap().ino(), inode, "it was the newest already");
+    // Who ends in order knows all, also without a hub.
+    hub.scene.stop();
+    fs::write(hub.path("extra"), "x").unwrap();
+    fs::write(hub.path("price"), "mine").unwrap();
+    hub.scene.start();
+    until("it is undone without a hub", || hub.files() == files(&[("new", "1"), ("price", "43")]));
+}
