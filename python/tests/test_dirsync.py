@@ -187,13 +187,16 @@ class Sync(unittest.TestCase):
         self.assertFalse((self.top / "notes").exists())
 
     def test_a_logger_that_raises_ends_the_program_and_is_heard(self):
-        self.program.write_text(f"#!/bin/sh\necho $$ > {self.top}/pid\necho '{json.dumps(PASS)}'\nexec sleep 600\n")
-        self.will_tell([PASS])
-        with mock.patch("lockstep._dirsync.json.loads", side_effect=RuntimeError("enough")):
-            with self.assertRaisesRegex(RuntimeError, "enough"):
-                self.sync()
-        with self.assertRaises(ProcessLookupError):
-            os.kill(int((self.top / "pid").read_text()), 0)
+        record = {"action": "copied", "path": "x", "kind": "file"}
+        self.program.write_text(f"#!/bin/sh\necho $$ > {self.top}/pid\necho '{json.dumps(record)}'\nexec sleep 600\n")
+        for trouble in (RuntimeError("enough"), KeyboardInterrupt("enough")):
+            self.logger.info.side_effect = [None, trouble]
+            # Held, and with it all that was going on.
+            with self.assertRaisesRegex(type(trouble), "enough") as raised:
+                self.sync(verbose=True)
+            self.assertIsNotNone(raised.exception)
+            with self.assertRaises(ProcessLookupError):
+                os.kill(int((self.top / "pid").read_text()), 0)
 
     def test_the_command_line_tells_how_it_went(self):
         with mock.patch.dict(os.environ, {"PATH": str(self.top), "HOME": str(self.top)}):

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -203,7 +203,12 @@ fn m2_1_killed_half_way_through_a_large_file_nothing_is_torn_and_the_next_run_re
         if place == "dir" {
             drop(Tree::at(&source).remove("dir"));
         }
-        drop(Tree::at(&source).file(place, vec![b'n'; size]).mtime(place, THEN_NS - DAY_NS));
+        drop(Tree::at(&source).file(place, ""));
+        let mut large = fs::File::create(source.join(place)).unwrap();
+        for n in 0..size >> 20 {
+            large.write_all(&[u8::try_from(n % 251).unwrap(); 1 << 20]).unwrap();
+        }
+        drop(Tree::at(&source).mtime(place, THEN_NS - DAY_NS));
         let mut slow = Proc::start(mirror(&source, &dest).args(["--bwlimit", pick("8M", "400M")]));
         until(PATIENCE, "some of it to be written", || written(&slow) > size as u64 / 8);
         assert!(slow.is_running(), "some of it is still to come");

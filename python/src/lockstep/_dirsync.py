@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ def _found_program() -> str:
     return found
 
 
-class _ToStdout(logging.StreamHandler[Any]):
+class _ToStdout(logging.StreamHandler):  # type: ignore[type-arg] # which Python 3.10 cannot be given
     """To whatever standard output is when a line comes, not when the first was wanted."""
 
     def __init__(self) -> None:
@@ -183,10 +184,11 @@ class _Work:
         self._log(f"Difference of directory {self._destination} from {self._source}")
         self._counts["directories"] = 1
         named: dict[str, list[str]] = {"only-source": [], "only-destination": [], "both": []}
-        for record in self._records(self._source, self._destination, ["--diff"]):
-            if record["action"] in named:
-                named[record["action"]].append(name_of(record["path"]))
-                self._counts["directories"] += record["kind"] == "directory"
+        with self._records(self._source, self._destination, ["--diff"]) as records:
+            for record in records:
+                if record["action"] in named:
+                    named[record["action"]].append(name_of(record["path"]))
+                    self._counts["directories"] += record["kind"] == "directory"
         for side, directory, mark in (
             ("only-source", self._source, ">>"),
             ("only-destination", self._destination, "<<"),
@@ -214,13 +216,14 @@ class _Work:
         self._directories_made += 1
 
     def _mirror(self, source: str, destination: str, flags: Sequence[str]) -> None:
-        for record in self._records(source, destination, flags):
-            action, path = record["action"], name_of(record.get("path") or "")
-            if action == "pass":
-                for name in self._counts:
-                    self._counts[name] += record[name]
-            elif action in ("copied", "updated", "deleted"):
-                self._done(action, record["kind"], source, destination, path)
+        with self._records(source, destination, flags) as records:
+            for record in records:
+                action, path = record["action"], name_of(record.get("path") or "")
+                if action == "pass":
+                    for name in self._counts:
+                        self._counts[name] += record[name]
+                elif action in ("copied", "updated", "deleted"):
+                    self._done(action, record["kind"], source, destination, path)
 
     def _done(self, action: str, kind: str | None, source: str, destination: str, path: str) -> None:
         is_directory = kind == "directory"
@@ -242,8 +245,15 @@ class _Work:
             there, here = (os.path.join(root, place) for root in (source, destination))
             self._tell(f"Copying file {name} from {there} to {here}")
 
-    def _records(self, source: str, destination: str, flags: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Runs the program and gives what it tells, line by line."""
+    def _records(
+        self, source: str, destination: str, flags: Sequence[str]
+    ) -> AbstractContextManager[Iterator[dict[str, Any]]]:
+        """Runs the program and gives what it tells, line by line; it has ended when this is left, however it is left."""
+        return closing(self._told(source, destination, flags))
+
+    def _told(
+        self, source: str, destination: str, flags: Sequence[str]
+    ) -> Generator[dict[str, Any], None, None]:
         command = [self._program, "mirror", "--json", "--log", "none", *flags]
         lists = {**self._wanted, "exclude": [*self._wanted["exclude"], _OPTION_FILE]}
         command += [f"--{name}-regex={expression}" for name in LISTS for expression in lists[name]]
