@@ -123,7 +123,7 @@ fn listen(stop: &'static Stop) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From now on a SIGHUP does not end the process but is told by [`Stop::take_hangup`]. To be called after [`flag`].
+/// From now on a SIGHUP does not end the process but is told by [`Stop::take_hangup`]. To be called after [`flag()`].
 ///
 /// # Errors
 /// When the system refuses the handler.
