@@ -5,13 +5,14 @@
 #   make test    every test, in small sizes; also what continuous integration runs
 #   make soak    the same tests in the sizes the project promises; hours
 #   make bench   every figure that is a time or a ratio, side by side with peers
+#   make peers   what `make bench` compares with and is not installed: Debian's packages, unpacked into target/peers
 #   make lint    format, clippy and documentation, without a warning
 #   make clean   removes all that was built
 
 CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/lockstep
 
-.PHONY: demo build test soak bench lint clean rust
+.PHONY: demo build test soak bench peers lint clean rust
 
 demo: build
 	$(BINARY) demo
@@ -27,6 +28,9 @@ soak: rust
 
 bench: build
 	$(CARGO) run --release --locked -p lockstep-bench
+
+peers:
+	bash make/peers.sh
 
 lint: rust
 	$(CARGO) fmt --all --check

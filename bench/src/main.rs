@@ -12,6 +12,7 @@ mod idle;
 mod live;
 mod machine;
 mod mirror;
+mod monitor;
 mod put;
 mod relay;
 mod share;
@@ -57,10 +58,20 @@ enum Program {
     Idle,
     /// Socket.IO clients: log-ins, memory, one value to many
     Socketio,
+    /// What measuring a machine costs, a sample, a scrape and a process
+    Monitor,
 }
 
-const ALL: [Program; 7] =
-    [Program::Live, Program::Mirror, Program::Fanout, Program::Put, Program::Share, Program::Idle, Program::Socketio];
+const ALL: [Program; 8] = [
+    Program::Live,
+    Program::Mirror,
+    Program::Fanout,
+    Program::Put,
+    Program::Share,
+    Program::Idle,
+    Program::Socketio,
+    Program::Monitor,
+];
 
 fn main() -> Result<()> {
     let args = <Args as clap::Parser>::parse();
@@ -95,6 +106,7 @@ impl Program {
             Program::Share => share::run(),
             Program::Idle => idle::run(),
             Program::Socketio => socketio::run(),
+            Program::Monitor => monitor::run(),
         }
     }
 }

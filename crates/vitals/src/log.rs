@@ -104,7 +104,7 @@ pub struct CappedLog {
     begun_ns: Option<i64>,
     /// The line being composed; kept for its room.
     line: Vec<u8>,
-    /// What came through [`io::Write`] since the last newline.
+    /// What came through [`std::io::Write`] since the last newline.
     unfinished: Vec<u8>,
     #[cfg(test)]
     room_bytes: Option<usize>,
