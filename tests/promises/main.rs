@@ -25,6 +25,7 @@ mod mirror_keep;
 mod mirror_modes;
 mod mirror_traps;
 mod monitor;
+mod plot;
 mod presence;
 mod python_client;
 mod readers;

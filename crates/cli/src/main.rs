@@ -20,6 +20,7 @@ mod logging;
 mod mirror;
 mod monitor;
 mod paths;
+mod plot;
 mod put;
 mod reach;
 mod runtime;
@@ -87,6 +88,7 @@ commands! {
     "demo" => Demo in demo;
     "monitor" => Monitor in monitor;
     "history" => History in history;
+    "plot" => Plot in plot;
     "mirror" => Mirror in mirror;
     "hub" => Hub in hub;
     "join" => Join in join;
