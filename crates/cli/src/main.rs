@@ -28,6 +28,7 @@ mod signals;
 mod status;
 mod table;
 mod token;
+mod top;
 mod wait;
 
 use std::path::PathBuf;
@@ -99,6 +100,7 @@ commands! {
     "invite" => Invite in invite;
     "token" => Token in token;
     "status" => Status in status;
+    "top" => Top in top;
     "cert" => Cert in cert;
     "wait" => Wait in wait;
     "allow-deletes" => AllowDeletes in allow_deletes;
