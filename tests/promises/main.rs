@@ -38,6 +38,7 @@ mod speaker;
 mod tables;
 mod text;
 mod tokens;
+mod top;
 mod values;
 mod values_as_files;
 mod web;
