@@ -20,6 +20,7 @@ mod logging;
 mod mirror;
 mod monitor;
 mod paths;
+mod plot;
 mod put;
 mod reach;
 mod runtime;
@@ -27,6 +28,7 @@ mod signals;
 mod status;
 mod table;
 mod token;
+mod top;
 mod wait;
 
 use std::path::PathBuf;
@@ -87,6 +89,7 @@ commands! {
     "demo" => Demo in demo;
     "monitor" => Monitor in monitor;
     "history" => History in history;
+    "plot" => Plot in plot;
     "mirror" => Mirror in mirror;
     "hub" => Hub in hub;
     "join" => Join in join;
@@ -97,6 +100,7 @@ commands! {
     "invite" => Invite in invite;
     "token" => Token in token;
     "status" => Status in status;
+    "top" => Top in top;
     "cert" => Cert in cert;
     "wait" => Wait in wait;
     "allow-deletes" => AllowDeletes in allow_deletes;

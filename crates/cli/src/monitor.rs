@@ -5,7 +5,7 @@
 mod choice;
 mod keeping;
 mod output;
-mod scans;
+pub(crate) mod scans;
 mod serve;
 
 use std::mem;
@@ -193,14 +193,14 @@ fn replay(
 }
 
 /// How a command ends that was asked to stop: a person interrupts, the system ends a service in order.
-fn stopped(stop: &Stop) -> Exit {
+pub(crate) fn stopped(stop: &Stop) -> Exit {
     match stop.requested() {
         Some(Signal::Interrupt) => Exit::Interrupted,
         Some(Signal::Terminate) | None => Exit::Done,
     }
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if interval < INTERVAL_MIN {
         return Err(format!("the shortest interval is {INTERVAL_MIN:?}: the kernel counts CPU time in ticks of 10ms"));

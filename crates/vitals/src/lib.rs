@@ -3,7 +3,8 @@
 //! A [`Sampler`] reads raw counters into a [`Sample`]; two samples give [`Rates`]; a [`Probe`] puts what was chosen of them into
 //! the columns of a [`Frame`], whose [`Schema`] says what each means; [`text`], [`csv`] and [`json`] write it as a line.
 //! [`Exporter`] writes the raw counters as node_exporter does.
-//! [`log::CappedLog`] is the log file of every command, [`history`] keeps months of frames in little room.
+//! [`log::CappedLog`] is the log file of every command, [`history`] keeps months of frames in little room,
+//! [`plot`] draws either.
 //!
 //! It promises: a number that is not known is `None` and says why, never 0 or 100; a sample in steady state allocates
 //! nothing; nothing here sleeps, prints, or asks the clock where time can be passed in.
@@ -20,6 +21,7 @@ pub mod history;
 pub mod json;
 pub mod log;
 pub mod meminfo;
+pub mod plot;
 pub mod probe;
 mod proc;
 pub mod process;

@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::logging::say;
 
 /// The thread that scans; dropping this ends it.
-pub(super) struct Scans {
+pub(crate) struct Scans {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -23,7 +23,7 @@ impl Scans {
     ///
     /// # Errors
     /// When the system refuses the thread.
-    pub(super) fn start(procfs: &Path, interval: Duration, cell: ScanCell) -> Result<Self, Failure> {
+    pub(crate) fn start(procfs: &Path, interval: Duration, cell: ScanCell) -> Result<Self, Failure> {
         let mut scanner = Scanner::new(procfs);
         let (stop, stopped) = mpsc::channel();
         let scan = move || {
