@@ -68,6 +68,8 @@ struct Live<'a> {
     times: Times,
     told: Told,
     standing: Standing,
+    /// How many passes were told of.
+    passes_told: u64,
     /// What is told of a root that is away, so that it is told once.
     away: Option<Return>,
     /// Bytes that were free when something had no room.
@@ -124,6 +126,7 @@ impl Mirror {
             times,
             told: Told::default(),
             standing: Standing::default(),
+            passes_told: 0,
             away: None,
             room: None,
         };
@@ -402,7 +405,8 @@ impl Live<'_> {
         // What fails is tried again as well, but that is another matter.
         let unfinished = !self.retry.is_empty() && self.told.len() == 0;
         now.settle(unsettled || unfinished);
-        if now != self.standing {
+        if now != self.standing || now.passes != self.passes_told {
+            self.passes_told = now.passes;
             self.standing = now;
             (self.report)(Report::Standing(&self.standing));
         }
