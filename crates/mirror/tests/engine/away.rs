@@ -102,11 +102,12 @@ fn m2_7_a_destination_that_is_renamed_away_and_back_is_followed_again() {
 fn m2_7_a_destination_that_was_deleted_is_made_anew() {
     let scene = Scene::new();
     Make::FullDir.at(&scene.s("x"));
-    live(&scene, |_| {
+    live(&scene, |notes| {
         until("the copy", || equal(&scene));
-        // Where it stands, each file would be put back faster than all of them can be removed.
+        // Before it is known to be away, each file would be put back faster than all of them can be removed.
         let away = scene.scratch.path().join("away");
         fs::rename(scene.d(""), &away).unwrap();
+        until("a word about it", || told(notes, "nothing is deleted"));
         fs::remove_dir_all(&away).unwrap();
         until("it to be there again", || equal(&scene));
         fs::write(scene.s("new"), "new").unwrap();
