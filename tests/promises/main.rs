@@ -22,6 +22,7 @@ mod mirror;
 mod mirror_choose;
 mod mirror_faults;
 mod mirror_keep;
+mod mirror_live;
 mod mirror_modes;
 mod mirror_traps;
 mod monitor;

@@ -115,8 +115,11 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     mirror.stop_on(stopper.flag());
     let asked = stopper.clone();
     let waiting = std::thread::Builder::new().name("stop".into()).spawn(move || {
-        signals.wait_until_asked();
-        asked.stop();
+        // A service that is told to end leaves both sides the same; a person does not wait for that.
+        match signals.wait_until_asked() {
+            Signal::Terminate => asked.drain(),
+            Signal::Interrupt => asked.stop(),
+        }
     });
     waiting.map_err(|e| Failure::could_not_run(anyhow::Error::new(e).context("cannot start a thread")))?;
 
@@ -189,6 +192,7 @@ impl<'a> Output<'a> {
         match report {
             Report::Event(event) => self.event(event),
             Report::Pass(outcome) => self.pass(outcome),
+            Report::Standing(_) => {}
             Report::Watching => self.note("watching", "following changes"),
             Report::Note(text) => self.told(text),
         }

@@ -92,7 +92,7 @@ impl Dirty {
     /// Adds one name of `dir`. A hint given once stays.
     pub fn insert(&mut self, dir: &RelPath, name: &Name, hint: Hint) {
         // Where the tree is walked anyway, only what the walk would not do by itself is worth a place.
-        if !hint.content && self.root_recursive() && self.dirs.len() >= DIRS_MAX {
+        if !hint.content && self.is_whole() && self.dirs.len() >= DIRS_MAX {
             return;
         }
         let look = match self.dirs.get_mut(dir) {
@@ -120,7 +120,7 @@ impl Dirty {
 
     /// Adds the whole of `dir`.
     pub fn insert_all(&mut self, dir: &RelPath, all: All) {
-        if !all.content && !dir.is_root() && self.root_recursive() && self.dirs.len() >= DIRS_MAX {
+        if !all.content && !dir.is_root() && self.is_whole() && self.dirs.len() >= DIRS_MAX {
             return;
         }
         let held = self.dirs.entry(dir.clone()).or_default().all.get_or_insert_default();
@@ -238,12 +238,13 @@ impl Dirty {
         }
     }
 
-    fn root_recursive(&self) -> bool {
+    /// Whether the whole tree is to be walked.
+    pub fn is_whole(&self) -> bool {
         self.dirs.get(&[][..]).is_some_and(|root| root.all.is_some_and(|all| all.recursive))
     }
 
     fn bound_dirs(&mut self) {
-        if self.dirs.len() <= DIRS_MAX || self.root_recursive() {
+        if self.dirs.len() <= DIRS_MAX || self.is_whole() {
             return;
         }
         self.dirs.entry(RelPath::root()).or_default().all.get_or_insert_default().recursive = true;

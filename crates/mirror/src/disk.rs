@@ -102,6 +102,35 @@ impl DiskSource {
         self.watcher = Some(watcher);
     }
 
+    /// The directory, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing is watched any more.
+    pub fn forget_watcher(&mut self) {
+        self.watcher = None;
+    }
+
+    /// Holds `dir` from now on, if it is the directory that was pinned, perhaps mounted anew.
+    ///
+    /// # Errors
+    /// When it cannot be looked at; what was held stays.
+    pub fn take_up(&mut self, dir: Dir) -> Result<bool, fsx::Error> {
+        let now = Pin::new(dir.file_system_id()?, &dir.stat_self()?);
+        if !self.pin.is_same_tree(&now) {
+            return Ok(false);
+        }
+        if self.pin.root != now.root {
+            // On another device no metadata is what it was.
+            self.writes.clear();
+        }
+        self.pin.root = now.root;
+        self.held.clear();
+        self.root = Arc::new(dir);
+        Ok(true)
+    }
+
     /// Whether `path` still leads to this very directory.
     ///
     /// # Errors

@@ -207,6 +207,13 @@ impl Engine {
         &self.dest
     }
 
+    /// Holds `dest` from now on. What was believed of the old one is forgotten.
+    pub(crate) fn hold_dest(&mut self, dest: Dir) {
+        self.dest = Arc::new(dest);
+        self.entries_known = None;
+        self.scratch = Scratch::default();
+    }
+
     /// What to set to end a running pass soon: what is staged is switched, the rest is told in
     /// [`Outcome::again`].
     pub fn stop_flag(&self) -> Arc<AtomicBool> {

@@ -142,6 +142,13 @@ impl Pin {
         Self { file_system, root: root.id(), mounts: BTreeMap::new() }
     }
 
+    /// Whether `now` is a pin of the very same directory, perhaps mounted anew: its file system may then have another
+    /// device number.
+    pub fn is_same_tree(&self, now: &Pin) -> bool {
+        let named = self.file_system != 0 && self.root.1 == now.root.1;
+        self.file_system == now.file_system && (named || self.root == now.root)
+    }
+
     /// Whether the root is still itself. `now` is what its path leads to, `path` what to call it.
     ///
     /// # Errors
@@ -237,6 +244,15 @@ mod tests {
         assert!(pin.check_root(8, Some(&dir(1, 2)), "s").is_err());
         assert!(pin.check_root(7, None, "s").is_err());
         assert!(pin.check_root(7, Some(&Stat { nlink: 0, ..dir(1, 2) }), "s").is_err(), "removed, but still held");
+    }
+
+    #[test]
+    fn a_file_system_that_is_mounted_again_is_known_by_its_id_not_by_its_device() {
+        let pin = |id, dev, ino| Pin::new(id, &dir(dev, ino));
+        assert!(pin(7, 1, 2).is_same_tree(&pin(7, 9, 2)));
+        assert!(!pin(7, 1, 2).is_same_tree(&pin(8, 1, 2)) && !pin(7, 1, 2).is_same_tree(&pin(7, 1, 3)));
+        assert!(pin(0, 1, 2).is_same_tree(&pin(0, 1, 2)));
+        assert!(!pin(0, 1, 2).is_same_tree(&pin(0, 9, 2)), "without an id only the device tells");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use disk::DiskSource;
 pub use engine::{Action, Counts, Engine, Event, Options, Outcome};
 pub use guard::DeleteLimit;
 pub use keep::{Keep, Unkept, What};
-pub use live::{Report, Stopper};
+pub use live::{Report, Standing, State, Stopper};
 pub use mirror::{Mirror, MirrorError, MirrorOptions};
 pub use policy::{Left, Policy};
 pub use problem::Problem;

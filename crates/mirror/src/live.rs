@@ -1,34 +1,50 @@
 //! The live mirror: both directories watched, every change followed, every drift of the destination repaired.
 //!
-//! An event only says where to look; the same engine looks. What fails is looked at again, with growing pauses;
-//! what cannot be watched is polled; everything is checked once in a while, whatever the events said.
+//! An event only says where to look; the same engine looks. What fails is looked at again, with growing pauses, and told
+//! once; what cannot be watched is polled; everything is checked once in a while, whatever the events said. While a root
+//! is away nothing is copied or deleted, and once it is back everything is compared.
+
+mod roots;
+mod standing;
+mod stopper;
+mod told;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tree::RelPath;
 
 use crate::dirty::{All, Dirty};
-use crate::engine::{Event, Outcome};
+use crate::engine::{Action, Event, Outcome};
+use crate::guard::Pin;
 use crate::mirror::{Mirror, MirrorError};
+use crate::problem::Problem;
 use crate::watch::{News, Waker, Watcher};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
-use tree::{Dir, RelPath};
+use roots::Return;
+pub use standing::{Standing, State};
+pub use stopper::Stopper;
+use told::Told;
 
 /// Everything is compared again this often, in case something was never reported (a store through a memory map, a
 /// change made on another machine).
 pub const CHECK_EVERY: Duration = Duration::from_secs(600);
-/// Directories without a watch are compared this often.
+/// Directories without a watch are compared this often, or with pauses of [`POLL_SHARE`] times what that takes.
 const POLL_EVERY: Duration = Duration::from_secs(1);
+/// See [`POLL_EVERY`]: polling takes no more than a tenth of a processor, however much is polled.
+const POLL_SHARE: u32 = 9;
 /// And tried to be watched this often.
 const REWATCH_EVERY: Duration = Duration::from_secs(60);
 /// The pause before the first and before the last retry of what failed; it doubles in between.
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(30)];
-/// A root that is gone is looked for this often.
-const LOST_EVERY: Duration = Duration::from_secs(1);
+/// The paths of the roots, and the room on a disk that was full, are asked for this often.
+const ROOTS_EVERY: Duration = Duration::from_secs(1);
+/// The longest wait for what is in the middle of a change, when the end in order was asked for.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a live mirror tells while it runs.
 #[derive(Debug)]
 pub enum Report<'a> {
-    /// One result.
+    /// One result. A failure that repeats itself is told once.
     Event(&'a Event<'a>),
     /// A pass is over.
     Pass(&'a Outcome),
@@ -36,19 +52,8 @@ pub enum Report<'a> {
     Watching,
     /// Something about the watch or the roots, for a person.
     Note(String),
-}
-
-/// Ends a live mirror from another thread.
-#[derive(Clone, Debug, Default)]
-pub struct Stopper {
-    flag: Arc<AtomicBool>,
-    bell: Arc<Bell>,
-}
-
-#[derive(Debug, Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    changed: Condvar,
+    /// Where it stands now, after all that was told before.
+    Standing(&'a Standing),
 }
 
 struct Live<'a> {
@@ -57,10 +62,18 @@ struct Live<'a> {
     report: &'a mut dyn FnMut(Report<'_>),
     source: Option<Arc<Watcher>>,
     dest: Option<Watcher>,
+    dest_pin: Pin,
     retry: Dirty,
     retry_gap: Duration,
     times: Times,
-    lost: bool,
+    told: Told,
+    standing: Standing,
+    /// How many passes were told of.
+    passes_told: u64,
+    /// What is told of a root that is away, so that it is told once.
+    away: Option<Return>,
+    /// Bytes that were free when something had no room.
+    room: Option<u64>,
 }
 
 /// When to do what comes by time.
@@ -70,37 +83,36 @@ struct Times {
     poll: Duration,
     rewatch: Duration,
     retry: Duration,
-    lost: Duration,
+    roots: Duration,
 }
 
-impl Stopper {
-    /// Asks for the end: what is staged is still switched.
-    pub fn stop(&self) {
-        self.flag.store(true, Ordering::Relaxed);
-        self.bell.ring();
-    }
-
-    /// The flag that [`Stopper::stop`] sets.
-    pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.flag)
-    }
+/// Why a pass is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The first one, the one of the interval, or after lost events: also a quiet one is told.
+    Asked,
+    /// The kernel reported something of the source.
+    Reported,
+    /// By time, or over our own writes: a quiet one is not worth a word.
+    Again,
 }
 
 impl Mirror {
-    /// Keeps the destination equal to the source until `stopper` says otherwise. Returns the last outcome that was
-    /// not quiet.
+    /// Keeps the destination equal to the source until `stopper` says otherwise. Returns the outcome of the last
+    /// comparison of everything where the end was asked for in order, else the last one that was not quiet.
     ///
     /// # Errors
     /// When one of the directories cannot be watched at all.
     pub fn watch(&mut self, stopper: Stopper, report: &mut dyn FnMut(Report<'_>)) -> Result<Outcome, MirrorError> {
         self.stop_on(stopper.flag());
+        let dest_pin = roots::pin_of(self.engine.dest())?;
         let now = crate::watch::now();
         let times = Times {
             check: now + self.check_every,
             poll: now + POLL_EVERY,
             rewatch: now + REWATCH_EVERY,
             retry: Duration::MAX,
-            lost: now,
+            roots: now + ROOTS_EVERY,
         };
         let mut live = Live {
             mirror: self,
@@ -108,10 +120,15 @@ impl Mirror {
             report,
             source: None,
             dest: None,
+            dest_pin,
             retry: Dirty::new(),
             retry_gap: RETRY[0],
             times,
-            lost: false,
+            told: Told::default(),
+            standing: Standing::default(),
+            passes_told: 0,
+            away: None,
+            room: None,
         };
         live.start()?;
         Ok(live.run())
@@ -135,36 +152,75 @@ impl Live<'_> {
     }
 
     fn run(&mut self) -> Outcome {
-        let mut last = self.pass(&Dirty::everything(), true);
-        (self.report)(Report::Watching);
-        while !self.mirror.is_stopped() {
+        (self.report)(Report::Standing(&self.standing));
+        let mut last = self.pass(&Dirty::everything(), Why::Asked);
+        if !self.mirror.is_stopped() {
+            (self.report)(Report::Watching);
+            self.stopper.follows();
+        }
+        self.tell_standing();
+        while !self.mirror.is_stopped() && !self.stopper.is_draining() {
             self.wait();
             let now = crate::watch::now();
-            if self.lost {
+            if self.is_lost() {
                 self.look_for_roots(now);
                 continue;
             }
-            let (dirty, asked) = self.due(now);
-            if self.lost || dirty.is_empty() {
-                continue;
+            let (dirty, why) = self.due(now);
+            if !self.is_lost() && !dirty.is_empty() {
+                let outcome = self.pass(&dirty, why);
+                if !outcome.is_quiet() {
+                    last = outcome;
+                }
             }
-            let outcome = self.pass(&dirty, asked);
-            if !outcome.is_quiet() {
-                last = outcome;
-            }
+            self.tell_standing();
+        }
+        if self.stopper.is_draining() && !self.mirror.is_stopped() {
+            last = self.drain();
         }
         last
     }
 
-    /// Everything that is to be looked at now; and whether a quiet pass over it is worth a word, which one over our
-    /// own writes is not.
-    fn due(&mut self, now: Duration) -> (Dirty, bool) {
+    /// The end in order: everything reported by now is followed, and then everything is compared.
+    fn drain(&mut self) -> Outcome {
+        let until = crate::watch::now() + DRAIN;
+        while !self.is_lost() && !self.mirror.is_stopped() {
+            let watchers = self.source.iter().map(AsRef::as_ref).chain(&self.dest);
+            for watcher in watchers {
+                watcher.barrier();
+            }
+            let now = crate::watch::now();
+            let (dirty, why) = self.due(now);
+            if !dirty.is_empty() && !self.is_lost() {
+                self.pass(&dirty, why);
+                continue;
+            }
+            match self.source.as_ref().and_then(|source| source.next_deadline()) {
+                Some(wait) if now < until => self.stopper.bell.wait(wait.min(until - now)),
+                _ => break,
+            }
+        }
+        if let Some(lost) = &self.standing.lost {
+            let problem = Problem::Source(lost.clone());
+            return Outcome { problems: vec![(RelPath::root(), problem)], ..Outcome::default() };
+        }
+        let mut everything = self.retry.take();
+        everything.merge(Dirty::everything());
+        let outcome = self.pass(&everything, Why::Asked);
+        self.tell_standing();
+        outcome
+    }
+
+    /// Everything that is to be looked at now, and why.
+    fn due(&mut self, now: Duration) -> (Dirty, Why) {
         let mut dirty = Dirty::new();
-        let mut asked = false;
+        let mut why = Why::Again;
         let mut news = Vec::new();
         if let Some(watcher) = &self.source {
             let due = watcher.due();
-            asked |= !due.dirty.is_empty();
+            if !due.dirty.is_empty() {
+                why = Why::Reported;
+            }
             dirty.merge(due.dirty);
             news.extend(due.news.into_iter().map(|news| ("source", news)));
         }
@@ -177,6 +233,13 @@ impl Live<'_> {
         for (side, news) in news {
             self.hear(side, news);
         }
+        if now >= self.times.roots {
+            self.times.roots = now + ROOTS_EVERY;
+            if let Some(what) = roots::broken(self.mirror, &self.dest_pin).filter(|_| !self.is_lost()) {
+                self.lose(what);
+            }
+            self.look_for_room();
+        }
         if now >= self.times.retry {
             self.times.retry = Duration::MAX;
             dirty.merge(self.retry.take());
@@ -184,10 +247,10 @@ impl Live<'_> {
         if now >= self.times.check {
             self.times.check = now + self.mirror.check_every;
             dirty.merge(Dirty::everything());
-            asked = true;
+            why = Why::Asked;
         }
         self.poll(&mut dirty, now);
-        (dirty, asked)
+        (dirty, why)
     }
 
     fn poll(&mut self, dirty: &mut Dirty, now: Duration) {
@@ -210,67 +273,151 @@ impl Live<'_> {
 
     fn hear(&mut self, side: &str, news: News) {
         let note = match news {
-            News::Overflow => format!("the {side} changed faster than the kernel could report; everything is compared"),
-            News::RootGone(how) => {
-                self.lost = true;
-                format!("the {side} was {how}; nothing is deleted, and it is followed again once it is back")
+            News::Overflow => {
+                self.standing.overflows += 1;
+                format!("the {side} changed faster than the kernel could report; everything is compared")
             }
+            News::RootGone(how) => return self.lose(format!("the {side} was {how}; nothing is copied or deleted")),
             News::Unmounted(dir) => format!("a file system was unmounted from {dir} of the {side}"),
             News::WatchesUsedUp { dir, hint } => {
-                format!("{dir} of the {side} and others are polled every second: {hint}")
+                format!("{dir} of the {side} and others are polled: {hint}")
             }
-            News::Broken(why) => {
-                self.lost = true;
-                format!("the watch of the {side} broke and is started again: {why}")
-            }
+            News::Broken(why) => return self.lose(format!("the watch of the {side} broke: {why}")),
         };
         (self.report)(Report::Note(note));
     }
 
-    /// Starts again once both roots are where they were.
-    fn look_for_roots(&mut self, now: Duration) {
-        if now < self.times.lost {
-            return;
-        }
-        self.times.lost = now + LOST_EVERY;
-        let source = self.mirror.source.check_root().is_ok();
-        if source && is_at(self.mirror.engine.dest(), &self.mirror.dest_path) {
-            match self.start() {
-                Ok(()) => {
-                    self.lost = false;
-                    (self.report)(Report::Note("source and destination are there again".into()));
-                    self.pass(&Dirty::everything(), true);
-                }
-                Err(e) => (self.report)(Report::Note(e.to_string())),
-            }
-        }
+    fn is_lost(&self) -> bool {
+        self.standing.lost.is_some()
     }
 
-    fn pass(&mut self, dirty: &Dirty, asked: bool) -> Outcome {
-        let Self { mirror, report, .. } = self;
-        let mut outcome = mirror.pass(dirty, &mut |event| report(Report::Event(event)));
-        if asked || !outcome.is_quiet() {
-            report(Report::Pass(&outcome));
+    /// From now on nothing is touched until both roots are where they were.
+    fn lose(&mut self, what: String) {
+        if self.is_lost() {
+            return;
         }
+        (self.report)(Report::Note(format!("{what}; nothing is deleted, and it is followed again once it is back")));
+        self.standing.lost = Some(what);
+        self.mirror.source.forget_watcher();
+        self.source = None;
+        self.dest = None;
+        self.times.roots = crate::watch::now();
+        self.tell_standing();
+    }
+
+    /// Starts again once both roots are where they were.
+    fn look_for_roots(&mut self, now: Duration) {
+        if now < self.times.roots {
+            return;
+        }
+        self.times.roots = now + ROOTS_EVERY;
+        let both = match roots::return_source(self.mirror) {
+            Return::Back => roots::return_dest(self.mirror, &mut self.dest_pin),
+            not => not,
+        };
+        if both != Return::Back {
+            if let Return::Other(what) = &both
+                && self.away.as_ref() != Some(&both)
+            {
+                (self.report)(Report::Note(what.clone()));
+                self.standing.lost = Some(what.clone());
+                self.tell_standing();
+            }
+            self.away = Some(both);
+            return;
+        }
+        self.away = None;
+        if let Err(e) = self.start() {
+            (self.report)(Report::Note(e.to_string()));
+            return;
+        }
+        self.standing.lost = None;
+        (self.report)(Report::Note("source and destination are there again; everything is compared".into()));
+        self.pass(&Dirty::everything(), Why::Asked);
+        self.tell_standing();
+    }
+
+    fn pass(&mut self, dirty: &Dirty, why: Why) -> Outcome {
+        let began = crate::watch::now();
+        if why != Why::Again && self.standing.state != State::Scanning {
+            self.standing.settle(true);
+            (self.report)(Report::Standing(&self.standing));
+        }
+        let Self { mirror, report, told, .. } = self;
+        let mut outcome = mirror.pass(dirty, &mut |event| {
+            let known = event.action == Action::Failed
+                && event.error.is_some_and(|problem| told.is_known(event.path, problem, why == Why::Again));
+            if !known {
+                report(Report::Event(event));
+            }
+        });
+        let failing = told.take(dirty, outcome.stopped, &outcome.problems);
+        let held = outcome.held != self.standing.held && outcome.held.is_some();
+        self.standing.passes += 1;
+        self.standing.walks += u64::from(dirty.is_whole());
+        self.standing.held = self.mirror.engine.held;
+        if why == Why::Asked || failing || held || changed(&outcome) {
+            (self.report)(Report::Pass(&outcome));
+        }
+        self.note_room();
         if outcome.again.is_empty() {
             if self.retry.is_empty() {
                 self.retry_gap = RETRY[0];
             }
         } else {
+            if why != Why::Again {
+                self.retry_gap = RETRY[0];
+            }
             self.retry.merge(outcome.again.take());
-            self.times.retry = self.times.retry.min(crate::watch::now() + self.retry_gap);
+            let now = crate::watch::now();
+            self.times.retry = self.times.retry.min(now + self.retry_gap);
             self.retry_gap = (self.retry_gap * 2).min(RETRY[1]);
         }
         outcome.replaced.clear();
+        let now = crate::watch::now();
+        self.times.poll = self.times.poll.max(now + (now - began) * POLL_SHARE);
         outcome
+    }
+
+    /// Remembers how much room there was when there was too little.
+    fn note_room(&mut self) {
+        self.room = if self.told.lacks_room() { roots::room(self.mirror.engine.dest()) } else { None };
+    }
+
+    /// What had no room is tried again as soon as there is more.
+    fn look_for_room(&mut self) {
+        let Some(room) = self.room else { return };
+        if roots::room(self.mirror.engine.dest()).is_some_and(|now| now > room) {
+            self.times.retry = Duration::ZERO;
+        }
+    }
+
+    /// Tells where it stands, if that is news.
+    fn tell_standing(&mut self) {
+        let watchers = || self.source.iter().map(AsRef::as_ref).chain(&self.dest);
+        let mut now = self.standing.clone();
+        now.entries = self.mirror.engine.entries_known;
+        now.watches = watchers().map(Watcher::watches).sum();
+        now.polled = watchers().map(|watcher| watcher.unwatched().len() as u64).sum();
+        now.problems = self.told.len();
+        now.named = self.told.first(standing::NAMED_MAX);
+        let unsettled = self.source.as_ref().is_some_and(|source| source.next_deadline().is_some());
+        // What fails is tried again as well, but that is another matter.
+        let unfinished = !self.retry.is_empty() && self.told.len() == 0;
+        now.settle(unsettled || unfinished);
+        if now != self.standing || now.passes != self.passes_told {
+            self.passes_told = now.passes;
+            self.standing = now;
+            (self.report)(Report::Standing(&self.standing));
+        }
     }
 
     fn wait(&self) {
         let now = crate::watch::now();
-        let Times { check, poll, rewatch, retry, lost } = self.times;
-        let mut until = check.min(retry).min(rewatch).saturating_sub(now);
-        if self.lost {
-            until = lost.saturating_sub(now);
+        let Times { check, poll, rewatch, retry, roots } = self.times;
+        let mut until = check.min(retry).min(rewatch).min(roots).saturating_sub(now);
+        if self.is_lost() {
+            until = roots.saturating_sub(now);
         }
         for watcher in self.source.iter().map(AsRef::as_ref).chain(&self.dest) {
             if !watcher.unwatched().is_empty() {
@@ -282,18 +429,10 @@ impl Live<'_> {
     }
 }
 
-impl Bell {
-    fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self, span: Duration) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(rung, span, |rung| !*rung);
-        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
-    }
+/// Whether a pass changed anything.
+fn changed(outcome: &Outcome) -> bool {
+    let counts = &outcome.counts;
+    counts.copied + counts.updated + counts.deleted > 0 || !outcome.waiting.is_empty()
 }
 
 /// Adds the places of `other`, but not what it says about removals.
@@ -309,10 +448,4 @@ fn merge_places(dirty: &mut Dirty, other: &Dirty) {
     if other.root_entry() {
         dirty.insert_root_entry();
     }
-}
-
-/// Whether `path` leads to the directory `dir`.
-fn is_at(dir: &Dir, path: &Path) -> bool {
-    let now = Dir::open_root(path).and_then(|dir| dir.stat_self());
-    matches!((dir.stat_self(), now), (Ok(held), Ok(now)) if held.id() == now.id())
 }

@@ -16,6 +16,7 @@
 //! neither. It reads no content and changes nothing on the disk.
 
 mod drain;
+mod limits;
 mod nodes;
 #[cfg(test)]
 mod tests;
@@ -102,10 +103,10 @@ pub enum RootGone {
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The kernel gives no more queues to this user.
-    #[error("no inotify instance is left for this user; raise it: sysctl fs.inotify.max_user_instances={suggested}")]
+    #[error("{hint}")]
     InstancesUsedUp {
-        /// Twice what is allowed now.
-        suggested: u64,
+        /// What to do about it.
+        hint: String,
     },
     /// Not even the root can be watched.
     #[error("{hint}")]
@@ -145,6 +146,8 @@ struct State {
     /// Created names whose kind was not asked for yet.
     created: Vec<(RelPath, Name)>,
     unwatched: Vec<RelPath>,
+    /// How many directories have a watch.
+    watches: u64,
     requests: Vec<Request>,
     /// The consumer was woken and has not come yet.
     rung: bool,
@@ -186,9 +189,7 @@ impl Watcher {
     fn start_with(root: Dir, waker: Waker, ignore: Option<Ignore>, patience: Duration) -> Result<Self, WatchError> {
         let inotify =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(|e| match e {
-                Errno::MFILE => {
-                    WatchError::InstancesUsedUp { suggested: 2 * limit("max_user_instances").unwrap_or(128) }
-                }
+                Errno::MFILE => WatchError::InstancesUsedUp { hint: limits::instances_hint() },
                 e => fsx::Error::new("watch", root.path(), e).into(),
             })?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -271,6 +272,11 @@ impl Watcher {
     /// The topmost directories that have no watch, so that they and all below them must be polled.
     pub fn unwatched(&self) -> Vec<RelPath> {
         self.shared.lock().unwatched.clone()
+    }
+
+    /// How many directories have a watch.
+    pub fn watches(&self) -> u64 {
+        self.shared.lock().watches
     }
 
     /// Tries to watch what is [unwatched](Watcher::unwatched). What gets its watch becomes due.
@@ -416,22 +422,4 @@ pub fn now() -> Duration {
 fn ring(bell: &OwnedFd) {
     // Any number but zero rings, whatever the byte order. The only refusal is a full counter: it rings already.
     let _ = rustix::io::write(bell, &[1; 8]);
-}
-
-/// A limit of inotify, as set now; `None` where it cannot be read.
-fn limit(name: &str) -> Option<u64> {
-    std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
-}
-
-/// What to do when there are no more watches.
-fn watches_hint() -> String {
-    match limit("max_user_watches") {
-        Some(now) => format!(
-            "this user's {now} inotify watches are used up; the rest is polled. Raise it: sysctl fs.inotify.max_user_watches={}",
-            now.saturating_mul(2)
-        ),
-        None => "this user's inotify watches are used up; the rest is polled. Raise the sysctl \
-                 fs.inotify.max_user_watches"
-            .into(),
-    }
 }

@@ -25,8 +25,9 @@ use rustix::io::Errno;
 use tree::at::{ListBuffer, is_temp_name};
 use tree::{Dir, Name, RelPath, fsx};
 
+use super::limits::{limit, watches_hint};
 use super::nodes::{NodeId, Nodes, ROOT};
-use super::{News, Request, RootGone, Shared, State, WatchError, limit, now, watches_hint};
+use super::{News, Request, RootGone, Shared, State, WatchError, now};
 use crate::dirty::All;
 use crate::settle::Seen;
 use growth::{Grow, Why, add_watch};
@@ -164,6 +165,7 @@ impl Drainer {
             self.check_root();
             let mut state = self.shared.lock();
             state.growing = !self.growth.is_empty();
+            state.watches = self.nodes.watched() as u64;
             if !state.growing && state.reached < ticket {
                 state.reached = ticket;
                 self.shared.answered.notify_all();

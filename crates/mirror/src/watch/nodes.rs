@@ -178,7 +178,6 @@ impl Nodes {
     }
 
     /// How many directories have a watch.
-    #[cfg(test)]
     pub(super) fn watched(&self) -> usize {
         self.by_watch.len()
     }

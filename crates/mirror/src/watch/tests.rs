@@ -399,7 +399,7 @@ fn after_a_storm_of_renames_no_path_is_stale() {
 fn lost_events_make_everything_due_and_the_watch_goes_on() {
     let scene = Scene::new(|root| fs::create_dir_all(root.join("a/x")).unwrap());
     scene.hooks().paused.store(true, Ordering::SeqCst);
-    let queue = limit("max_queued_events").unwrap();
+    let queue = super::limits::limit("max_queued_events").unwrap();
     for i in 0..queue / 2 + 100 {
         // Two names in turn, so that the kernel cannot merge what is equal to its last event.
         scene.write("one", "x");

@@ -13,7 +13,7 @@ use tree::{Dir, Name, RelPath, Stat};
 use crate::scene::{Make, Scene, look, rel, stamp};
 
 /// Waits until `done`, or fails with what it waited for.
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "waited for {what}");
@@ -34,7 +34,7 @@ pub(crate) fn live(scene: &Scene, story: impl FnOnce(&Mutex<Vec<String>>)) {
                 .watch(stop, &mut |report| match report {
                     Report::Watching => notes.lock().unwrap().push("watching".into()),
                     Report::Note(note) => notes.lock().unwrap().push(note),
-                    Report::Event(_) | Report::Pass(_) => {}
+                    Report::Event(_) | Report::Pass(_) | Report::Standing(_) => {}
                 })
                 .unwrap();
         });
@@ -46,14 +46,15 @@ pub(crate) fn live(scene: &Scene, story: impl FnOnce(&Mutex<Vec<String>>)) {
     });
 }
 
-struct StopAtEnd(Stopper);
+/// Ends a mirror however its story ends.
+pub(crate) struct StopAtEnd(pub(crate) Stopper);
 impl Drop for StopAtEnd {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
-fn equal(scene: &Scene) -> bool {
+pub(crate) fn equal(scene: &Scene) -> bool {
     std::panic::catch_unwind(|| look(&scene.s("")) == look(&scene.d(""))).unwrap_or(false)
 }
 

@@ -8,8 +8,9 @@ use rustix::io::Errno;
 use tree::at::is_temp_name;
 use tree::{Dir, Kind, Name, RelPath};
 
+use super::super::limits::watches_hint;
 use super::super::nodes::{NodeId, ROOT};
-use super::super::{News, now, watches_hint};
+use super::super::{News, now};
 use super::Drainer;
 use crate::dirty::All;
 use crate::settle::Seen;
