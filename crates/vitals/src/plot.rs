@@ -1,6 +1,6 @@
 //! Draws CPU and memory over time, as SVG or PNG, from lines of a log or from a history.
 //!
-//! A [`Recording`] takes samples as they come and keeps a picture's worth of them; [`svg`] and [`png`] draw it. What is not
+//! A [`Recording`] takes samples as they come and keeps a picture's worth of them; [`svg`] and [`png()`] draw it. What is not
 //! known, and time in which nothing was recorded, stays empty: a line never bridges a gap.
 //!
 //! It never does: read a font or any other file of the system, or keep more than [`recording::BUCKETS_MAX`] points a series.
