@@ -1,7 +1,6 @@
 // A stock Socket.IO client on Node that does what lines of JSON tell it and prints what it hears, a line of JSON each.
 //
-// Its one argument: {url, transports, auth, silent, hold}; see stock.mjs, also for its lines. One more is {"pause": seconds}, for
-// which it reads nothing.
+// Its one argument: {url, transports, auth, silent, hold}; see stock.mjs, also for its lines.
 
 const { io } = require("socket.io-client");
 
@@ -11,10 +10,6 @@ import("./stock.mjs").then(({ stock }) => {
   const client = stock(io, options.url, options, (line) => process.stdout.write(JSON.stringify(line) + "\n"));
   require("node:readline")
     .createInterface({ input: process.stdin })
-    .on("line", (line) => {
-      const order = JSON.parse(line);
-      if (order.pause === undefined) client.obey(order);
-      else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, order.pause * 1000);
-    })
+    .on("line", (line) => client.obey(JSON.parse(line)))
     .on("close", () => client.close());
 });

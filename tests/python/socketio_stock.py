@@ -1,14 +1,13 @@
 """A stock Socket.IO client that does what lines of JSON tell it and prints what it hears, a line of JSON each.
 
 Its one argument: {"url", "transports", "auth", "hold"}. An auth with "resume" becomes a function that gives the cursors of
-what was heard last. Lines: {"emit": [name, argument ...], "ask": number}, {"pause": seconds}, for which it reads nothing, and
-{"confirm": true}: one that holds acknowledges `unique_id` only then. Bytes are {"$hex": "00ff"}.
+what was heard last. Lines: {"emit": [name, argument ...], "ask": number} and {"confirm": true}: one that holds
+acknowledges `unique_id` only then. Bytes are {"$hex": "00ff"}.
 """
 
 import asyncio
 import json
 import sys
-import time
 
 import socketio
 
@@ -66,10 +65,6 @@ async def disconnect(reason):
 
 
 async def obey(order):
-    if "pause" in order:
-        # Not asleep, but stuck: nothing is read.
-        time.sleep(order["pause"])
-        return
     if "confirm" in order:
         confirmed.set()
         return

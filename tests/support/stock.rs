@@ -130,15 +130,6 @@ impl Stock {
         line["args"][0].clone()
     }
 
-    /// Reads nothing for a while.
-    ///
-    /// # Panics
-    /// When the client has ended.
-    #[track_caller]
-    pub fn pause(&mut self, span: Duration) {
-        self.order(&json!({ "pause": span.as_secs_f64() }));
-    }
-
     /// Confirms the unique ID it was issued, where it was started with `hold`.
     ///
     /// # Panics
