@@ -5,7 +5,7 @@
 
 use crate::clock;
 use board::Pattern;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,8 +44,8 @@ pub(crate) struct Session {
 /// What a client said of itself.
 #[derive(Default, Clone)]
 pub(crate) struct Told {
-    /// By board and by the follow's number.
-    follows: BTreeMap<String, BTreeMap<Number, Follow>>,
+    /// Sorted by board and number. A vector, since most sessions have one or two: each of a map's nodes has room for eleven.
+    follows: Vec<Follow>,
     pub(crate) vitals: Option<Vitals>,
     /// Where a steady stream of vitals would stand now; see [`VITALS_BURST`].
     vitals_due: Option<Instant>,
@@ -53,6 +53,8 @@ pub(crate) struct Told {
 
 #[derive(Clone)]
 struct Follow {
+    board: String,
+    fid: Number,
     pattern: Pattern,
     ack: Option<Ack>,
 }
@@ -135,23 +137,28 @@ impl Session {
     }
 
     pub(crate) fn follows(&self, board: &str, fid: Number, pattern: Pattern) {
-        let follow = Follow { pattern, ack: None };
-        lock(&self.told).follows.entry(board.to_owned()).or_default().insert(fid, follow);
-    }
-
-    pub(crate) fn follows_no_more(&self, board: &str, fid: Number) {
+        let follow = Follow { board: board.to_owned(), fid, pattern, ack: None };
         let mut told = lock(&self.told);
-        if let Some(follows) = told.follows.get_mut(board) {
-            follows.remove(&fid);
-            if follows.is_empty() {
-                told.follows.remove(board);
+        match told.place(board, fid) {
+            Ok(at) => told.follows[at] = follow,
+            Err(at) => {
+                told.follows.reserve_exact(1);
+                told.follows.insert(at, follow);
             }
         }
     }
 
+    pub(crate) fn follows_no_more(&self, board: &str, fid: Number) {
+        let mut told = lock(&self.told);
+        if let Ok(at) = told.place(board, fid) {
+            told.follows.remove(at);
+        }
+    }
+
     pub(crate) fn acked(&self, board: &str, ack: Ack) {
-        if let Some(follow) = lock(&self.told).follows.get_mut(board).and_then(|follows| follows.get_mut(&ack.fid)) {
-            follow.ack = Some(ack);
+        let mut told = lock(&self.told);
+        if let Ok(at) = told.place(board, ack.fid) {
+            told.follows[at].ack = Some(ack);
         }
     }
 
@@ -167,6 +174,15 @@ impl Session {
 }
 
 impl Told {
+    /// Where a follow stands, or would stand.
+    fn place(&self, board: &str, fid: Number) -> Result<usize, usize> {
+        self.follows.binary_search_by(|follow| (follow.board.as_str(), follow.fid).cmp(&(board, fid)))
+    }
+
+    fn of(&self, board: &str) -> impl Iterator<Item = &Follow> {
+        self.follows.iter().filter(move |follow| follow.board == board)
+    }
+
     /// Whether what `meant` says of a board is followed.
     pub(crate) fn follows(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> bool {
         self.counted(board, meant).next().is_some()
@@ -174,15 +190,15 @@ impl Told {
 
     /// The shares that are followed whole.
     pub(crate) fn shares(&self) -> impl Iterator<Item = String> {
-        self.follows.keys().filter_map(|board| board.strip_prefix("share/").map(str::to_owned))
+        self.follows.iter().filter_map(|follow| follow.board.strip_prefix("share/").map(str::to_owned))
     }
 
     /// The patterns of the values that an agent keeps as files, as far as they are one line of text; nothing of others.
     pub(crate) fn kept_values(&self) -> impl Iterator<Item = String> {
-        let follows = self.vitals.as_ref().and_then(|_| self.follows.get("data")).into_iter().flatten();
+        let follows = self.vitals.iter().flat_map(|_| self.of("data"));
         let text = |follow: &Follow| str::from_utf8(follow.pattern.as_bytes()).ok().map(str::to_owned);
         let one_line = |text: &String| !text.contains(char::is_control);
-        follows.filter_map(move |(_, follow)| text(follow)).filter(one_line).take(KEPT_VALUES_MAX)
+        follows.filter_map(text).filter(one_line).take(KEPT_VALUES_MAX)
     }
 
     /// What was acknowledged of what `meant` says of a board; of several follows, by the one that is least far.
@@ -195,8 +211,7 @@ impl Told {
     /// acknowledge. A command that shows some values has nothing to prove.
     fn counted(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> impl Iterator<Item = &Follow> {
         let keeps = |follow: &Follow| follow.ack.is_some() || self.vitals.is_some() || follow.pattern == Pattern::all();
-        let follows = self.follows.get(board).into_iter().flatten().map(|(_, follow)| follow);
-        follows.filter(move |follow| keeps(follow) && meant(&follow.pattern))
+        self.of(board).filter(move |follow| keeps(follow) && meant(&follow.pattern))
     }
 }
 

@@ -135,7 +135,8 @@ async fn listen(socket: SocketRef) -> Result<(), &'static str> {
 /// One client, from its connection to its end.
 async fn serve(talk: Talk, auth: Json) {
     let address = talk.track.address;
-    let end = match log_in(&talk, auth).await {
+    // In a box of its own: what a login needs is given back before the client stays.
+    let end = match Box::pin(log_in(&talk, auth)).await {
         Ok((admitted, wishes)) => {
             talk.track.logged_in();
             talk.inbox.logged_in();

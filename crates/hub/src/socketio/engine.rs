@@ -18,6 +18,8 @@ const PONG_MAX: Duration = Duration::from_secs(10);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// An acknowledgement is remembered for so long; longer than a login may last.
 const ACK_MAX: Duration = Duration::from_secs(90);
+/// Each WebSocket keeps a buffer of this size for what it reads; a longer message gets one for itself.
+const READ_BYTES: usize = 1024;
 /// Byte strings in one event.
 const ATTACHMENTS_MAX: usize = 4;
 
@@ -57,6 +59,7 @@ impl Engine {
             .max_payload(bytes_max as u64)
             .ws_max_message_size(bytes_max)
             .ws_max_frame_size(bytes_max)
+            .ws_read_buffer_size(READ_BYTES)
             .with_parser(parser)
             .build_with_inner_svc(NotHere);
         (Guard::new(engine), io)
@@ -73,6 +76,7 @@ impl Engine {
             .max_payload(bytes_max as u64)
             .ws_max_message_size(bytes_max)
             .ws_max_frame_size(bytes_max)
+            .ws_read_buffer_size(READ_BYTES)
             .build();
         Guard::new(EngineIoService::with_config_inner(NotHere, Arc::new(handler), config))
     }

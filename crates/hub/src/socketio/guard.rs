@@ -5,7 +5,7 @@ use crate::http::Peer;
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ where
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_S)], text).into_response();
         };
         request.extensions_mut().insert(Arc::clone(&track));
-        let response = self.engine(request).await;
+        let response = self.engine(lean(request)).await;
         if !polling || response.status() != StatusCode::OK {
             return response;
         }
@@ -129,6 +129,27 @@ where
             Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request did not come whole in time").into_response(),
         }
     }
+}
+
+/// What the engine may look at of a session's first request.
+const HEADERS: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::CONTENT_TYPE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::UPGRADE,
+];
+
+/// A session's first request without what nobody needs, and with copies of the rest: the engine keeps its head for as long as the
+/// session lives, and what stands in there shares the 8 KiB that were read from the connection, and keeps these as well.
+fn lean(request: Request) -> Request {
+    let (mut parts, body) = request.into_parts();
+    let copied = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
+    let found = |name: HeaderName| parts.headers.get(&name).and_then(copied).map(|value| (name, value));
+    parts.headers = HEADERS.into_iter().filter_map(found).collect();
+    // It was read from a text that is the same.
+    parts.uri = parts.uri.to_string().parse().unwrap_or(parts.uri);
+    Request::from_parts(parts, body)
 }
 
 /// A poll that waits. Who gives it up is gone, so its session need not be waited for until it answers no ping; and stock servers
@@ -174,6 +195,23 @@ fn unknown_session() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_engine_keeps_of_a_first_request_shares_no_memory_with_what_was_read() {
+        let read = Bytes::from(b"/socket.io/?EIO=4 dGhlIHNhbXBsZSBub25jZQ== a secret".to_vec());
+        let (uri, key, secret) = (read.slice(..17), read.slice(18..42), read.slice(43..));
+        let value = |bytes| HeaderValue::from_maybe_shared(bytes).unwrap();
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = axum::http::Uri::from_maybe_shared(uri).unwrap();
+        request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, value(key));
+        request.headers_mut().insert(header::COOKIE, value(secret));
+        assert!(!read.is_unique());
+        let lean = lean(request);
+        assert!(read.is_unique());
+        assert_eq!(lean.uri(), "/socket.io/?EIO=4");
+        assert_eq!(lean.headers().len(), 1);
+        assert_eq!(lean.headers()[header::SEC_WEBSOCKET_KEY], "dGhlIHNhbXBsZSBub25jZQ==");
+    }
 
     #[test]
     fn the_session_is_known_by_the_answer_to_its_handshake() {

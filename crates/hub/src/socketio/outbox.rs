@@ -60,6 +60,8 @@ struct Flight {
 
 impl Outbox {
     pub(super) fn follow(&mut self, follow: Follow) {
+        // Most clients have one or two.
+        self.follows.reserve_exact(1);
         self.follows.push(follow);
     }
 
