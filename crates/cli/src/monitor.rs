@@ -5,6 +5,7 @@
 mod choice;
 mod keeping;
 mod output;
+mod resident;
 pub(crate) mod scans;
 mod serve;
 
@@ -29,6 +30,9 @@ use crate::signals::{self, Signal, Stop};
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The longest interval. A longer one is most likely a mistake, and would say nothing for days.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// After so many lines all was done once that is done for each.
+const LINES_FIRST: u64 = 2;
 
 /// Measures CPU, memory and more of this machine, and logs them
 #[derive(Debug, clap::Args)]
@@ -157,6 +161,9 @@ fn follow(
                 }
                 out.line(frame)?;
                 lines += 1;
+                if lines == LINES_FIRST {
+                    resident::give_back();
+                }
             }
             Err(error) if lines == 0 => return Err(Failure::could_not_run(error)),
             Err(error) => {
