@@ -89,7 +89,7 @@ proptest! {
             // One that was cut short by the limits is told that it is current after all, where nothing but foreign seqs follow.
             let (rest, own) = (shared.next(limits), alone.next(limits));
             prop_assert_eq!(&rest, &own);
-            for batch in rest {
+            if let Some(batch) = rest {
                 prop_assert!(batch.records.is_empty() && matches!(batch.mark, Mark::Live { current: true, .. }), "{:?}", batch);
                 grouped.apply(&batch).unwrap();
                 single.apply(&batch).unwrap();
