@@ -20,6 +20,7 @@ mod login;
 mod machines;
 mod mirror;
 mod mirror_choose;
+mod mirror_disasters;
 mod mirror_faults;
 mod mirror_keep;
 mod mirror_live;
