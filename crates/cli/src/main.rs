@@ -17,6 +17,7 @@ mod hub;
 mod invite;
 mod join;
 mod logging;
+mod man;
 mod mirror;
 mod monitor;
 mod paths;
@@ -102,6 +103,7 @@ commands! {
     "status" => Status in status;
     "top" => Top in top;
     "cert" => Cert in cert;
+    "man" => Man in man;
     "wait" => Wait in wait;
     "allow-deletes" => AllowDeletes in allow_deletes;
 }
