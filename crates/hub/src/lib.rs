@@ -24,6 +24,8 @@ mod data;
 mod door;
 mod fanout;
 mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod io;
 mod listen;
