@@ -26,6 +26,7 @@ mod mirror_live;
 mod mirror_modes;
 mod mirror_traps;
 mod monitor;
+mod operating;
 mod plot;
 mod presence;
 mod python_client;

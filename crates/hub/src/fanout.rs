@@ -7,6 +7,7 @@
 //! A client that falls behind simply asks for an older `from`; the short way from there to the head is encoded once as
 //! well, and at its end it stands where a kept batch begins. Guarded by `bench/fanout`.
 
+use crate::counts::{Counts, Via, left_out};
 use board::{Board, Follower, Limits, Pattern, Position};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ pub(crate) struct Group {
     /// Which names of it.
     pub(crate) pattern: Pattern,
     extras: Option<Arc<dyn Extras>>,
+    counts: Arc<Counts>,
     kept: Mutex<Kept>,
 }
 
@@ -52,12 +54,20 @@ struct Kept {
 struct Shared {
     from: u64,
     to: u64,
+    /// Versions that it leaves out.
+    left_out: u64,
     frame: Bytes,
 }
 
 impl Group {
-    pub(crate) fn new(number: u32, board: Board, pattern: Pattern, extras: Option<Arc<dyn Extras>>) -> Self {
-        Self { number, board, pattern, extras, kept: Mutex::default() }
+    pub(crate) fn new(
+        number: u32,
+        board: Board,
+        pattern: Pattern,
+        extras: Option<Arc<dyn Extras>>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self { number, board, pattern, extras, counts, kept: Mutex::default() }
     }
 
     /// What `follower` needs next, and moves it there; `None` at the head.
@@ -67,6 +77,7 @@ impl Group {
             && let Some(shared) = self.shared(from, Arc::strong_count(self) > 1)?
         {
             follower.advance_live(from, shared.to);
+            self.counts.told(Via::Native).left_out(shared.left_out);
             return Ok(Some(shared.frame));
         }
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
@@ -82,7 +93,8 @@ impl Group {
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
         let Some(batch) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
         let board::Mark::Live { to, .. } = batch.mark else { return Ok(None) };
-        let shared = Shared { from, to, frame: self.encode(batch)? };
+        let left_out = left_out(&batch, &self.pattern);
+        let shared = Shared { from, to, left_out, frame: self.encode(batch)? };
         if !keep {
             return Ok(Some(shared));
         }
