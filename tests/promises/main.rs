@@ -28,6 +28,7 @@ mod mirror_modes;
 mod mirror_stress;
 mod mirror_traps;
 mod monitor;
+mod operating;
 mod plot;
 mod presence;
 mod python_client;

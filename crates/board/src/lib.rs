@@ -45,4 +45,4 @@ pub use store::memory::MemoryStore;
 pub use store::sqlite::{Durability, FORMAT, SqliteStore};
 pub use store::{Meta, Store, StoreError};
 pub use version::{Cursor, Epoch, RUNS_MAX, Run, Version, WalkMark};
-pub use writer::{BoardError, Committed, OpenOptions, Write, Writer};
+pub use writer::{BoardError, Committed, OpenOptions, Write, Writer, begin_anew};

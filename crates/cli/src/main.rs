@@ -16,15 +16,18 @@ mod history;
 mod hub;
 mod invite;
 mod join;
+mod leave;
 mod logging;
 mod man;
 mod mirror;
 mod monitor;
+mod notify;
 mod paths;
 mod plot;
 mod put;
 mod reach;
 mod runtime;
+mod service;
 mod signals;
 mod status;
 mod table;
@@ -94,6 +97,7 @@ commands! {
     "mirror" => Mirror in mirror;
     "hub" => Hub in hub;
     "join" => Join in join;
+    "leave" => Leave in leave;
     "put" => Put in put;
     "get" => Get in get;
     "follow" => Follow in follow;
@@ -106,6 +110,7 @@ commands! {
     "man" => Man in man;
     "wait" => Wait in wait;
     "allow-deletes" => AllowDeletes in allow_deletes;
+    "service" => Service in service;
 }
 
 impl config::Parsed for Cli {
@@ -120,6 +125,32 @@ fn main() -> ExitCode {
     match config::parse::<Cli>(std::env::args_os()) {
         Ok(cli) => finish(cli.command.run()),
         Err(error) => exit::refuse(&error),
+    }
+}
+
+/// The directories beyond its own that the command `word` writes when it is given `args`.
+///
+/// # Errors
+/// As the parser says, when it cannot be given these.
+fn written_by(word: &str, args: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, clap::Error> {
+    let line = ["lockstep".into(), word.into()].into_iter().chain(args.iter().cloned());
+    Ok(match config::parse::<Cli>(line)?.command {
+        Command::Hub(args) => args.writes(),
+        Command::Join(args) => args.writes(),
+        Command::Mirror(args) => args.writes(),
+        Command::Monitor(args) => args.writes(),
+        _ => Vec::new(),
+    })
+}
+
+/// The hub's arguments as they are now: those of this process, completed from the environment and the configuration file anew.
+///
+/// # Errors
+/// As the parser says.
+fn hub_args_again() -> Result<hub::Args, clap::Error> {
+    match config::parse::<Cli>(std::env::args_os())?.command {
+        Command::Hub(args) => Ok(args),
+        _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
     }
 }
 

@@ -17,6 +17,7 @@ use tree::path::escape;
 
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, Log, LogArgs};
+use crate::notify;
 use crate::signals::{self, Signal};
 
 /// Entries of one pass that were right already and are logged one by one; the summary counts them all. A tree of
@@ -72,6 +73,15 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     keep: keep::KeepArgs,
+}
+
+impl Args {
+    /// The directories that it writes.
+    pub(crate) fn writes(&self) -> Vec<PathBuf> {
+        let destination = self.destination.clone().or_else(|| Mirror::default_dest(&self.source).ok());
+        let state = self.modes.state.as_deref().and_then(Path::parent).map(Path::to_owned);
+        destination.into_iter().chain(state).chain(self.modes.backup_dir.clone()).chain(self.log.directory()).collect()
+    }
 }
 
 /// Mirrors once, or until somebody asks to stop.
@@ -194,7 +204,10 @@ impl<'a> Output<'a> {
             Report::Event(event) => self.event(event),
             Report::Pass(outcome) => self.pass(outcome),
             Report::Standing(_) => {}
-            Report::Watching => self.note("watching", "following changes"),
+            Report::Watching => {
+                notify::tell(notify::READY);
+                self.note("watching", "following changes");
+            }
             Report::Note(text) => self.told(text),
         }
     }

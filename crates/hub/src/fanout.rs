@@ -7,6 +7,7 @@
 //! A client that falls behind simply asks for an older `from`; the short way from there to the head is encoded once as
 //! well, and at its end it stands where a kept batch begins. Guarded by `bench/fanout`.
 
+use crate::counts::{Counts, Via, left_out};
 use board::{Board, Follower, Limits, Mark, Pattern, Position, Told};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ pub(crate) struct Group {
     /// Which names of it.
     pub(crate) pattern: Pattern,
     extras: Option<Arc<dyn Extras>>,
+    counts: Arc<Counts>,
     kept: Mutex<Kept>,
 }
 
@@ -52,6 +54,8 @@ struct Kept {
 struct Shared {
     mark: Mark,
     told: Told,
+    /// Versions that it leaves out.
+    left_out: u64,
     frame: Bytes,
 }
 
@@ -62,8 +66,14 @@ impl Shared {
 }
 
 impl Group {
-    pub(crate) fn new(number: u32, board: Board, pattern: Pattern, extras: Option<Arc<dyn Extras>>) -> Self {
-        Self { number, board, pattern, extras, kept: Mutex::default() }
+    pub(crate) fn new(
+        number: u32,
+        board: Board,
+        pattern: Pattern,
+        extras: Option<Arc<dyn Extras>>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self { number, board, pattern, extras, counts, kept: Mutex::default() }
     }
 
     /// What `follower` needs next, and moves it there; `None` at the head.
@@ -73,6 +83,7 @@ impl Group {
             && let Some(shared) = self.shared(from, Arc::strong_count(self) > 1)?
         {
             follower.advance_live(&shared.mark, shared.told);
+            self.counts.told(Via::Native).left_out(shared.left_out);
             return Ok(Some(shared.frame));
         }
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
@@ -87,7 +98,8 @@ impl Group {
         }
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
         let Some((batch, told)) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
-        let shared = Shared { mark: batch.mark.clone(), told, frame: self.encode(batch)? };
+        let left_out = left_out(&batch, &self.pattern);
+        let shared = Shared { mark: batch.mark.clone(), told, left_out, frame: self.encode(batch)? };
         if !keep {
             return Ok(Some(shared));
         }

@@ -26,6 +26,7 @@ pub mod problem;
 pub mod settle;
 pub mod source;
 mod stage;
+pub mod sweep;
 mod switch;
 pub mod watch;
 mod writes;
