@@ -23,6 +23,7 @@ mod paths;
 mod plot;
 mod put;
 mod reach;
+mod rights;
 mod runtime;
 mod signals;
 mod status;

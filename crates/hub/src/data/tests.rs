@@ -11,7 +11,7 @@ fn text(bytes: usize) -> Option<Content> {
 }
 
 async fn put(data: &Data, name: &'static str, content: Option<Content>) -> Result<Version, PutError> {
-    data.put(Bytes::from(name), content, 1).await
+    data.put(Bytes::from(name), content, &Access::everything()).await
 }
 
 fn end(data: Data, thread: DataThread) -> Board {
@@ -27,7 +27,7 @@ async fn values_take_so_many_bytes_in_all_and_room_is_found_by_removing() {
     let refused = put(&data, "b", text(700)).await.unwrap_err();
     assert!(matches!(refused, PutError::Full), "{refused}");
     assert!(refused.to_string().contains("256 MiB") && refused.to_string().contains("remove some"), "{refused}");
-    assert!(data.get(b"b").is_none());
+    assert!(data.get(b"b", &Access::everything()).unwrap().is_none());
     // An overwrite counts by what it adds, a removal gives back what it held.
     put(&data, "a", text(800)).await.unwrap();
     put(&data, "a", None).await.unwrap();
