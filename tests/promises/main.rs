@@ -34,6 +34,7 @@ mod presence;
 mod python_client;
 mod readers;
 mod realinput;
+mod rights;
 mod scenario;
 mod sessions;
 mod shares;

@@ -15,7 +15,7 @@
 use crate::index::{Board, Index, Name, Record};
 use crate::mutant::{self, Mutant, small_in_tests};
 use crate::pattern::Pattern;
-use crate::version::{Cursor, Epoch, Resume, Run, WalkMark};
+use crate::version::{Cursor, Epoch, Resume, Run, Version, WalkMark};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub struct Limits {
 /// The answer to a client that asks to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The board's epoch.
+    /// The board's epoch, as it is called for who follows this pattern.
     pub epoch: Epoch,
     /// The board's run, to which the client's cursor belongs from now on.
     pub run: Run,
@@ -146,7 +146,14 @@ enum State {
 
 impl Follower {
     /// Begins where `cursor` says, if it belongs to the board's history; otherwise with a walk from zero.
+    ///
+    /// A cursor that was given for another part of the pattern, or for the whole where this is a part, is of no use here.
     pub fn new(board: &Board, pattern: Pattern, cursor: Option<Cursor>) -> Follower {
+        let plain = |cursor: Cursor| Cursor {
+            version: Version { epoch: pattern.disguised(cursor.version.epoch), ..cursor.version },
+            ..cursor
+        };
+        let cursor = cursor.map(plain);
         // The pin is set under the lock under which the horizon was looked at, else a purge could come in between.
         let view = board.view();
         let seen = cursor.as_ref().map_or(0, |cursor| cursor.seen);
@@ -159,7 +166,7 @@ impl Follower {
             }
             Resume::Reset => State::Walk { from: 0, head: view.head(), after: None, reset: true },
         };
-        let start = Start { epoch: view.lineage().epoch, run: view.lineage().run, reset };
+        let start = Start { epoch: pattern.disguised(view.lineage().epoch), run: view.lineage().run, reset };
         let pin = board.pin(state.pin());
         drop(view);
         let seen = if reset { 0 } else { seen };

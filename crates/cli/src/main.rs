@@ -26,6 +26,7 @@ mod paths;
 mod plot;
 mod put;
 mod reach;
+mod rights;
 mod runtime;
 mod service;
 mod signals;

@@ -1,10 +1,11 @@
 //! What the hub answers to questions.
 
+use crate::access::{self, Access};
 use crate::backup;
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
-use crate::roster::{Roster, TOKEN_DAYS_MAX};
+use crate::roster::{Gives, Roster, TOKEN_DAYS_MAX};
 use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
@@ -13,31 +14,61 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::answer::{Answer, Behind, ClientRow, Question, ShareStatus, Status, TokenRow};
 use wire::id::ClientId;
-use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX};
+use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX, FRAME_BYTES_MAX};
 use wire::link::{InviteCode, JoinLink};
 use wire::message::{Code, Refusal};
+use wire::rights::{BadRights, Rights, tags_changed};
 use wire::roster::{RosterError, Token};
+
+/// What the rows of one answer take at most, so that it fits into its frame.
+const CLIENT_ROWS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 
 /// Answers a question of `role`.
 pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
+    let access = role.access();
     match question {
-        Question::Status => Ok(Answer::Status(status(hub))),
-        Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after))),
-        Question::Client { id } => Ok(Answer::Clients(vec![client(hub, id)?.row(hub)])),
+        Question::Status => Ok(Answer::Status(status(hub, &access))),
+        Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after, &access).0)),
+        Question::Client { id } => Ok(Answer::Clients(vec![client(hub, id, &access)?.row(hub, &access)])),
         Question::Wait { target, clients, timeout_ms } => {
-            wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms)).await.map(Answer::Wait)
+            wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms), &access).await.map(Answer::Wait)
         }
-        Question::Invite { uses, expires_s, id } => {
-            only_here(role)?;
-            let id = id.map(client_id).transpose()?;
+        Question::Invite { uses, expires_s, ids, rights, tags } => {
+            access.to_administer()?;
+            let bad = |bad: BadRights| refusal(Code::Limit, bad.to_string());
+            let rights = Rights::default().changed(&rights).map_err(bad)?;
+            let tags = tags_changed(&[], &tags, &[]).map_err(bad)?;
+            let gives = Gives { ids, rights, tags };
             let expires_ms = i64::try_from(expires_s.saturating_mul(1000)).unwrap_or(i64::MAX);
-            let made = hub.registry.change(|roster| roster.new_invite(uses, expires_ms, id, clock::now_ms())).await;
+            let made = hub.registry.change(|roster| roster.new_invite(uses, expires_ms, gives, clock::now_ms())).await;
             let code = made.map_err(roster_refusal)?;
-            tracing::info!(uses, expires_s, "an invite was made");
+            tracing::info!(uses, expires_s, by = access.id(), "an invite was made");
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
+        Question::Administer { id, change } => {
+            access.to_administer()?;
+            let client_id = client_id(id)?;
+            let made = hub.registry.change(|roster| roster.administer(client_id, &change)).await;
+            // Also where it was not kept: what was decided meanwhile may have been by what is undone.
+            rights_moved(hub, client_id);
+            made.map_err(roster_refusal)?;
+            tracing::info!(id, by = access.id(), "its name, tags or rights were changed");
+            hub.tables.notify_one();
+            Ok(Answer::Clients(vec![client(hub, id, &access)?.row(hub, &access)]))
+        }
+        Question::Import { rows, dry_run } => {
+            access.to_administer()?;
+            let made = hub.registry.change(|roster| roster.import(&rows, dry_run)).await;
+            rows.iter().filter_map(|row| ClientId::new(row.id).ok()).for_each(|id| rights_moved(hub, id));
+            let (imported, changed) = made.map_err(roster_refusal)?;
+            if !changed.is_empty() {
+                tracing::info!(clients = changed.len(), by = access.id(), "an inventory was imported");
+                hub.tables.notify_one();
+            }
+            Ok(Answer::Imported(imported))
+        }
         Question::Reissue { id } => {
-            only_here(role)?;
+            access.to_administer()?;
             let client = client_id(id)?;
             let made = hub.registry.change(|roster| roster.reissue(client, clock::now_ms())).await;
             let code = made.map_err(roster_refusal)?;
@@ -45,7 +76,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
         Question::Revoke { id } => {
-            only_here(role)?;
+            access.to_administer()?;
             let client = client_id(id)?;
             hub.registry.change(|roster| roster.revoke(client)).await.map_err(roster_refusal)?;
             if let Some(session) = hub.presence.get(id) {
@@ -96,8 +127,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
         }
         Question::Leave => leave(hub, role).await,
         Question::AllowDeletes { share } => {
-            only_here(role)?;
-            let found = find(hub, &share)?;
+            access.to_administer()?;
+            let found = find(hub, &share, &access)?;
             if found.allow_deletes().await.is_none() {
                 let text = format!("share {share} has stopped; the log says why; restart the hub");
                 return Err(refusal(Code::HubFailed, text));
@@ -136,6 +167,7 @@ pub(crate) fn put_refusal(error: &PutError) -> Refusal {
         PutError::Store(_) => (Code::HubFailed, Some(1000)),
         PutError::Stopping => (Code::Stopping, Some(1000)),
         PutError::Unmet => (Code::NotAllowed, None),
+        PutError::NotAllowed(refusal) => return refusal.clone(),
     };
     Refusal { code, text: error.to_string(), retry_ms }
 }
@@ -148,28 +180,57 @@ pub(crate) fn link(hub: &Hub, invite: Option<InviteCode>) -> Result<JoinLink, Re
     JoinLink::new(&host, port, hub.fingerprint, invite).map_err(|e| refusal(Code::HubFailed, e.to_string()))
 }
 
-/// The next part of the list of clients; what went wrong with single files is told of one client at a time.
-pub(crate) fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
-    let listed = standing::everybody(hub).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
-    let brief = |standing: Standing| {
-        let mut row = standing.row(hub);
-        row.shares.iter_mut().chain(&mut row.values).for_each(|held| held.first_problems.clear());
-        row
-    };
-    listed.take(CLIENT_ROWS_MAX).map(brief).collect()
+/// Cuts who is here with other rights than it has now; it comes back with those.
+fn rights_moved(hub: &Hub, id: ClientId) {
+    if let Some(session) = hub.presence.get(id.get()).filter(|session| session.access != hub.access_of(id)) {
+        session.end(access::changed());
+    }
+    hub.revoked.send_replace(());
+    hub.moved();
 }
 
-pub(crate) fn status(hub: &Hub) -> Status {
-    let clients = standing::everybody(hub);
+/// The next part of the list of clients, and whether there is more; what went wrong with single files is told of one client at
+/// a time.
+pub(crate) fn clients(hub: &Hub, all: bool, after: u64, access: &Access) -> (Vec<ClientRow>, bool) {
+    let listed =
+        standing::everybody(hub, access).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for standing in listed {
+        let mut row = standing.row(hub, access);
+        row.shares.iter_mut().chain(&mut row.values).for_each(|held| held.first_problems.clear());
+        bytes += row_bytes(&row);
+        if rows.len() == CLIENT_ROWS_MAX || bytes > CLIENT_ROWS_BYTES_MAX && !rows.is_empty() {
+            return (rows, true);
+        }
+        rows.push(row);
+    }
+    (rows, false)
+}
+
+/// About how much a row takes in an answer, with room to spare.
+fn row_bytes(row: &ClientRow) -> usize {
+    let held = row.shares.iter().chain(&row.values).map(|held| held.name.len() + 96).sum::<usize>();
+    let lists = row.rights.iter().flat_map(|rights| [&rights.read, &rights.put, &rights.shares]).flatten().flatten();
+    let texts = lists.chain(&row.tags).map(|text| text.len() + 4).sum::<usize>();
+    row.name.len() + row.version.len() + row.address.len() + held + texts + 256
+}
+
+pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
+    let clients = standing::everybody(hub, access);
+    let values_seen = match access.reads_all() {
+        true => hub.data.board.len(),
+        false => hub.data.board.read(|index| index.iter_from(b"").filter(|record| access.reads(&record.name)).count()),
+    };
+    let shares = hub.shares.values().filter(|share| access.joins(&share.name));
     let values = Followers::of(&Goal::values(hub), &clients);
     Status {
         hub: hub.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at_ms: hub.started_at_ms,
         addresses: hub.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
-        clients_active: hub.presence.count() as u64,
-        values: hub.data.board.len() as u64,
-        shares: hub.shares.values().map(|share| share_status(share, &clients)).collect(),
+        clients_active: clients.iter().filter(|client| client.session.is_some()).count() as u64,
+        values: values_seen as u64,
+        shares: shares.map(|share| share_status(share, &clients)).collect(),
         values_in_sync: values.in_sync,
         values_not_in_sync: values.not_in_sync,
         values_behind: values.behind,
@@ -211,15 +272,17 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
     }
 }
 
-/// The share of that name; else what there is.
-pub(crate) fn find<'a>(hub: &'a Hub, share: &str) -> Result<&'a Arc<Share>, Refusal> {
+/// The share of that name; else what there is for whoever asks.
+pub(crate) fn find<'a>(hub: &'a Hub, share: &str, access: &Access) -> Result<&'a Arc<Share>, Refusal> {
+    access.to_join(share)?;
     hub.shares.get(share).ok_or_else(|| {
-        let known: Vec<&str> = hub.shares.keys().map(String::as_str).collect();
+        let known: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
         refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {}", known.join(", ")))
     })
 }
 
-pub(crate) fn client(hub: &Hub, id: u64) -> Result<Standing, Refusal> {
+pub(crate) fn client(hub: &Hub, id: u64, access: &Access) -> Result<Standing, Refusal> {
+    access.to_see(id)?;
     let found = hub.roster().client(client_id(id)?).cloned();
     let found = found.ok_or_else(|| refusal(Code::NotFound, format!("no client has the id {id}")))?;
     Ok(standing::of(hub, found))
@@ -257,7 +320,13 @@ fn only_here(role: &Role) -> Result<(), Refusal> {
 }
 
 fn roster_refusal(error: RosterError) -> Refusal {
-    refusal(Code::HubFailed, error.to_string())
+    let code = match &error {
+        RosterError::Storage(_) | RosterError::Unfit { .. } => Code::HubFailed,
+        RosterError::Unknown { .. } | RosterError::TokenUnknown => Code::NotFound,
+        RosterError::Rights(_) | RosterError::Name | RosterError::TokensFull => Code::Limit,
+        RosterError::TokenTaken | RosterError::Revoked { .. } | RosterError::AdminToBe { .. } => Code::NotAllowed,
+    };
+    refusal(code, error.to_string())
 }
 
 pub(crate) fn refusal(code: Code, text: String) -> Refusal {

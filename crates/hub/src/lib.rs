@@ -7,11 +7,12 @@
 //! It never follows a path that a client names, never tells one client's secrets to another, and never prints: what
 //! happened goes to `tracing`, what is asked is answered.
 //!
-//! From the inside out: `roster` (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
+//! From the inside out: `roster` (who is known), `access` (what each may), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
 //! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
 
 mod accept;
+mod access;
 mod answers;
 mod authority;
 pub mod backup;
@@ -57,7 +58,7 @@ pub use local::SOCKET_NAME;
 pub use settings::Settings;
 pub use share::ShareError;
 pub use state::StateError;
-pub use tables::write_clients;
+pub use tables::{read_inventory, write_clients};
 pub use wire::login::Enrol;
 
 use crate::core::{Hub, Parts};
@@ -274,11 +275,11 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         text: text_address,
         enrol,
         fingerprint,
-        shares: reception::shares(&hub),
+        shares: reception::shares(&hub, &access::Access::everything()),
         link,
     });
     stop.await;
-    let clients = hub.presence.count();
+    let clients = hub.presence.count(&access::Access::everything());
     let span = hub.farewell.begin(clients);
     tracing::info!(clients, span_ms = span.as_millis(), "stopping; clients are told to come back within the span");
     hub.stopping.send_replace(true);
@@ -381,7 +382,8 @@ async fn first_link(hub: &Hub, enrol: Enrol) -> Option<String> {
         Enrol::Open => None,
         Enrol::Closed => return None,
         Enrol::Invite => {
-            let made = hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_MS, None, clock::now_ms())).await;
+            let made =
+                hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_MS, Default::default(), clock::now_ms())).await;
             match made {
                 Ok(code) => Some(code),
                 Err(error) => {

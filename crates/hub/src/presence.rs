@@ -3,6 +3,7 @@
 //! One session an id: a second login with a valid proof takes over from the first, which is told so. A session leaves
 //! only its own place (serial numbers), so one that dies late cannot take its successor off the list.
 
+use crate::access::Access;
 use crate::clock;
 use board::Pattern;
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) transport: &'static str,
+    /// What it may, as of its login; where that is changed, the session ends.
+    pub(crate) access: Access,
     /// Here only by a stream it reads: it makes room for a login.
     guest: bool,
     end: watch::Sender<Option<Refusal>>,
@@ -85,6 +88,7 @@ pub(crate) struct Arrival {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) transport: &'static str,
+    pub(crate) access: Access,
 }
 
 impl Session {
@@ -258,6 +262,7 @@ impl Presence {
             name: arrival.name,
             address: arrival.address,
             transport: arrival.transport,
+            access: arrival.access,
             guest,
             end: watch::Sender::new(None),
             last_seen_ms: AtomicI64::new(clock::now_ms()),
@@ -285,8 +290,9 @@ impl Presence {
         lock(&self.sessions).values().find(|s| bool::from(s.token.0.ct_eq(&token.0))).cloned()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        lock(&self.sessions).len()
+    /// How many are here of those that whoever asks may know of.
+    pub(crate) fn count(&self, to: &Access) -> usize {
+        lock(&self.sessions).keys().filter(|id| to.sees(**id)).count()
     }
 
     /// Says so when one id goes back and forth between two machines.
@@ -324,7 +330,8 @@ mod tests {
     use wire::message::Version;
 
     fn arrival(id: u64, address: &str) -> Arrival {
-        Arrival { id, token: Token([7; 32]), name: "m".into(), address: address.into(), transport: "native" }
+        let (name, address, access) = ("m".into(), address.into(), Access::everything());
+        Arrival { id, token: Token([7; 32]), name, address, transport: "native", access }
     }
 
     #[tokio::test]
@@ -334,9 +341,9 @@ mod tests {
         let second = presence.enter(arrival(7, "b"));
         assert_eq!(first.ended().await.code, Code::TakenOver);
         assert!(!presence.leave(&first));
-        assert_eq!(presence.count(), 1);
+        assert_eq!(presence.count(&Access::everything()), 1);
         assert!(presence.leave(&second));
-        assert_eq!(presence.count(), 0);
+        assert_eq!(presence.count(&Access::everything()), 0);
     }
 
     fn ack(fid: Number, seq: u64) -> Ack {

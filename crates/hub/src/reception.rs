@@ -1,6 +1,7 @@
 //! Coming in, the same behind every transport: the login's steps at one desk, a proof for a single request, and a place
 //! among the active clients until it is left.
 
+use crate::access::{self, Access};
 use crate::clock;
 use crate::core::Hub;
 use crate::counts::Via;
@@ -120,7 +121,7 @@ impl Stay {
         address: SocketAddr,
         transport: &'static str,
     ) -> Result<Stay, RandomError> {
-        let session = hub.presence.enter(arrival(admitted, address, transport)?);
+        let session = hub.presence.enter(arrival(hub, admitted, address, transport)?);
         Ok(Stay::entered(hub, session, admitted))
     }
 
@@ -129,6 +130,8 @@ impl Stay {
         // Revoked while it logged in: the roster was asked before, the list of sessions is looked at after.
         if hub.roster().client(id).is_some_and(|c| c.known == wire::roster::Known::Revoked) {
             session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
+        } else if hub.access_of(id) != session.access {
+            session.end(access::changed());
         }
         let (name, version) = (&admitted.name, &admitted.software);
         let about = About { name, address: &session.address, transport, version };
@@ -150,7 +153,7 @@ impl Stay {
             id: self.session.id,
             token: self.session.token,
             hub: self.hub.name.clone(),
-            shares: shares(&self.hub),
+            shares: shares(&self.hub, &self.session.access),
             silence_max_ms: u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -184,13 +187,20 @@ impl Drop for Stay {
     }
 }
 
-fn arrival(admitted: &Admitted, address: SocketAddr, transport: &'static str) -> Result<Arrival, RandomError> {
+fn arrival(
+    hub: &Hub,
+    admitted: &Admitted,
+    address: SocketAddr,
+    transport: &'static str,
+) -> Result<Arrival, RandomError> {
+    let renamed = hub.roster().client(admitted.id).filter(|client| client.renamed).map(|client| client.name.clone());
     Ok(Arrival {
         id: admitted.id.get(),
         token: Token::fresh()?,
-        name: admitted.name.clone(),
+        name: renamed.unwrap_or_else(|| admitted.name.clone()),
         address: address.to_string(),
         transport,
+        access: hub.access_of(admitted.id),
     })
 }
 
@@ -236,7 +246,7 @@ impl Guest {
         if let Some(full) = self.hub.is_full(admitted.id) {
             return Err(full);
         }
-        let arrival = arrival(admitted, self.address, "http").map_err(|error| Refusal {
+        let arrival = arrival(&self.hub, admitted, self.address, "http").map_err(|error| Refusal {
             code: Code::HubFailed,
             text: error.to_string(),
             retry_ms: Some(1000),
@@ -279,7 +289,7 @@ impl Guest {
     }
 }
 
-/// What this hub shares.
-pub(crate) fn shares(hub: &Hub) -> Vec<ShareInfo> {
-    hub.shares.values().map(|share| share.info()).collect()
+/// What this hub shares with whoever asks.
+pub(crate) fn shares(hub: &Hub, to: &Access) -> Vec<ShareInfo> {
+    hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| share.info()).collect()
 }
