@@ -31,6 +31,7 @@ mod table;
 mod token;
 mod top;
 mod wait;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,6 +105,7 @@ commands! {
     "top" => Top in top;
     "cert" => Cert in cert;
     "wait" => Wait in wait;
+    "why" => Why in why;
     "allow-deletes" => AllowDeletes in allow_deletes;
 }
 

@@ -100,7 +100,7 @@ where
     loop {
         let until = hub.until(login.until());
         let step = match tokio::time::timeout(until, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)).await {
-            Ok(Ok(message)) => at_the_desk(hub, address.ip(), &mut login, Some(message)).await,
+            Ok(Ok(message)) => at_the_desk(hub, (address.ip(), "native"), &mut login, Some(message)).await,
             Ok(Err(ReadError::Closed | ReadError::Io(_))) => {
                 tracing::info!(%address, "left without logging in");
                 return None;
@@ -112,7 +112,7 @@ where
                 send_last(to, &[ToClient::Refused(refusal)]).await;
                 return None;
             }
-            Err(_) => at_the_desk(hub, address.ip(), &mut login, None).await,
+            Err(_) => at_the_desk(hub, (address.ip(), "native"), &mut login, None).await,
         };
         let mut frames = Vec::new();
         for message in &step.say {

@@ -2,6 +2,7 @@
 //! among the active clients until it is left.
 
 use crate::access::{self, Access};
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::presence::{Arrival, Session};
@@ -19,7 +20,12 @@ use wire::unique_id::UniqueId;
 
 /// Does one step of a login, by what its client said or because its time has come (`None`), and logs what it says of it.
 /// Returns once what the step changed is on disk, so that it may be told.
-pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, login: &mut Login, said: Option<ToHub>) -> Step {
+pub(crate) async fn at_the_desk(
+    hub: &Hub,
+    (address, transport): (IpAddr, &'static str),
+    login: &mut Login,
+    said: Option<ToHub>,
+) -> Step {
     let work = |roster: &mut Roster| {
         let mut limiter = hub.limiter();
         let mut desk =
@@ -38,6 +44,7 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, login: &mut Login, s
     if let Err(error) = kept.wait().await {
         step = login.hub_failed(&error);
     }
+    hub.audit.login(address, transport, &step);
     match &step.note {
         None => {}
         // A program may prove itself with every request; what changed nothing is no news.
@@ -68,7 +75,7 @@ pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str)
         ToHub::UniqueId { unique_id: unique_id.into() },
     ];
     for word in words {
-        let mut step = at_the_desk(hub, address, &mut login, Some(word)).await;
+        let mut step = at_the_desk(hub, (address, "http"), &mut login, Some(word)).await;
         loop {
             if let Some(ToClient::Refused(refusal)) = step.say.iter().find(|said| matches!(said, ToClient::Refused(_)))
             {
@@ -79,7 +86,7 @@ pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str)
                 // After wrong answers the next one is held for a while before it is looked at.
                 Then::Wait { until } if step.say.is_empty() => {
                     tokio::time::sleep(hub.until(until)).await;
-                    step = at_the_desk(hub, address, &mut login, None).await;
+                    step = at_the_desk(hub, (address, "http"), &mut login, None).await;
                 }
                 Then::Wait { .. } => break,
                 Then::Attach(_) | Then::End => {
@@ -127,6 +134,19 @@ impl Stay {
         hub.fleet.arrived(&session);
         hub.moved();
         hub.tables.notify_one();
+        let entry = |event, detail| Entry {
+            event,
+            id: Some(session.id),
+            address: without_port(&session.address),
+            transport,
+            outcome: "ok",
+            detail,
+            ..Entry::default()
+        };
+        hub.audit.note(entry("login", String::new()));
+        if let Some(before) = &session.took_over {
+            hub.audit.note(entry("taken_over", format!("from {before}")));
+        }
         tracing::info!(%id, name, address = session.address, transport, "logged in");
         Stay { hub: Arc::clone(hub), session, why: None }
     }
@@ -173,6 +193,11 @@ impl Drop for Stay {
         let why = why.as_deref().unwrap_or("its connection was dropped");
         tracing::info!(id = session.id, address = session.address, why, "left");
     }
+}
+
+/// Where somebody came from, without the port, which is another each time.
+pub(crate) fn without_port(address: &str) -> String {
+    address.parse::<SocketAddr>().map_or_else(|_| address.to_owned(), |address| address.ip().to_string())
 }
 
 fn arrival(

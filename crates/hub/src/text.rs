@@ -109,7 +109,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
     let policy = Policy { login_max: LOGIN_MAX, ..hub.policy.clone() };
     let mut login = Login::new(&address.ip().to_string(), &policy, hub.now());
     let (mut dialogue, hello) = Dialogue::begin();
-    let mut step = at_the_desk(hub, address.ip(), &mut login, Some(hello)).await;
+    let mut step = at_the_desk(hub, (address.ip(), "text"), &mut login, Some(hello)).await;
     let mut first = None;
     loop {
         let mut text = String::new();
@@ -127,7 +127,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
         if step.say.is_empty() {
             // An answer is held back; what is typed meanwhile comes after it.
             tokio::time::sleep(hub.until(login.until())).await;
-            step = at_the_desk(hub, address.ip(), &mut login, None).await;
+            step = at_the_desk(hub, (address.ip(), "text"), &mut login, None).await;
             continue;
         }
         let heard = async {
@@ -144,7 +144,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
             Ok(Ok(Some(line))) => {
                 let message = dialogue.hear(&line)?;
                 first = (!dialogue::is_blank(&line)).then_some(line);
-                at_the_desk(hub, address.ip(), &mut login, Some(message)).await
+                at_the_desk(hub, (address.ip(), "text"), &mut login, Some(message)).await
             }
             Ok(Ok(None)) if incoming.lines.is_too_long() => {
                 let text = format!("an answer has at most {LINE_BYTES_MAX_BEFORE_LOGIN} bytes: type the ID alone");
@@ -154,7 +154,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
                 tracing::info!(%address, "left without logging in");
                 return Ok(None);
             }
-            Err(_) => at_the_desk(hub, address.ip(), &mut login, None).await,
+            Err(_) => at_the_desk(hub, (address.ip(), "text"), &mut login, None).await,
         };
     }
 }

@@ -126,7 +126,7 @@ impl Dialogue<'_> {
     /// Says something and gives what comes back; an answer that is held is waited for.
     async fn say(&mut self, message: ToHub) -> Result<Step, Problem> {
         let Dialogue { hub, address, login } = self;
-        let mut step = at_the_desk(hub, *address, login, Some(message)).await;
+        let mut step = at_the_desk(hub, (*address, "http"), login, Some(message)).await;
         loop {
             for said in &step.say {
                 if let ToClient::Refused(refusal) = said {
@@ -136,7 +136,7 @@ impl Dialogue<'_> {
             match step.then {
                 Then::Wait { until } if step.say.is_empty() => {
                     tokio::time::sleep(hub.until(until)).await;
-                    step = at_the_desk(hub, *address, login, None).await;
+                    step = at_the_desk(hub, (*address, "http"), login, None).await;
                 }
                 _ => return Ok(step),
             }

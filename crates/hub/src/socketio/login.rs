@@ -66,7 +66,7 @@ pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes)
         software: "a Socket.IO client".into(),
         purpose: Purpose::Login,
     };
-    let mut step = at_the_desk(hub, address, &mut login, Some(hello)).await;
+    let mut step = at_the_desk(hub, (address, "socketio"), &mut login, Some(hello)).await;
     let mut said = Said::default();
     said.hear(&auth);
     let mut asked = Asked::Id;
@@ -115,7 +115,7 @@ pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes)
             // Asked once: most programs answer each time, and an answer at the wrong time ends the login.
             asked = Asked::Nothing;
         }
-        step = at_the_desk(hub, address, &mut login, answer).await;
+        step = at_the_desk(hub, (address, "socketio"), &mut login, answer).await;
     }
 }
 
