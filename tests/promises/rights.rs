@@ -90,7 +90,7 @@ fn refused<T: std::fmt::Debug>(outcome: Outcome<T>) {
 /// One check of a client with the rights of [`SOME`], by what it is about.
 type Check = (&'static str, fn(&mut dyn Hand, u64));
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     ("puts", |hand, id| {
         assert_eq!(hand.put(&format!("lab/{id}")), Ok(()));
         for name in ["open", "secret/x", "secret/new", "la", "lab"] {
@@ -118,6 +118,11 @@ const CHECKS: [Check; 8] = [
         for (pattern, some) in [("lab/*", "lab/a"), ("o*", "open")] {
             assert_eq!(hand.follow(pattern, None).unwrap().1, names(&[some]), "{pattern}");
         }
+    }),
+    ("puts after it has followed", |hand, id| {
+        assert_eq!(hand.put(&format!("lab/{id}")), Ok(()));
+        refused(hand.put("open"));
+        assert_eq!(hand.remove(&format!("lab/{id}")), Ok(()));
     }),
     ("follows what it may not", |hand, _| {
         for pattern in ["secret/*", "secret/x*", "q*"] {
