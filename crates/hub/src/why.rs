@@ -187,7 +187,8 @@ fn of_entry(share: &Share, path: &[u8]) -> (Vec<WhyRow>, u64) {
             row("unknown", text)
         }
     };
-    let behind = share.behind().filter(|_| state.held.is_none());
+    // What is wrong with other paths is no matter of this one.
+    let behind = share.behind().filter(|_| state.held.is_none() && state.problems.is_empty());
     match behind {
         Some(behind) => {
             let text = format!("{what}: {behind}; what is told of it may be old, wait or look into the hub's log");
