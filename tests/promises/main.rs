@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod audit;
 mod command_line;
 mod deleting;
 mod demo;
@@ -47,3 +48,4 @@ mod top;
 mod values;
 mod values_as_files;
 mod web;
+mod why;

@@ -141,8 +141,13 @@ const COLUMNS: [Column; 14] = [
 ///
 /// # Errors
 /// When the hub is not reached, or there is no such client.
-pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let what = args.what.unwrap_or(What::List { all: false, json: false });
+pub(crate) fn run(mut args: Args) -> Result<Exit, Failure> {
+    let mut what = args.what.take().unwrap_or(What::List { all: false, json: false });
+    if let What::Tag { changes, .. } = &mut what {
+        // What takes words with a hyphen takes flags behind them as well; no tag begins with one.
+        let flags = changes.iter().position(|word| word.starts_with("--")).map(|at| changes.split_off(at));
+        args.reach.update(flags.unwrap_or_default())?;
+    }
     let runtime = runtime::start()?;
     let mut client = runtime.block_on(args.reach.connect())?;
     let mut ask = |question| runtime.block_on(client.ask(question)).map_err(answered);

@@ -35,6 +35,7 @@ mod table;
 mod token;
 mod top;
 mod wait;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -110,6 +111,7 @@ commands! {
     "cert" => Cert in cert;
     "man" => Man in man;
     "wait" => Wait in wait;
+    "why" => Why in why;
     "allow-deletes" => AllowDeletes in allow_deletes;
     "service" => Service in service;
 }

@@ -10,14 +10,15 @@ use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
 use crate::wait;
+use crate::why;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::answer::{Answer, Behind, ClientRow, Question, ShareStatus, Status, TokenRow};
+use wire::answer::{Answer, Behind, ClientChange, ClientRow, Question, ShareStatus, Status, TokenRow};
 use wire::id::ClientId;
 use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX, FRAME_BYTES_MAX};
 use wire::link::{InviteCode, JoinLink};
 use wire::message::{Code, Refusal};
-use wire::rights::{BadRights, Rights, tags_changed};
+use wire::rights::{BadRights, IdRange, Rights, tags_changed};
 use wire::roster::{RosterError, Token};
 
 /// What the rows of one answer take at most, so that it fits into its frame.
@@ -33,16 +34,19 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
         Question::Wait { target, clients, timeout_ms } => {
             wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms), &access).await.map(Answer::Wait)
         }
+        Question::Why { target, client } => why::why(hub, target.as_deref(), client, &access).map(Answer::Why),
         Question::Invite { uses, expires_s, ids, rights, tags } => {
             access.to_administer()?;
             let bad = |bad: BadRights| refusal(Code::Limit, bad.to_string());
             let rights = Rights::default().changed(&rights).map_err(bad)?;
             let tags = tags_changed(&[], &tags, &[]).map_err(bad)?;
+            let detail = format!("uses {uses}, for {expires_s} s{}{}", told_ids(ids), told_rights(&rights, &tags));
             let gives = Gives { ids, rights, tags };
             let expires_ms = i64::try_from(expires_s.saturating_mul(1000)).unwrap_or(i64::MAX);
             let made = hub.registry.change(|roster| roster.new_invite(uses, expires_ms, gives, clock::now_ms())).await;
             let code = made.map_err(roster_refusal)?;
             tracing::info!(uses, expires_s, by = access.id(), "an invite was made");
+            hub.audit.note(role.did("invited", None, detail));
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
         Question::Administer { id, change } => {
@@ -53,6 +57,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             rights_moved(hub, client_id);
             made.map_err(roster_refusal)?;
             tracing::info!(id, by = access.id(), "its name, tags or rights were changed");
+            hub.audit.note(role.did("changed", Some(id), told_change(&change)));
             hub.tables.notify_one();
             Ok(Answer::Clients(vec![client(hub, id, &access)?.row(hub, &access)]))
         }
@@ -63,6 +68,9 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             let (imported, changed) = made.map_err(roster_refusal)?;
             if !changed.is_empty() {
                 tracing::info!(clients = changed.len(), by = access.id(), "an inventory was imported");
+                for row in rows.iter().filter(|row| changed.iter().any(|id| id.get() == row.id)) {
+                    hub.audit.note(role.did("imported", Some(row.id), told_change(&row.change)));
+                }
                 hub.tables.notify_one();
             }
             Ok(Answer::Imported(imported))
@@ -73,6 +81,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             let made = hub.registry.change(|roster| roster.reissue(client, clock::now_ms())).await;
             let code = made.map_err(roster_refusal)?;
             tracing::info!(id, "a new unique ID may be fetched once");
+            hub.audit.note(role.did("reissued", Some(id), String::new()));
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
         Question::Revoke { id } => {
@@ -83,6 +92,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
                 session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
             }
             tracing::warn!(id, "revoked");
+            hub.audit.note(role.did("revoked", Some(id), String::new()));
             hub.revoked.send_replace(());
             hub.tables.notify_one();
             hub.moved();
@@ -98,6 +108,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             let new = |roster: &mut Roster| roster.new_token(name, client, may_put, expires_ms, clock::now_ms());
             let made = hub.registry.change(new).await;
             let (bearer, token) = made.map_err(roster_refusal)?;
+            let puts = if may_put { ", may put" } else { "" };
+            hub.audit.note(role.did("token", client.map(ClientId::get), format!("{}{puts}", token.name)));
             tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, "a token was made");
             Ok(Answer::Token { token: bearer.reveal().into(), row: token_row(&token, true) })
         }
@@ -116,6 +128,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             let of = if role.is_local() { None } else { acts_as(role, None)? };
             hub.registry.change(|roster| roster.revoke_token(&name, of)).await.map_err(roster_refusal)?;
             tracing::warn!(name, "a token was revoked");
+            hub.audit.note(role.did("token_revoked", of.map(ClientId::get), name.clone()));
             hub.revoked.send_replace(());
             Ok(Answer::Done)
         }
@@ -149,10 +162,51 @@ async fn leave(hub: &Hub, role: &Role) -> Result<Answer, Refusal> {
     let client = client_id(session.id)?;
     hub.registry.change(|roster| roster.leave(client)).await.map_err(roster_refusal)?;
     tracing::warn!(id = session.id, name = session.name, address = session.address, "left for good");
+    hub.audit.note(role.did("left", Some(session.id), String::new()));
     hub.revoked.send_replace(());
     hub.tables.notify_one();
     hub.moved();
     Ok(Answer::Done)
+}
+
+fn told_ids(ids: Option<IdRange>) -> String {
+    ids.map_or_else(String::new, |ids| format!(", for ids {} to {}", ids.first, ids.last))
+}
+
+/// What rights and tags are, for the audit log; nothing of those that everybody has.
+fn told_rights(rights: &Rights, tags: &[String]) -> String {
+    let mut told = String::new();
+    if rights.role != Default::default() {
+        told.push_str(&format!(", role {}", rights.role.as_str()));
+    }
+    for (what, list) in [("reads", &rights.read), ("puts", &rights.put), ("joins", &rights.shares)] {
+        if let Some(list) = list {
+            told.push_str(&format!(", {what} {list:?}"));
+        }
+    }
+    if rights.clients != Default::default() {
+        told.push_str(&format!(", sees {}", rights.clients.as_str()));
+    }
+    if !tags.is_empty() {
+        told.push_str(&format!(", tags {tags:?}"));
+    }
+    told
+}
+
+/// What was changed, for the audit log.
+fn told_change(change: &ClientChange) -> String {
+    let ClientChange { name, tags, tags_add, tags_remove, rights } = change;
+    let mut told = Vec::new();
+    told.extend(name.as_ref().map(|name| format!("name {name:?}")));
+    told.extend(tags.as_ref().map(|tags| format!("tags {tags:?}")));
+    told.extend((!tags_add.is_empty()).then(|| format!("+{tags_add:?}")));
+    told.extend((!tags_remove.is_empty()).then(|| format!("-{tags_remove:?}")));
+    told.extend(rights.role.map(|role| format!("role {}", role.as_str())));
+    for (what, list) in [("reads", &rights.read), ("puts", &rights.put), ("joins", &rights.shares)] {
+        told.extend(list.as_ref().map(|list| format!("{what} {list:?}")));
+    }
+    told.extend(rights.clients.map(|sees| format!("sees {}", sees.as_str())));
+    told.join(", ")
 }
 
 /// What a failed put is told.

@@ -1,6 +1,7 @@
 //! The hub itself: everything its connections share, and nothing of any transport.
 
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::clock;
 use crate::counts::Counts;
 use crate::data::Data;
@@ -53,6 +54,8 @@ pub(crate) struct Hub {
     pub(crate) standing: watch::Sender<u64>,
     /// Rings when a table on disk is out of date.
     pub(crate) tables: Arc<Notify>,
+    /// Who came in, who was turned away, and who changed what anybody may.
+    pub(crate) audit: Audit,
     /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
     /// When those who are here are to come back, once the hub stops.
@@ -79,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) fleet: Fleet,
     pub(crate) registry: Registry,
     pub(crate) tables: Arc<Notify>,
+    pub(crate) audit: Audit,
 }
 
 /// A board that can be followed: how it is called, who wakes, and what goes along.
@@ -112,6 +116,7 @@ impl Hub {
             group_numbers: AtomicU32::new(1),
             standing: watch::Sender::new(0),
             tables: parts.tables,
+            audit: parts.audit,
             revoked: watch::Sender::new(()),
             farewell: Farewell::default(),
             stopping: watch::Sender::new(false),
@@ -241,7 +246,7 @@ impl Hub {
 /// Hubs for tests of what needs one.
 #[cfg(test)]
 pub(crate) mod testing {
-    use super::{Hub, Parts};
+    use super::{Audit, Hub, Parts};
     use crate::data::{Data, DataThread};
     use crate::fleet::Fleet;
     use crate::roster::Registry;
@@ -268,6 +273,7 @@ pub(crate) mod testing {
             fleet: Fleet::new().unwrap(),
             registry,
             tables,
+            audit: Audit::open(data_dir).unwrap(),
         });
         (Arc::new(hub), thread)
     }

@@ -9,11 +9,12 @@
 //!
 //! From the inside out: `roster` (who is known), `access` (what each may), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
-//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
+//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads), `audit` (what happened).
 
 mod accept;
 mod access;
 mod answers;
+mod audit;
 mod authority;
 pub mod backup;
 mod bulk;
@@ -50,6 +51,7 @@ mod tables;
 mod text;
 mod wait;
 mod wake;
+mod why;
 
 pub use authority::CA_NAME;
 pub use http::{HttpConfig, Origin, TlsError};
@@ -147,6 +149,9 @@ pub enum Error {
     /// A share.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// Its audit log.
+    #[error("the audit log: {0}")]
+    Audit(#[from] vitals::log::LogError),
     /// Its roster.
     #[error(transparent)]
     Roster(#[from] RosterError),
@@ -234,6 +239,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         fleet,
         registry,
         tables,
+        audit: audit::Audit::open(data_dir.path())?,
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
@@ -265,6 +271,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     }
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
+    tasks.spawn(audit::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
     let link = first_link(&hub, enrol).await;
     up(Up {
@@ -290,6 +297,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     }
     // The tables once more, now that nobody is here; then the stores, so that the next start finds them closed.
     tables::write_all(&hub).await;
+    hub.audit.write_counts(true);
     let closed = tokio::task::spawn_blocking(move || {
         hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();

@@ -38,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) access: Access,
     /// Here only by a stream it reads: it makes room for a login.
     guest: bool,
+    /// Where the one was that this one took over from.
+    pub(crate) took_over: Option<String>,
     end: watch::Sender<Option<Refusal>>,
     last_seen_ms: AtomicI64,
     told: Mutex<Told>,
@@ -222,8 +224,11 @@ impl Told {
 impl Presence {
     /// Enters a client; whoever held its id is told that it was taken over.
     pub(crate) fn enter(&self, arrival: Arrival) -> Arc<Session> {
-        let session = self.session(arrival, false);
-        let before = lock(&self.sessions).insert(session.id, Arc::clone(&session));
+        let mut sessions = lock(&self.sessions);
+        let took_over = sessions.get(&arrival.id).filter(|before| !before.guest).map(|before| before.address.clone());
+        let session = self.session(arrival, false, took_over);
+        let before = sessions.insert(session.id, Arc::clone(&session));
+        drop(sessions);
         if let Some(before) = before {
             before.end(Refusal {
                 code: Code::TakenOver,
@@ -242,7 +247,7 @@ impl Presence {
     /// # Errors
     /// With the session that it has.
     pub(crate) fn enter_as_guest(&self, arrival: Arrival) -> Result<Arc<Session>, Arc<Session>> {
-        let session = self.session(arrival, true);
+        let session = self.session(arrival, true, None);
         let mut sessions = lock(&self.sessions);
         match sessions.get(&session.id) {
             // One that is over leaves in a moment, and only its own place.
@@ -254,7 +259,7 @@ impl Presence {
         }
     }
 
-    fn session(&self, arrival: Arrival, guest: bool) -> Arc<Session> {
+    fn session(&self, arrival: Arrival, guest: bool, took_over: Option<String>) -> Arc<Session> {
         Arc::new(Session {
             id: arrival.id,
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
@@ -264,6 +269,7 @@ impl Presence {
             transport: arrival.transport,
             access: arrival.access,
             guest,
+            took_over,
             end: watch::Sender::new(None),
             last_seen_ms: AtomicI64::new(clock::now_ms()),
             told: Mutex::default(),

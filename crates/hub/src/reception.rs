@@ -2,6 +2,7 @@
 //! among the active clients until it is left.
 
 use crate::access::{self, Access};
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::counts::Via;
@@ -40,6 +41,7 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
     if let Err(error) = kept.wait().await {
         step = login.hub_failed(&error);
     }
+    hub.audit.login(address, via.as_str(), &step);
     if let Then::In(admitted) = &step.then
         && !login.is_proof()
         && let Some(full) = hub.is_full(admitted.id)
@@ -47,6 +49,15 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
         hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
         hub.counts.told(via).refused.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(id = admitted.id.get(), %address, "refused: {}", full.text);
+        hub.audit.note(Entry {
+            event: "login",
+            id: Some(admitted.id.get()),
+            by: None,
+            address: address.to_string(),
+            transport: via.as_str(),
+            outcome: full.code.as_str(),
+            detail: full.text.clone(),
+        });
         step = Step { say: vec![ToClient::Refused(full)], then: Then::End, note: None };
     }
     match &step.note {
@@ -139,6 +150,19 @@ impl Stay {
         hub.fleet.arrived(&session);
         hub.moved();
         hub.tables.notify_one();
+        let entry = |event, detail| Entry {
+            event,
+            id: Some(session.id),
+            address: without_port(&session.address),
+            transport,
+            outcome: "ok",
+            detail,
+            ..Entry::default()
+        };
+        hub.audit.note(entry("login", String::new()));
+        if let Some(before) = &session.took_over {
+            hub.audit.note(entry("taken_over", format!("from {before}")));
+        }
         tracing::info!(%id, name, address = session.address, transport, "logged in");
         Stay { hub: Arc::clone(hub), session, why: None }
     }
@@ -185,6 +209,11 @@ impl Drop for Stay {
         let why = why.as_deref().unwrap_or("its connection was dropped");
         tracing::info!(id = session.id, address = session.address, why, "left");
     }
+}
+
+/// Where somebody came from, without the port, which is another each time.
+pub(crate) fn without_port(address: &str) -> String {
+    address.parse::<SocketAddr>().map_or_else(|_| address.to_owned(), |address| address.ip().to_string())
 }
 
 fn arrival(

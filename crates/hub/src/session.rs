@@ -6,11 +6,13 @@
 
 use crate::access::Access;
 use crate::answers;
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::fanout::Group;
 use crate::io::{Incoming, ReadError};
 use crate::presence::{Sampled, Session};
+use crate::reception::without_port;
 use board::{Cursor, Follower, Pattern, Version, WalkMark};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -57,6 +59,15 @@ impl Role {
 
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Role::Local)
+    }
+
+    /// What the audit log says of something that it did to a client.
+    pub(crate) fn did(&self, event: &'static str, id: Option<u64>, detail: String) -> Entry {
+        let (address, transport) = match self.session() {
+            Some(session) => (without_port(&session.address), session.transport),
+            None => (String::new(), "local"),
+        };
+        Entry { event, id, by: Some(self.id()), address, transport, outcome: "ok", detail }
     }
 
     /// What it may.

@@ -75,7 +75,7 @@ impl Standing {
     }
 
     /// Whether it may have `goal` at all; who may not is waited for by nobody.
-    fn may_have(&self, goal: &Goal) -> bool {
+    pub(crate) fn may_have(&self, goal: &Goal) -> bool {
         match (&goal.of, goal.key.strip_prefix("share/")) {
             (_, Some(share)) => self.access.joins(share),
             (Of::Value(name), None) => self.access.reads(name),
@@ -101,6 +101,15 @@ impl Standing {
             }
         };
         Some(Behind { id: self.id(), name: self.client.name.clone(), what: goal.what.clone(), why })
+    }
+
+    /// What it acknowledged of `goal`.
+    pub(crate) fn ack(&self, goal: &Goal) -> Option<&Ack> {
+        match &goal.of {
+            Of::Value(name) => self.told.ack(&goal.key, |pattern| pattern.matches(name)),
+            Of::All if goal.key == DATA => None,
+            Of::All => self.told.ack(&goal.key, whole),
+        }
     }
 
     /// Why it does not have all values of a pattern that it keeps as files.

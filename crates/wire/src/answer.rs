@@ -99,6 +99,13 @@ pub enum Question {
         /// Only says what would be done.
         dry_run: bool,
     },
+    /// Why something is, or is not, where it should be.
+    Why {
+        /// A share, a path in one, or a value; `None`: all that the client follows.
+        target: Option<String>,
+        /// At this client; `None`: everywhere.
+        client: Option<u64>,
+    },
 }
 
 /// What an administrator changes of a client.
@@ -160,6 +167,26 @@ pub enum Answer {
     },
     /// To [`Question::Import`].
     Imported(Imported),
+    /// To [`Question::Why`].
+    Why(Vec<WhyRow>),
+}
+
+/// One sentence of truth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhyRow {
+    /// What it is about: a share, a path in one, or a value.
+    pub what: String,
+    /// At which client; `None`: at the hub, or everywhere.
+    pub id: Option<u64>,
+    /// The client's name.
+    pub name: String,
+    /// Whether it is there as it is now.
+    pub has: bool,
+    /// One word for programs: in_sync, newest, removed, behind, away, problem, unreadable, guarded, scanning, unknown, not_allowed,
+    /// not_following, revoked, expected, provisional.
+    pub reason: String,
+    /// What is so, and what to do.
+    pub text: String,
 }
 
 /// What an import did, or would do.

@@ -175,6 +175,9 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
             in_rights(rights)?;
             in_tags(tags)
         }
+        Question::Why { target, client: _ } => {
+            length("what is asked about", target.as_ref().map_or(0, String::len), ENTRY_NAME_BYTES_MAX)
+        }
         Question::Administer { id: _, change } => in_change(change),
         Question::Import { rows, dry_run: _ } => {
             count("the inventory", rows.len(), IMPORT_ROWS_MAX)?;
@@ -242,7 +245,8 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
 fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
         Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
-        Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } | Answer::Imported(_) => Ok(()),
+        Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } => Ok(()),
+        Answer::Imported(_) | Answer::Why(_) => Ok(()),
     }
 }
 

@@ -189,7 +189,9 @@ impl Text {
 
 impl Hand for Text {
     fn put(&mut self, name: &str) -> Outcome<()> {
-        self.say(&format!("put {name} 1")).map(drop)
+        let answer = self.say(&format!("put {name} 1"))?;
+        assert_eq!(answer.len(), 1, "nothing is followed by now");
+        Ok(())
     }
 
     fn remove(&mut self, name: &str) -> Outcome<()> {
@@ -216,7 +218,7 @@ impl Hand for Text {
                 "value" | "gone" => assert!(names.insert(words[2].to_owned())),
                 "current" => {
                     let cursor = words[1].to_owned();
-                    self.say("unfollow")?;
+                    self.say(&format!("unfollow {pattern}"))?;
                     return Ok((reset, names, cursor));
                 }
                 _ => panic!("{line}"),

@@ -3,6 +3,7 @@
 use super::Peer;
 use super::problem::Problem;
 use crate::access::Access;
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::reception;
@@ -135,6 +136,13 @@ fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<Who, Problem> 
     let text = "this is no token that is good here: it was mistyped, its time is over, or it was revoked";
     let refused = || {
         hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+        hub.audit.note(Entry {
+            event: "token",
+            address: address.to_string(),
+            transport: "http",
+            outcome: "not_proven",
+            ..Entry::default()
+        });
         tracing::debug!(%address, "a request with a token that is not good was refused");
         not_proven("not_proven", text)
     };

@@ -372,17 +372,22 @@ impl Writer<'_> {
         Ok(wrote)
     }
 
+    /// By how it was written: what it was narrowed to is none of its client's business.
+    fn end_follow(&mut self, pattern: &Pattern) {
+        self.follows.retain(|follow| follow.follower.pattern().as_bytes() != pattern.as_bytes());
+    }
+
     /// Carries out an order; `false` ends the connection.
     async fn obey(&mut self, order: Order) -> io::Result<bool> {
         match order {
             Order::Say(lines) => write(&mut self.to, &lines).await?,
             Order::Follow(follow) => {
                 write(&mut self.to, follow.begun().as_bytes()).await?;
-                self.follows.retain(|other| other.follower.pattern() != follow.follower.pattern());
+                self.end_follow(follow.follower.pattern());
                 self.follows.push(*follow);
             }
             Order::Unfollow(None) => self.follows.clear(),
-            Order::Unfollow(Some(pattern)) => self.follows.retain(|follow| *follow.follower.pattern() != pattern),
+            Order::Unfollow(Some(pattern)) => self.end_follow(&pattern),
             Order::Finish(last) => {
                 while self.round(true).await? {}
                 return self.end(&last).await;

@@ -105,6 +105,7 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_leave", ask(Question::Leave)),
         ("ask_administer", ask(Question::Administer { id: 7, change: change.clone() })),
         ("ask_import", ask(Question::Import { rows: vec![ImportRow { id: 300, change }], dry_run: true })),
+        ("ask_why", ask(Question::Why { target: Some("s/a".into()), client: Some(7) })),
         ("ping", ToHub::Ping { nonce: 1 << 63 }),
         ("want", ToHub::Want { share: "s".into(), contents: vec![HASH] }),
         ("want_chunks", ToHub::WantChunks { share: "s".into(), content: HASH, chunks: vec![0, 1, 300] }),
@@ -173,6 +174,14 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     let state =
         |state| ClientRow { state, rights: None, shares: Vec::new(), vitals: None, values: Vec::new(), ..row.clone() };
     let states = [ClientState::Away, ClientState::Provisional, ClientState::Revoked, ClientState::Expected].map(state);
+    let why = WhyRow {
+        what: "s/a".into(),
+        id: Some(7),
+        name: "box".into(),
+        has: false,
+        reason: "behind".into(),
+        text: "slow".into(),
+    };
     let imported = Imported { changed: 1, unchanged: 2, wrong: vec![(300, "why".into())] };
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
     let wait =
@@ -231,6 +240,7 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         ("answer_tokens", answer(Answer::Tokens(vec![token]))),
         ("answer_backup", answer(Answer::Backup { directory: "/b".into() })),
         ("answer_imported", answer(Answer::Imported(imported))),
+        ("answer_why", answer(Answer::Why(vec![why]))),
         ("failed", ToClient::Failed { req: 2, refusal: refusal(Code::NotAllowed, None) }),
         ("pong", ToClient::Pong { nonce: 1 << 63 }),
         ("bye", ToClient::Bye(refusal(Code::Stopping, Some(1000)))),
