@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod first_hour;
 mod format;
 mod leave;
 mod limits;

@@ -431,3 +431,15 @@ fn the_examples_keep_their_unique_id_and_put_and_get() {
         }
     }
 }
+
+#[test]
+fn who_is_here_when_the_hub_stops_is_told_when_to_come_back() {
+    let (mut cluster, url) = hub();
+    let here: Vec<Stock> =
+        ROUTES.iter().zip(1..).map(|((library, transports), id)| enrolled(*library, &url, transports, id).0).collect();
+    cluster.hub().terminate();
+    for client in &here {
+        let bye = client.hear(0, "bye");
+        assert!(bye["code"] == "stopping" && bye["retry_ms"].as_u64().is_some_and(|ms| ms <= 1000), "{bye}");
+    }
+}

@@ -425,3 +425,12 @@ fn connections_of_text_are_counted_in_the_metrics_like_those_of_the_others() {
     });
     assert_eq!(metric("lockstep_connections_accepted_total"), 2);
 }
+
+#[test]
+fn who_is_here_when_the_hub_stops_is_told_when_to_connect_again() {
+    let (mut cluster, address) = text_hub(&[]);
+    let (typist, _) = Typist::enrolled(&address, 1);
+    cluster.hub().terminate();
+    let rest = typist.rest().join("\n");
+    assert!(rest.contains("bye stopping the hub is stopping: connect again in 0.0 s"), "{rest}");
+}

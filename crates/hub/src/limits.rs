@@ -32,7 +32,7 @@ impl Default for Limits {
             value_bytes: VALUE_BYTES_MAX as u64,
             puts_per_s: 5_000,
             strangers: STRANGERS_MAX as u64,
-            strangers_of_address: 512,
+            strangers_of_address: STRANGERS_MAX as u64,
         }
     }
 }

@@ -42,7 +42,7 @@ impl Scene {
         for client in &mut self.clients {
             client.put("x", "1").unwrap();
         }
-        assert!(!hub_log(&self.cluster).contains(" left "), "{}", hub_log(&self.cluster));
+        assert!(!hub_log(&self.cluster).contains("left id="), "{}", hub_log(&self.cluster));
     }
 
     fn enrols(&self, id: &str) -> bool {

@@ -82,7 +82,8 @@ fn a_users_own_services_are_theirs_and_a_dry_run_writes_nothing() {
     let (code, said) = ended(&mut service(&home, &["install", "monitor", "--user", "--root", at]));
     assert_eq!(code, Some(0), "{said}");
     let unit = root.join(home.strip_prefix("/").unwrap()).join(".config/systemd/user/lockstep-monitor.service");
-    let verified = systemd_analyze().args(["--user", "verify"]).arg(&unit).output().unwrap();
+    let mut verify = systemd_analyze();
+    let verified = verify.args(["--user", "verify"]).arg(&unit).env("XDG_RUNTIME_DIR", &*dir).output().unwrap();
     assert!(verified.status.success(), "{verified:?}");
 }
 

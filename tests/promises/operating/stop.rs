@@ -1,5 +1,6 @@
 //! How a hub stops: whoever was there is told when to come back, each at a moment of its own.
 
+use std::io::Read;
 use std::time::Duration;
 
 use support::{PATIENCE, pick};
@@ -7,6 +8,7 @@ use wire::message::{Code, ToClient};
 
 use crate::login::empty_hub;
 use crate::speaker::{Heard, Speaker};
+use crate::web::{Reply, Web};
 
 /// As the document says: so many come back in a second.
 const BACK_PER_S: u64 = 500;
@@ -49,4 +51,32 @@ fn agents_come_back_when_they_were_told_to_and_are_in_sync() {
     let said = cluster.scene();
     assert!(said.contains("connect again in 0.0 s"), "{said}");
     assert!(Duration::from_millis(3 * 1000 / BACK_PER_S) < Duration::from_millis(10));
+}
+
+#[test]
+fn over_http_a_stream_ends_with_when_to_connect_again_and_a_poll_is_answered_with_it() {
+    let mut cluster = empty_hub(&["--http", "127.0.0.1:0"]);
+    let (_speaker, unique_id) = Speaker::logged_in(&cluster.address(), 1, None);
+    let web = Web::of(&mut cluster).basic(&unique_id);
+    let mut stream = web.ask("GET", "/api/values", &[("accept", "text/event-stream")], b"");
+    let mut opened = [0; 512];
+    let mut told = String::new();
+    while !told.contains("event: current") {
+        let length = stream.read(&mut opened).unwrap();
+        assert!(length > 0, "{told}");
+        told.push_str(&String::from_utf8_lossy(&opened[..length]));
+    }
+    let next = web.get("/api/values").json()["next"].as_str().unwrap().to_owned();
+    let poll = web.ask("GET", &format!("/api/values?wait=60&since={next}"), &[], b"");
+    // It waits: whatever is asked after it is answered.
+    assert_eq!(web.get("/api/status").status, 200);
+    cluster.hub().terminate();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    let retry = rest.lines().rev().find_map(|line| line.strip_prefix("retry: ")).expect("a word for browsers");
+    assert!(retry.parse::<u64>().unwrap() <= 1000 && rest.contains(": the hub is stopping"), "{rest}");
+    let answer = Reply::read(poll);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.headers["retry-after"].parse::<u64>().unwrap() <= 1);
+    cluster.hub().wait_exit(PATIENCE);
 }

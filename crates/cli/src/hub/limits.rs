@@ -31,7 +31,7 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_strangers: Option<u64>,
 
-    /// Connections and sessions that have not logged in, from one address [default: 512]
+    /// Connections and sessions that have not logged in, from one address [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_strangers_per_address: Option<u64>,
 }
@@ -79,7 +79,7 @@ mod tests {
             "--max-values-size=256MiB",
             "--max-puts=5000",
             "--max-strangers=1024",
-            "--max-strangers-per-address=512",
+            "--max-strangers-per-address=1024",
         ];
         assert_eq!(limits(&defaults), Limits::default());
         assert_eq!(limits(&[]), Limits::default());

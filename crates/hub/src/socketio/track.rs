@@ -194,6 +194,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     fn at(address: &str) -> Peer {
         Peer::at(SocketAddr::new(address.parse().unwrap(), 1), None)
@@ -201,9 +202,10 @@ mod tests {
 
     #[test]
     fn strangers_of_one_network_are_bounded_until_they_log_in_or_leave() {
-        let tracks = Arc::new(Tracks::default());
+        let limits = Limits { strangers_of_address: 100, ..Limits::default() };
+        let tracks = Tracks::new(Arc::new(Live::new(limits)));
         let begin = |address: &str| Tracks::begin(&tracks, at(address));
-        let mut crowd: Vec<_> = (0..512).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
+        let mut crowd: Vec<_> = (0..100).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
         assert!(begin("2001:db8::ffff:1").is_none());
         let other = begin("2001:db8:0:1::1").unwrap();
         crowd[0].logged_in();
