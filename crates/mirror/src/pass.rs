@@ -76,7 +76,7 @@ struct Found {
     /// Directories this pass has dealt with, with all that is below them.
     covered: BTreeSet<RelPath>,
     /// Names of files with several, which one thread alone deals with once all else was looked at.
-    linked: Vec<RelPath>,
+    linked: BTreeSet<RelPath>,
     /// What could not be reached, for a directory above it is none.
     blocked: Vec<Job>,
     tally: Tally,

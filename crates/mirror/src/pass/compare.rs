@@ -142,7 +142,8 @@ impl<S: Source> Pass<'_, '_, S> {
             return;
         }
         if self.is_left_to_one(want.as_ref(), found.as_ref()) {
-            return self.found.linked.push(path);
+            self.found.linked.insert(path);
+            return;
         }
         self.note_links(&path, want.as_ref(), found.as_ref());
         match (want, found) {

@@ -20,7 +20,7 @@ pub(super) struct Delete {
     name: Name,
     path: RelPath,
     /// What was looked at; nothing else is deleted.
-    found: Stat,
+    pub(super) found: Stat,
     /// The kernel reported its removal, so no guard holds it.
     reported: bool,
     /// What takes the place of a directory.
@@ -67,7 +67,11 @@ impl<S: Source> Pass<'_, '_, S> {
         let (gone, replaced): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|delete| delete.instead.is_none());
         let mut jobs: Vec<Vec<Delete>> = Vec::new();
         for delete in gone {
-            match jobs.last_mut().filter(|job| job.first().is_some_and(|first| first.dir == delete.dir)) {
+            // Removing names of one directory, threads would only wait for each other.
+            let with = |first: &Delete| {
+                first.dir == delete.dir && first.found.kind != Kind::Dir && delete.found.kind != Kind::Dir
+            };
+            match jobs.last_mut().filter(|job| job.first().is_some_and(with)) {
                 Some(job) => job.push(delete),
                 None => jobs.push(vec![delete]),
             }

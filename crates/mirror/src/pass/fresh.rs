@@ -141,8 +141,9 @@ impl<S: Source> Pass<'_, '_, S> {
             if top.add(&want) && top.is_hidden() {
                 self.show(top);
             }
-            if self.is_left_to_one(Some(&want), None) {
-                self.found.linked.push(path);
+            // Others could not be linked to it in here, so it waits also if it would be its turn.
+            if self.is_for_one(Some(&want), None) {
+                self.found.linked.insert(path);
                 continue;
             }
             match want {

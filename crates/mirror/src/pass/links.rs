@@ -115,14 +115,19 @@ impl<S: Source> Pass<'_, '_, S> {
         self.groups.reads.contains(path)
     }
 
-    /// Whether an entry is a name of a file with several, on either side, and waits until one thread is alone: which leads,
+    /// Whether an entry is a name of a file with several, on either side, and is dealt with by one thread, alone: which leads,
     /// and which are linked to it, is one decision about all of them.
-    pub(super) fn is_left_to_one(&self, want: Option<&Want>, found: Option<&Stat>) -> bool {
-        if self.crew.threads == 1 || self.groups.walked || !self.keeps_links() {
+    pub(super) fn is_for_one(&self, want: Option<&Want>, found: Option<&Stat>) -> bool {
+        if self.crew.threads == 1 || !self.keeps_links() {
             return false;
         }
         let source = matches!(want, Some(Want::File(want)) if want.found.is_some_and(|found| found.nlink > 1));
         source || found.is_some_and(|found| found.kind == Kind::File && found.nlink > 1)
+    }
+
+    /// Whether it waits, and its turn has not come yet.
+    pub(super) fn is_left_to_one(&self, want: Option<&Want>, found: Option<&Stat>) -> bool {
+        !self.groups.walked && self.is_for_one(want, found)
     }
 
     /// Notes what a name is on both sides, and brings up the other names of both.
@@ -417,20 +422,14 @@ impl<S: Source> Pass<'_, '_, S> {
             return;
         }
         self.groups.walked = true;
-        let mut linked = std::mem::take(&mut self.found.linked);
-        if !linked.is_empty() {
-            linked.sort_unstable();
+        if !self.found.linked.is_empty() {
             // The directories they are in may wait for their switch.
             self.switch_all();
         }
-        for path in linked {
-            if self.stopped() {
-                return;
-            }
-            self.look_at(&path);
-        }
         while !self.stopped() {
-            if let Some(path) = self.groups.siblings.pop_first() {
+            if let Some(path) = self.found.linked.pop_first() {
+                self.look_at(&path);
+            } else if let Some(path) = self.groups.siblings.pop_first() {
                 // Names that are gone at the source bring each other up, so each is looked at once.
                 if self.groups.looked.insert(path.clone()) && !self.groups.met.contains(&path) {
                     self.look_at(&path);
@@ -463,6 +462,9 @@ impl<S: Source> Pass<'_, '_, S> {
             Ok(Opened::Dir(at)) => self.compare(&at, &name, false),
             Ok(Opened::Blocked(..)) => {}
             Err(problem) => self.fail(path, problem),
+        }
+        if self.do_put_off() {
+            self.switch_all();
         }
     }
 }

@@ -90,6 +90,15 @@ impl<S: Source> Pass<'_, '_, S> {
         }
     }
 
+    /// Deals with the directories that were put off; whether there were any.
+    pub(super) fn do_put_off(&mut self) -> bool {
+        let any = matches!(&self.manner, Manner::Alone { put_off } if !put_off.is_empty());
+        if any {
+            self.do_all(Vec::new());
+        }
+        any
+    }
+
     fn is_worth_it(&self, jobs: &[Job]) -> bool {
         let names: usize = jobs.iter().map(|job| self.weight(job)).sum();
         jobs.len() > 1 && names >= WORTH
@@ -103,6 +112,7 @@ impl<S: Source> Pass<'_, '_, S> {
                 None => look.names.len(),
             }),
             Job::Walk(_) | Job::Build { .. } | Job::Fill { .. } => WORTH,
+            Job::Delete(deletes) if deletes.iter().any(|delete| delete.found.kind == Kind::Dir) => WORTH,
             Job::Delete(deletes) => deletes.len(),
         }
     }
