@@ -5,6 +5,7 @@
 use crate::choose::{Choice, Chooser};
 use crate::guard::{Pin, PinBroken};
 use crate::keep::{Keep, What};
+use crate::live::Pulse;
 use crate::memory::{Memory, Recall};
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantDir, WantFile, WantLink, WantNode};
@@ -44,6 +45,8 @@ pub struct DiskSource {
     chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
+    /// Beats with each piece that is compared.
+    pub(crate) pulse: Pulse,
 }
 
 /// How a [`DiskSource`] looks.
@@ -84,6 +87,7 @@ impl DiskSource {
             compare: [vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]],
             watcher: None,
             unsettled_here: None,
+            pulse: Pulse::default(),
         })
     }
 
@@ -234,6 +238,7 @@ impl DiskSource {
         };
         let [left, right] = &mut self.compare;
         loop {
+            self.pulse.beat();
             let n =
                 read_full(&mut a, left).map_err(|e| fsx::Error::from_io("read", source.path_of(&source_name), &e))?;
             let m = read_full(&mut b, right).map_err(|e| fsx::Error::from_io("read", dest.path_of(name), &e))?;

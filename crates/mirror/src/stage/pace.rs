@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::live::Pulse;
+
 /// The longest sleep at once, so that a stop is noticed.
 const SLEEP: Duration = Duration::from_millis(50);
 /// Bytes between two looks at the clock: what an eighth of a second allows, between these.
@@ -31,7 +33,7 @@ impl Pace {
 
     /// Waits as long as writing `bytes` should have taken. Returns whether to go on; what was not written while there
     /// was nothing to write is not caught up with.
-    pub(super) fn wait(&mut self, bytes: u64) -> bool {
+    pub(super) fn wait(&mut self, bytes: u64, pulse: &Pulse) -> bool {
         self.paid = due(self.paid, Instant::now(), bytes, self.bytes_per_s);
         while !self.stop.load(Ordering::Relaxed) {
             let left = self.paid.saturating_duration_since(Instant::now());
@@ -39,6 +41,7 @@ impl Pace {
                 return true;
             }
             std::thread::sleep(left.min(SLEEP));
+            pulse.beat();
         }
         false
     }
@@ -71,6 +74,6 @@ mod tests {
     fn a_stop_ends_the_wait() {
         let stop = Arc::new(AtomicBool::new(true));
         let mut pace = Pace::new(NonZeroU64::new(1).unwrap(), stop);
-        assert!(!pace.wait(1 << 40));
+        assert!(!pace.wait(1 << 40, &Pulse::default()));
     }
 }
