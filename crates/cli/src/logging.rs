@@ -27,7 +27,7 @@ const LEVEL_VARIABLE: &str = "LOCKSTEP_LOG";
 const NO_FILE: &str = "none";
 
 /// The flag every command has that runs on or changes something.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct LogArgs {
     /// Log file, or `none` [default: /var/log/lockstep/COMMAND.log for root, else
     /// $XDG_STATE_HOME/lockstep/log/COMMAND.log]
@@ -68,6 +68,15 @@ impl Log {
             say(format_args!("log: written again; {lines_lost} lines are missing"));
         }
         Ok(())
+    }
+
+    /// Opens the file anew, for who moved it away.
+    ///
+    /// # Errors
+    /// When it cannot be opened; then the one before stays in use.
+    pub(crate) fn reopen(&self) -> Result<(), LogError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        file.lock().unwrap_or_else(PoisonError::into_inner).reopen()
     }
 }
 

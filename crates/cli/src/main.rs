@@ -3,6 +3,7 @@
 //! Each command is one file with its `Args` and its `run`. Nothing here decides anything about data: that is the
 //! work of the crates below. Only this file ends the process.
 
+mod after;
 mod allow_deletes;
 mod args;
 mod cert;
@@ -19,6 +20,7 @@ mod join;
 mod logging;
 mod mirror;
 mod monitor;
+mod notify;
 mod paths;
 mod plot;
 mod put;
@@ -36,6 +38,7 @@ use std::process::ExitCode;
 
 use clap::{Args as _, Parser, Subcommand};
 
+use crate::config::Lines;
 use crate::exit::{Exit, Failure};
 
 /// Keeps any number of machines on the latest data.
@@ -60,6 +63,7 @@ struct Common {
 macro_rules! commands {
     ($($word:literal => $variant:ident in $module:ident;)+) => {
         #[derive(Debug, Subcommand)]
+        #[allow(clippy::large_enum_variant, reason = "one is made, once")]
         enum Command {
             $(#[command(name = $word)] $variant($module::Args),)+
         }
@@ -107,6 +111,8 @@ commands! {
 }
 
 impl config::Parsed for Cli {
+    const ENTRIES: Option<config::Entries> = Some(mirror::PAIRS);
+
     fn alone(word: &str) -> Option<clap::Command> {
         let command = Command::parser(word)?;
         let root = clap::Command::new("lockstep").version(env!("CARGO_PKG_VERSION")).max_term_width(120);
@@ -116,8 +122,23 @@ impl config::Parsed for Cli {
 
 fn main() -> ExitCode {
     match config::parse::<Cli>(std::env::args_os()) {
-        Ok(cli) => finish(cli.command.run()),
+        Ok(Lines::One(cli)) => finish(cli.command.run()),
+        Ok(Lines::Each(all)) => finish(mirror::run_pairs(pairs(all), pairs_again)),
         Err(error) => exit::refuse(&error),
+    }
+}
+
+/// The pairs of a mirror, which alone is called once for each entry of a file.
+fn pairs(all: Vec<Cli>) -> Vec<mirror::Args> {
+    all.into_iter().filter_map(|cli| if let Command::Mirror(args) = cli.command { Some(args) } else { None }).collect()
+}
+
+/// The same command line, completed from the file as it is now.
+fn pairs_again() -> Result<Vec<mirror::Args>, String> {
+    match config::parse::<Cli>(std::env::args_os()) {
+        Ok(Lines::Each(all)) => Ok(pairs(all)),
+        Ok(Lines::One(_)) => Err("there is no [[mirror.pair]] any more".into()),
+        Err(error) => Err(error.render().to_string().trim_start_matches("error: ").trim_end().to_owned()),
     }
 }
 

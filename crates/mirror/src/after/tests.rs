@@ -43,6 +43,9 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 fn is_alive(pid: &Path) -> bool {
     let pid = fs::read_to_string(pid).unwrap_or_default();
+    if pid.trim().is_empty() {
+        return false;
+    }
     // One that was killed and not taken by whoever inherited it is dead as well.
     fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
 }
@@ -108,6 +111,21 @@ fn what_a_command_leaves_running_ends_with_it() {
     change(&runner, &["a"]);
     assert_eq!(ran.recv_timeout(PATIENCE).unwrap().end, End::Exited(0));
     until("what it left to be gone", || !is_alive(&pid));
+}
+
+/// The tests above would see a survivor: of a command that is killed by itself, and not with its group, there is one.
+#[test]
+fn canary_a_kill_of_the_command_alone_leaves_what_it_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = dir.path().join("child");
+    let script = format!("sh -c 'echo $$ > {}; exec sleep 1000' & wait", child.display());
+    let mut command = std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap();
+    until("its child to run", || is_alive(&child));
+    command.kill().unwrap();
+    command.wait().unwrap();
+    assert!(is_alive(&child));
+    let pid = fs::read_to_string(&child).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
