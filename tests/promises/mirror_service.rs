@@ -2,6 +2,7 @@
 //! that is told the truth, and a status that is always answered.
 
 mod after;
+mod joined;
 mod manager;
 mod pairs;
 mod status;
