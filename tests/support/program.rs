@@ -50,7 +50,7 @@ pub fn lockstep_at(home: impl AsRef<Path>) -> Command {
             command.env_remove(variable);
         }
     }
-    for name in ["monitor", "mirror", "hub", "join", "demo"] {
+    for name in ["monitor", "mirror", "hub", "join", "leave", "demo"] {
         command.env(format!("LOCKSTEP_{}_LOG", name.to_uppercase()), home.join("log").join(format!("{name}.log")));
     }
     command.env("LOCKSTEP_HUB_DATA", home.join("hub")).env("LOCKSTEP_JOIN_DATA", home.join("agent"));

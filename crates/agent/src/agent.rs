@@ -211,10 +211,11 @@ impl Agent {
         match end {
             End::Failed(error) => Failure::Passing { why: error.to_string(), after: None },
             End::Bye(refusal) => match refusal.code {
-                // It is about to be back, so this is a first try; all others have the same thought, hence the jitter.
+                // It is about to be back, so this is a first try; all others have the same thought, hence the moment that
+                // each was given for itself.
                 Code::Stopping => {
                     *tries = 0;
-                    Failure::Passing { why: refusal.text, after: None }
+                    Failure::Passing { why: refusal.text, after: refusal.retry_ms.map(Duration::from_millis) }
                 }
                 Code::TakenOver | Code::Revoked => Failure::Final(Error::Refused(refusal)),
                 _ => refused(refusal),

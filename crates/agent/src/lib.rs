@@ -11,6 +11,7 @@
 //! | `awaiting` | contents on their way, and who waits for them |
 //! | `mailbox`, `chores` | what reaches a keeper; what waits for the disk in its stead |
 //! | `fetch`, `assemble` | contents that did not come along; large ones from chunks |
+//! | [`leave()`] | the end of it all, but for the files |
 //! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
 //!
 //! **Promises.** A name in a copy never shows a torn file and never vanishes for a moment. Nothing is deleted before the
@@ -37,6 +38,7 @@ mod holding;
 mod keeper;
 mod kept;
 pub mod key;
+mod leave;
 mod login;
 mod mailbox;
 mod placed;
@@ -48,6 +50,7 @@ pub use dial::{Decision, Trust};
 pub use event::Event;
 pub use keeper::{KeeperError, NotEmpty};
 pub use kept::Kept;
+pub use leave::{LeaveError, Left, leave};
 
 #[cfg(test)]
 mod testing;

@@ -129,6 +129,25 @@ impl DataDir {
         self.path.join(stores).join(format!("{}.sqlite", file_name_of(kept.name())))
     }
 
+    /// Forgets who this was and what was kept: the key first, and for good.
+    ///
+    /// # Errors
+    /// When something cannot be removed; what was removed until then is gone.
+    pub fn forget(&self) -> Result<(), StateError> {
+        let forgotten = |path: &Path, removed: std::io::Result<()>| match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(DiskError::new("remove", path, e)),
+            _ => Ok(()),
+        };
+        for file in [self.key_file().path(), &self.path.join(MEMORY), &self.socket_path()] {
+            forgotten(file, std::fs::remove_file(file))?;
+        }
+        for stores in [SHARES, VALUES].map(|stores| self.path.join(stores)) {
+            forgotten(&stores, std::fs::remove_dir_all(&stores))?;
+        }
+        let synced = File::open(&self.path).and_then(|directory| directory.sync_all());
+        Ok(synced.map_err(|e| DiskError::new("sync", &self.path, e))?)
+    }
+
     /// What is remembered; nothing at first.
     ///
     /// # Errors

@@ -35,7 +35,8 @@ mod writer;
 mod model_tests;
 
 pub use follower::{
-    Batch, Follower, LIVE_WAY_ENTRIES_MAX, Limits, MARK_SEQS, Mark, Position, SHORT_WAY_ENTRIES_MAX, Start, live_batch,
+    Batch, Follower, LIVE_WAY_ENTRIES_MAX, Limits, MARK_SEQS, Mark, Position, SHORT_WAY_ENTRIES_MAX, Start, Told,
+    live_batch,
 };
 pub use index::{Board, Index, NAME_BYTES_MAX, Name, Record, Wake};
 pub use pattern::{Pattern, PatternError};
@@ -44,4 +45,4 @@ pub use store::memory::MemoryStore;
 pub use store::sqlite::{Durability, FORMAT, SqliteStore};
 pub use store::{Meta, Store, StoreError};
 pub use version::{Cursor, Epoch, RUNS_MAX, Run, Version, WalkMark};
-pub use writer::{BoardError, Committed, OpenOptions, Write, Writer};
+pub use writer::{BoardError, Committed, OpenOptions, Write, Writer, begin_anew};

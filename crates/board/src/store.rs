@@ -27,6 +27,16 @@ pub trait Store: Send {
     /// # Errors
     /// When it could not be written. The change may then be in the store or not, but never in part.
     fn commit(&mut self, records: &[Record], forget: &[Name], meta: Option<&Meta>) -> Result<(), StoreError>;
+
+    /// Writes all that was committed into a file of its own at `path`, which is missing or empty: a store that can be
+    /// opened there. The file is not synced.
+    ///
+    /// # Errors
+    /// When the store cannot be copied, as one without a file, or the file cannot be written; what is in the file then is
+    /// of no use.
+    fn copy_to(&mut self, path: &std::path::Path) -> Result<(), StoreError> {
+        Err(StoreError::Other(format!("it has no file that could be copied to {}", path.display())))
+    }
 }
 
 /// Named facts kept beside the records.

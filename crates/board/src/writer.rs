@@ -196,6 +196,18 @@ impl Writer {
         self.keep_meta(false)
     }
 
+    /// Writes the board as it is stored now into a store of its own, the file `path`, which is missing or empty. As history
+    /// goes on here, [`begin_anew`] is to be called before that store is opened in this one's place.
+    ///
+    /// # Errors
+    /// When the store cannot be copied, or the file not be written.
+    pub fn copy_to(&mut self, path: &std::path::Path) -> Result<(), BoardError> {
+        if !self.doubtful.is_empty() {
+            self.store(&[])?;
+        }
+        Ok(self.store.copy_to(path)?)
+    }
+
     /// Ends the run: the next opening keeps the epoch also after the machine was started anew.
     ///
     /// # Errors
@@ -256,6 +268,21 @@ impl Writer {
         }
         meta
     }
+}
+
+/// No boot of a machine is called this.
+const NO_BOOT: &str = "none: an older copy was put back";
+
+/// Notes in a store that it was put back in the place of a newer one: the next opening begins a new epoch, so nobody takes
+/// what it knows of the lost history for this one's.
+///
+/// # Errors
+/// When the store cannot be read or written, or what it holds is damaged.
+pub fn begin_anew(store: &mut dyn Store) -> Result<(), StoreError> {
+    let mut meta = store.load(&mut drop)?;
+    let Some(lineage) = Lineage::read(&meta)? else { return Ok(()) };
+    Lineage { clean: false, complete: false, boot_id: NO_BOOT.to_owned(), ..lineage }.write(&mut meta);
+    store.commit(&[], &[], Some(&meta))
 }
 
 impl Write {

@@ -83,7 +83,7 @@ pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Resu
         let matches = command.try_get_matches_from_mut(args)?;
         return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command)).map(Lines::One);
     }
-    let mut command = with_variables(C::command(), &[]);
+    let mut command = complete::<C>();
     let Some(file) = file_named(&command, &args) else {
         let matches = command.try_get_matches_from_mut(args)?;
         return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command)).map(Lines::One);
@@ -144,6 +144,11 @@ fn finish<C: Parsed>(command: Command, args: Vec<OsString>, source: &Source<'_>)
             }
         }
     }
+}
+
+/// The whole parser, each flag with its variable.
+pub(crate) fn complete<C: Parsed>() -> Command {
+    with_variables(C::command(), &[])
 }
 
 /// The one command that is called, where its word comes first and no file is named, whose other tables are to be checked.

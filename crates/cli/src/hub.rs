@@ -1,26 +1,36 @@
 //! `lockstep hub`: shares directories, named values and the machines' vitals with everybody who joins.
 
+mod backup;
+mod check;
+mod limits;
+mod reload;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::sync::{Notify, watch};
 
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs};
 use crate::signals::{self, Signal};
-use crate::{paths, runtime};
+use crate::{notify, paths, runtime};
+use limits::LimitArgs;
 
 /// Shares directories, named values and the machines' vitals with every machine that joins
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+
     /// Shares DIR under its own name, or as NAME; may be given several times
     #[arg(long, value_name = "[NAME=]DIR")]
     share: Vec<PathBuf>,
 
     /// Where the hub keeps its key, its roster, its values and its tables
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
 
     /// Where machines come in; port 0 takes a free one
@@ -52,9 +62,9 @@ pub(crate) struct Args {
     #[arg(long)]
     http_plain: bool,
 
-    /// Lets the pages of one origin, such as `https://app.example`, read over HTTP
+    /// Lets the pages of an origin, such as `https://app.example`, read over HTTP; may be given several times
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
-    cors: Option<hub::Origin>,
+    cors: Vec<hub::Origin>,
 
     /// What the join line calls this machine, where its own name will not do
     #[arg(long, value_name = "HOST")]
@@ -65,10 +75,27 @@ pub(crate) struct Args {
     enrol: Option<Enrol>,
 
     #[command(flatten)]
+    limits: LimitArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+impl Args {
+    /// The directories that it writes beyond its own.
+    pub(crate) fn writes(&self) -> Vec<PathBuf> {
+        self.data.clone().into_iter().chain(self.log.directory()).collect()
+    }
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum What {
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    Check(check::CheckArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Enrol {
     /// Whoever comes
     Open,
@@ -78,51 +105,87 @@ enum Enrol {
     Closed,
 }
 
-/// Runs the hub until a signal ends it.
+/// Runs the hub until a signal ends it, or does what the word behind it says.
 ///
 /// # Errors
 /// When it cannot start: a share that is no directory, a data directory or a port in use. Nothing is shared then.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let stop = signals::flag()?;
-    let data = args.data.map_or_else(|| paths::default_data("hub"), Ok)?;
-    let listen = address(&args.listen, "--listen", 7117)?;
-    let http = match args.http.as_str() {
-        "none" => None,
-        text => Some(hub::HttpConfig {
-            address: address(text, "--http", 7118)?,
-            certificate: args.cert.zip(args.key),
-            plain: args.http_plain,
-            cors: args.cors,
-            reload: Arc::default(),
-        }),
-    };
-    let text = args.text.as_deref().map(|text| plain(text, args.text_insecure)).transpose()?;
-    if let Some(http) = http.as_ref().filter(|http| http.certificate.is_some()) {
-        signals::on_hangup(&http.reload)?;
+    let data = args.data()?;
+    match &args.what {
+        Some(What::Backup(args)) => backup::backup(args, &data),
+        Some(What::Restore(args)) => backup::restore(args, &data),
+        Some(What::Check(check)) => check::check(check, &args),
+        None => serve(&args),
     }
+}
+
+fn serve(args: &Args) -> Result<Exit, Failure> {
+    let stop = signals::flag()?;
+    let (set, settings) = watch::channel(args.settings());
     let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
-    let log_path = args.log.place("hub")?;
+    let config = args.config(settings, shares)?;
+    let bell = Arc::<Notify>::default();
+    signals::on_hangup(&bell)?;
     logging::start("hub", &args.log)?;
-    let config = hub::Config {
-        data,
-        listen,
-        http,
-        text,
-        advertise: args.advertise,
-        shares,
-        enrol: args.enrol.map(Enrol::into),
-        name: None,
-        ours: log_path.iter().cloned().collect(),
+    let asked = async {
+        signals::asked(stop).await;
+        notify::tell(notify::STOPPING);
     };
-    runtime::start()?.block_on(hub::run(config, greet, signals::asked(stop))).map_err(Failure::could_not_run)?;
+    let ended = runtime::start()?.block_on(async {
+        tokio::select! {
+            ended = hub::run(config, greet, asked) => ended,
+            never = reload::keep(args, &bell, &set) => match never {},
+            never = notify::keep_alive() => match never {},
+        }
+    });
+    ended.map_err(Failure::could_not_run)?;
     Ok(match stop.requested() {
         Some(Signal::Interrupt) => Exit::Interrupted,
         _ => Exit::Done,
     })
 }
 
+impl Args {
+    fn data(&self) -> Result<PathBuf, Failure> {
+        self.data.clone().map_or_else(|| paths::default_data("hub"), Ok)
+    }
+
+    /// What can be changed while it runs.
+    fn settings(&self) -> hub::Settings {
+        hub::Settings {
+            enrol: self.enrol.map(Enrol::into),
+            limits: self.limits.limits(),
+            cors: self.cors.clone(),
+            certificate: self.cert.clone().zip(self.key.clone()),
+        }
+    }
+
+    fn config(&self, settings: watch::Receiver<hub::Settings>, shares: Shares) -> Result<hub::Config, Failure> {
+        let http = match self.http.as_str() {
+            "none" => None,
+            text => Some(hub::HttpConfig { address: address(text, "--http", 7118)?, plain: self.http_plain }),
+        };
+        let text = self.text.as_deref().map(|text| plain(text, self.text_insecure)).transpose()?;
+        Ok(hub::Config {
+            data: self.data()?,
+            listen: address(&self.listen, "--listen", 7117)?,
+            http,
+            text,
+            advertise: self.advertise.clone(),
+            shares,
+            settings,
+            name: None,
+            ours: self.log.place("hub")?.into_iter().collect(),
+        })
+    }
+}
+
+/// Name and directory of each.
+type Shares = Vec<(String, PathBuf)>;
+
 /// What starts tells what it is, on stdout. Its join line may hold an invite, which no log is to see.
 fn greet(up: hub::Up) {
+    notify::tell(notify::READY);
     if let Err(error) = print(&up) {
         tracing::debug!(%error, "nobody reads what the hub says at its start");
     }

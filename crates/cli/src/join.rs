@@ -21,7 +21,7 @@ use crate::after::AfterArgs;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs, say};
 use crate::signals::{self, Signal};
-use crate::{paths, reach, runtime};
+use crate::{notify, paths, reach, runtime};
 
 /// What `--id` says to get the next free ID.
 const AUTO: &str = "auto";
@@ -70,6 +70,19 @@ pub(crate) struct Args {
     log: LogArgs,
 }
 
+impl Args {
+    /// The directories that it writes beyond its own: those named here, else those it remembers.
+    pub(crate) fn writes(&self) -> Vec<PathBuf> {
+        let data = self.data.clone().or_else(|| paths::default_data("agent").ok());
+        let remembered = data.and_then(|data| agent::state::recall(&data).ok()).unwrap_or_default();
+        let named = self.share.iter().chain(&self.values).map(|kept| cut(kept));
+        let named: Vec<PathBuf> = named.map(|(one, other)| other.unwrap_or(one).to_owned()).collect();
+        let named = named.into_iter().chain(self.directory.clone());
+        let remembered = remembered.shares.into_iter().chain(remembered.values).map(|(_, directory)| directory);
+        named.chain(remembered).chain(self.data.clone()).chain(self.log.directory()).collect()
+    }
+}
+
 /// Runs the agent until a signal ends it.
 ///
 /// # Errors
@@ -107,7 +120,16 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         hears.hear(&event);
         tell(event);
     };
-    let ended = runtime::run(agent::run(config, tell, signals::asked(stop)))?;
+    let ended = runtime::run(async {
+        let asked = async {
+            signals::asked(stop).await;
+            notify::tell(notify::STOPPING);
+        };
+        tokio::select! {
+            ended = agent::run(config, tell, asked) => ended,
+            never = notify::keep_alive() => match never {},
+        }
+    })?;
     hands.finish();
     match ended {
         Ok(summary) => {
@@ -244,6 +266,7 @@ fn tell(event: Event) {
     match event {
         Event::Connected { address } => tracing::info!(address, "connected"),
         Event::LoggedIn { id, issued, hub } => {
+            notify::tell(notify::READY);
             tracing::info!(id, issued, hub, "logged in");
             say(format_args!("logged in to {} as client {id}", tree::path::escape(hub.as_bytes())));
         }
@@ -263,6 +286,8 @@ fn tell(event: Event) {
         }
         Event::Settled { of } => log!(debug, of, "settled"),
         Event::Disconnected { why, retry_in } => {
+            // It runs, and looks for its hub: nobody who waits for it at the start of a machine is to wait for another machine.
+            notify::tell(notify::READY);
             tracing::warn!(retry_in_ms = retry_in.as_millis(), "no hub: {why}; trying again");
         }
     }

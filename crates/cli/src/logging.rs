@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use vitals::log::{Appended, CappedLog, LogError};
 
@@ -33,6 +34,16 @@ pub(crate) struct LogArgs {
     /// $XDG_STATE_HOME/lockstep/log/COMMAND.log]
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+
+    /// How much is logged: info, debug or trace, or by part, as in hub=debug,info [default: LOCKSTEP_LOG, else info]
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    pub(crate) log_level: Option<String>,
+}
+
+/// One that is understood.
+fn level(text: &str) -> Result<String, String> {
+    let understood = EnvFilter::try_new(text).map(|_| text.to_owned());
+    understood.map_err(|error| format!("{error} (try info, debug or trace)"))
 }
 
 impl LogArgs {
@@ -46,6 +57,14 @@ impl LogArgs {
             Some(path) => Ok(Some(path.clone())),
             None => paths::default_log(command).map(Some),
         }
+    }
+}
+
+impl LogArgs {
+    /// The directory of the log, where one is named.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        let path = self.log.as_deref().filter(|path| path.as_os_str() != NO_FILE)?;
+        Some(path.parent().unwrap_or(Path::new("/")).to_owned())
     }
 }
 
@@ -86,11 +105,28 @@ impl Log {
 /// When the file cannot be opened, or there is no default place for it; says which flag helps.
 pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
     let log = open(command, args)?;
-    let to_file =
-        fmt::layer().with_timer(Clock).with_ansi(false).with_writer(Lines(log.clone())).with_filter(filter()?);
+    let (filter, handle) = reload::Layer::new(filter(args.log_level.as_deref())?);
+    let to_file = fmt::layer().with_timer(Clock).with_ansi(false).with_writer(Lines(log.clone())).with_filter(filter);
+    let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    SET_LEVEL.get_or_init(|| Box::new(set));
     // A second call in one process finds a subscriber already set; the first one's file stays in use.
     tracing_subscriber::registry().with(to_file).with(to_stderr()).try_init().ok();
     Ok(log)
+}
+
+type SetLevel = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// Changes how much the running command logs.
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+/// From now on logs as much as `level` says, or as it would without one.
+///
+/// # Errors
+/// When the level is not understood; then nothing changes.
+pub(crate) fn set_level(level: Option<&str>) -> Result<(), Failure> {
+    let filter = filter(level)?;
+    let set = SET_LEVEL.get().map_or(Ok(()), |set| set(filter));
+    set.map_err(|why| Failure::could_not_run(anyhow::anyhow!("the log's level cannot be changed: {why}")))
 }
 
 fn open(command: &str, args: &LogArgs) -> Result<Log, Failure> {
@@ -123,7 +159,10 @@ where
     plain.with_writer(io::stderr).with_filter(LevelFilter::WARN)
 }
 
-fn filter() -> Result<EnvFilter, Failure> {
+fn filter(level: Option<&str>) -> Result<EnvFilter, Failure> {
+    if let Some(level) = level {
+        return EnvFilter::try_new(level).map_err(|error| Failure::usage(format!("--log-level {level}: {error}")));
+    }
     match std::env::var(LEVEL_VARIABLE) {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
             .map_err(|error| Failure::usage(format!("{LEVEL_VARIABLE}={text}: {error} (try info, debug or trace)"))),
@@ -188,7 +227,7 @@ mod tests {
     use super::*;
 
     fn opened(path: impl Into<PathBuf>) -> Result<Log, Failure> {
-        open("mirror", &LogArgs { log: Some(path.into()) })
+        open("mirror", &LogArgs { log: Some(path.into()), log_level: None })
     }
 
     #[test]

@@ -17,7 +17,9 @@ mod history;
 mod hub;
 mod invite;
 mod join;
+mod leave;
 mod logging;
+mod man;
 mod mirror;
 mod monitor;
 mod notify;
@@ -26,6 +28,7 @@ mod plot;
 mod put;
 mod reach;
 mod runtime;
+mod service;
 mod signals;
 mod status;
 mod table;
@@ -97,6 +100,7 @@ commands! {
     "mirror" => Mirror in mirror;
     "hub" => Hub in hub;
     "join" => Join in join;
+    "leave" => Leave in leave;
     "put" => Put in put;
     "get" => Get in get;
     "follow" => Follow in follow;
@@ -106,8 +110,10 @@ commands! {
     "status" => Status in status;
     "top" => Top in top;
     "cert" => Cert in cert;
+    "man" => Man in man;
     "wait" => Wait in wait;
     "allow-deletes" => AllowDeletes in allow_deletes;
+    "service" => Service in service;
 }
 
 impl config::Parsed for Cli {
@@ -139,6 +145,37 @@ fn pairs_again() -> Result<Vec<mirror::Args>, String> {
         Ok(Lines::Each(all)) => Ok(pairs(all)),
         Ok(Lines::One(_)) => Err("there is no [[mirror.pair]] any more".into()),
         Err(error) => Err(error.render().to_string().trim_start_matches("error: ").trim_end().to_owned()),
+    }
+}
+
+/// The directories beyond its own that the command `word` writes when it is given `args`.
+///
+/// # Errors
+/// As the parser says, when it cannot be given these.
+fn written_by(word: &str, args: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, clap::Error> {
+    let line = ["lockstep".into(), word.into()].into_iter().chain(args.iter().cloned());
+    let all = match config::parse::<Cli>(line)? {
+        Lines::One(cli) => vec![cli],
+        Lines::Each(all) => all,
+    };
+    let writes = |cli: Cli| match cli.command {
+        Command::Hub(args) => args.writes(),
+        Command::Join(args) => args.writes(),
+        Command::Mirror(args) => args.writes(),
+        Command::Monitor(args) => args.writes(),
+        _ => Vec::new(),
+    };
+    Ok(all.into_iter().flat_map(writes).collect())
+}
+
+/// The hub's arguments as they are now: those of this process, completed from the environment and the configuration file anew.
+///
+/// # Errors
+/// As the parser says.
+fn hub_args_again() -> Result<hub::Args, clap::Error> {
+    match config::parse::<Cli>(std::env::args_os())? {
+        Lines::One(Cli { command: Command::Hub(args), .. }) => Ok(args),
+        _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
     }
 }
 

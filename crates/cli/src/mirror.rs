@@ -25,7 +25,7 @@ pub(crate) use socket::{Asked, ask_all};
 pub(crate) use standing::{PairStatus, Process, Stand};
 
 /// Several pairs, in the file that `--config` names.
-pub(crate) const PAIRS: Entries = Entries { command: "mirror", key: "pair", shared: &["log", "json", "data"] };
+pub(crate) const PAIRS: Entries = Entries { command: "mirror", key: "pair", shared: &["log", "log-level", "json", "data"] };
 /// The longest name of a pair.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -50,7 +50,7 @@ pub(crate) struct Args {
 
     /// Tells which names are only in SRC (>>), only in DST (<<) and in both (--); compares and changes nothing
     #[arg(long, conflicts_with_all = ["watch", "dry_run", "existing", "update", "backup_dir", "max_delete", "no_delete",
-        "allow_mass_delete", "checksum", "ctime", "verify", "fsync", "bwlimit"])]
+        "allow_mass_delete", "checksum", "ctime", "verify", "fsync", "bwlimit", "threads"])]
     diff: bool,
 
     #[command(flatten)]
@@ -107,6 +107,15 @@ impl Args {
             let name = given().or_else(full).unwrap_or_else(|| self.source.clone().into_os_string());
             tree::path::escape(name.as_encoded_bytes())
         })
+    }
+}
+
+impl Args {
+    /// The directories that it writes.
+    pub(crate) fn writes(&self) -> Vec<PathBuf> {
+        let destination = self.destination().ok();
+        let state = self.modes.state.as_deref().and_then(Path::parent).map(Path::to_owned);
+        destination.into_iter().chain(state).chain(self.modes.backup_dir.clone()).chain(self.log.directory()).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The log holds the very lines of stdout, so that it can be read like them; what goes wrong is said on stderr.
 
-mod choice;
+pub(crate) mod choice;
 mod keeping;
 mod output;
 mod resident;
@@ -23,6 +23,7 @@ use self::scans::Scans;
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
 use crate::logging::{LogArgs, say};
+use crate::notify;
 use crate::signals::{self, Signal, Stop};
 
 /// The shortest interval: one of the ticks the kernel counts CPU time in. Below it a share says nothing at all; below ten of
@@ -79,6 +80,13 @@ pub(crate) struct Args {
     /// Reads another procfs; given several times, one sample of each without waiting, and ends
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     procfs: Vec<PathBuf>,
+}
+
+impl Args {
+    /// The directories that it writes beyond its own.
+    pub(crate) fn writes(&self) -> Vec<PathBuf> {
+        self.history.directory().into_iter().chain(self.log.directory()).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -161,6 +169,9 @@ fn follow(
                 }
                 out.line(frame)?;
                 lines += 1;
+                if lines == 1 {
+                    notify::tell(notify::READY);
+                }
                 if lines == LINES_FIRST {
                     resident::give_back();
                 }

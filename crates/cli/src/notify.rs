@@ -9,6 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+/// This is up.
+pub(crate) const READY: &str = "READY=1";
+/// This is about to end.
+pub(crate) const STOPPING: &str = "STOPPING=1";
+/// This is alive.
+const ALIVE: &str = "WATCHDOG=1";
 /// The longest status line; managers cut longer ones.
 const STATUS_BYTES_MAX: usize = 1_000;
 
@@ -47,7 +53,7 @@ impl Notify {
 
     /// All works, or works again.
     pub(crate) fn ready(&self) {
-        self.send("READY=1");
+        self.send(READY);
     }
 
     /// The configuration is read anew; [`Notify::ready`] ends it.
@@ -59,12 +65,12 @@ impl Notify {
 
     /// It ends.
     pub(crate) fn stopping(&self) {
-        self.send("STOPPING=1");
+        self.send(STOPPING);
     }
 
     /// It goes on.
     pub(crate) fn alive(&self) {
-        self.send("WATCHDOG=1");
+        self.send(ALIVE);
     }
 
     /// One line about how it goes; the same one is told once.
@@ -84,6 +90,30 @@ impl Notify {
         if let Err(error) = self.socket.send_to_addr(text.as_bytes(), &self.to) {
             tracing::debug!(%error, text, "the service manager was not told");
         }
+    }
+}
+
+/// Tells the service manager, if there is one. That it does not hear is no reason not to go on.
+pub(crate) fn tell(what: &str) {
+    if let Some(manager) = Notify::from_environment() {
+        manager.send(what);
+    }
+}
+
+/// Gives signs of life for as long as this is polled, twice as often as they would be missed: one that comes says that tasks
+/// are run.
+pub(crate) async fn keep_alive() -> std::convert::Infallible {
+    let Some((manager, watchdog)) = Notify::from_environment().and_then(|manager| {
+        let watchdog = manager.watchdog?;
+        Some((manager, watchdog))
+    }) else {
+        return std::future::pending().await;
+    };
+    let mut ticks = tokio::time::interval(watchdog / 2);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        manager.alive();
     }
 }
 

@@ -101,6 +101,19 @@ impl ReachArgs {
     }
 }
 
+/// The hub or agent that runs on the data directory `data`; `None` where nobody does.
+///
+/// # Errors
+/// When somebody is there and does not answer as one should.
+pub(crate) async fn served(data: &std::path::Path) -> Result<Option<Client>, Failure> {
+    let socket = agent::state::socket_path(data);
+    match Client::connect(Target::Socket(socket), &join::software()).await {
+        Ok(client) => Ok(Some(client)),
+        Err(error) if is_nobody(&error) => Ok(None),
+        Err(error) => Err(Failure::could_not_run(error)),
+    }
+}
+
 impl From<Unreached> for Failure {
     fn from(unreached: Unreached) -> Self {
         match unreached {

@@ -1,5 +1,6 @@
 //! What the hub answers to questions.
 
+use crate::backup;
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
@@ -87,6 +88,13 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             hub.revoked.send_replace(());
             Ok(Answer::Done)
         }
+        Question::Backup => {
+            only_here(role)?;
+            let staged = backup::stage(hub).await.map_err(|e| refusal(Code::HubFailed, e.to_string()))?;
+            tracing::info!(directory = %staged.display(), "copied for a backup");
+            Ok(Answer::Backup { directory: staged.display().to_string() })
+        }
+        Question::Leave => leave(hub, role).await,
         Question::AllowDeletes { share } => {
             only_here(role)?;
             let found = find(hub, &share)?;
@@ -102,12 +110,29 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
     }
 }
 
+/// The client that asks is not known any more: neither its id, nor its tokens. Its session goes on until it ends it.
+async fn leave(hub: &Hub, role: &Role) -> Result<Answer, Refusal> {
+    let Role::Client(session) = role else {
+        return Err(refusal(Code::NotAllowed, "only a client itself can leave: lockstep leave, on its machine".into()));
+    };
+    let client = client_id(session.id)?;
+    hub.registry.change(|roster| roster.leave(client)).await.map_err(roster_refusal)?;
+    tracing::warn!(id = session.id, name = session.name, address = session.address, "left for good");
+    hub.revoked.send_replace(());
+    hub.tables.notify_one();
+    hub.moved();
+    Ok(Answer::Done)
+}
+
 /// What a failed put is told.
 pub(crate) fn put_refusal(error: &PutError) -> Refusal {
     let (code, retry_ms) = match error {
-        PutError::Name(_) | PutError::Value(_) | PutError::ContentType | PutError::TooMany | PutError::Full => {
-            (Code::Limit, None)
-        }
+        PutError::Name(_)
+        | PutError::Value { .. }
+        | PutError::ContentType
+        | PutError::TooMany(_)
+        | PutError::Full(_) => (Code::Limit, None),
+        PutError::TooFast(_, again) => (Code::RateLimited, Some(u64::try_from(again.as_millis()).unwrap_or(u64::MAX))),
         PutError::Store(_) => (Code::HubFailed, Some(1000)),
         PutError::Stopping => (Code::Stopping, Some(1000)),
         PutError::Unmet => (Code::NotAllowed, None),

@@ -4,7 +4,7 @@
 //! `examples/conformance.rs`. Nothing is exchanged but what answers an event.
 
 use crate::Error;
-use crate::http::{self, Ground, Guard};
+use crate::http::{self, CorsOrigins, Ground, Guard};
 pub use crate::socketio::Engine;
 use crate::strangers::Strangers;
 use axum::Router;
@@ -27,7 +27,7 @@ impl Stack {
 
     /// Socket.IO below `path`, which ends with `/`; its namespaces are the caller's.
     pub fn socketio(&mut self, path: &str) -> socketioxide::SocketIo {
-        let (guard, io) = self.engine.socketio(path);
+        let (guard, io) = self.engine.socketio(path, &Arc::default());
         self.app = std::mem::take(&mut self.app).route_service(path, guard);
         io
     }
@@ -51,7 +51,7 @@ impl Stack {
         let (listener, address) = crate::listen::listen(address, "--port").await?;
         let stopping = watch::Sender::new(false);
         let ground = Ground { strangers: Strangers::default(), counts: Arc::default(), stopping: stopping.subscribe() };
-        let serving = http::open(ground, listener, Guard::new(address, None, None), None, self.app);
+        let serving = http::open(ground, listener, Guard::new(address, None, CorsOrigins::default()), None, self.app);
         up(address);
         let stopped = async {
             stop.await;

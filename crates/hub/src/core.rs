@@ -4,8 +4,10 @@ use crate::clock;
 use crate::counts::Counts;
 use crate::data::Data;
 use crate::fanout::{Extras, Group};
+use crate::farewell::Farewell;
 use crate::fleet::Fleet;
 use crate::http::Ground;
+use crate::limits::Live;
 use crate::presence::Presence;
 use crate::roster::{Looking, Registry};
 use crate::share::Share;
@@ -18,14 +20,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+use wire::id::ClientId;
 use wire::limiter::Limiter;
 use wire::link::Fingerprint;
-use wire::login::{Now, Policy};
+use wire::login::{Enrol, Now, Policy};
+use wire::message::{Code, Refusal};
 
 /// Everything that connections share.
 pub(crate) struct Hub {
     pub(crate) name: String,
-    pub(crate) policy: Policy,
+    policy: RwLock<Arc<Policy>>,
+    pub(crate) limits: Arc<Live>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) started: Instant,
@@ -48,9 +53,14 @@ pub(crate) struct Hub {
     pub(crate) tables: Arc<Notify>,
     /// Moves when a client or a token was revoked: whoever is served for one looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
+    /// When those who are here are to come back, once the hub stops.
+    pub(crate) farewell: Farewell,
     /// Set once, when the hub stops.
     pub(crate) stopping: watch::Sender<bool>,
 }
+
+/// Who found the hub full tries again after this.
+const FULL_AGAIN_MS: u64 = 10_000;
 
 /// By board and pattern.
 type Groups = HashMap<(String, Vec<u8>), Weak<Group>>;
@@ -59,6 +69,7 @@ type Groups = HashMap<(String, Vec<u8>), Weak<Group>>;
 pub(crate) struct Parts {
     pub(crate) name: String,
     pub(crate) policy: Policy,
+    pub(crate) limits: Arc<Live>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) data: Data,
@@ -79,7 +90,9 @@ impl Hub {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             name: parts.name,
-            policy: parts.policy,
+            policy: RwLock::new(Arc::new(parts.policy)),
+            strangers: Strangers::new(Arc::clone(&parts.limits)),
+            limits: parts.limits,
             fingerprint: parts.fingerprint,
             data_dir: parts.data_dir,
             started: clock::now(),
@@ -87,7 +100,6 @@ impl Hub {
             addresses: RwLock::default(),
             advertise: RwLock::default(),
             presence: Presence::default(),
-            strangers: Strangers::default(),
             counts: Arc::default(),
             data: parts.data,
             fleet: parts.fleet,
@@ -99,6 +111,7 @@ impl Hub {
             standing: watch::Sender::new(0),
             tables: parts.tables,
             revoked: watch::Sender::new(()),
+            farewell: Farewell::default(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -107,6 +120,31 @@ impl Hub {
     pub(crate) fn ground(&self) -> Ground {
         let (strangers, counts) = (self.strangers.clone(), Arc::clone(&self.counts));
         Ground { strangers, counts, stopping: self.stopping.subscribe() }
+    }
+
+    /// What is said and allowed at the door, as it is now.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who may enrol from now on; whether that is a change. Logins that are under way are held to it as well.
+    pub(crate) fn set_enrol(&self, enrol: Enrol) -> bool {
+        let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = policy.enrol != enrol;
+        if changed {
+            *policy = Arc::new(Policy { enrol, ..Policy::clone(&policy) });
+        }
+        changed
+    }
+
+    /// Whether nobody but who is here already can log in.
+    pub(crate) fn is_full(&self, id: ClientId) -> Option<Refusal> {
+        let most = self.limits.get().clients;
+        if (self.presence.count() as u64) < most || self.presence.get(id.get()).is_some() {
+            return None;
+        }
+        let text = format!("this hub is full: {most} clients are logged in (--max-clients); try again later");
+        Some(Refusal { code: Code::Full, text, retry_ms: Some(FULL_AGAIN_MS) })
     }
 
     /// The time of a login's step.
@@ -156,7 +194,13 @@ impl Hub {
             return group;
         }
         let number = self.group_numbers.fetch_add(1, Ordering::Relaxed);
-        let group = Arc::new(Group::new(number, what.board.clone(), pattern.clone(), what.extras.clone()));
+        let group = Arc::new(Group::new(
+            number,
+            what.board.clone(),
+            pattern.clone(),
+            what.extras.clone(),
+            Arc::clone(&self.counts),
+        ));
         groups.insert(key, Arc::downgrade(&group));
         group
     }
@@ -185,10 +229,11 @@ pub(crate) mod testing {
     /// An open one without shares and listeners, its values in memory.
     pub(crate) fn hub(name: &str, data_dir: &Path, registry: Registry, tables: Arc<Notify>) -> (Arc<Hub>, DataThread) {
         let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
-        let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap());
+        let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap(), Arc::default());
         let hub = Hub::new(Parts {
             name: name.to_owned(),
             policy: Policy::new("hub", "test", Enrol::Open),
+            limits: Arc::default(),
             fingerprint: Fingerprint::of(b"key"),
             data_dir: data_dir.to_owned(),
             data,

@@ -1,5 +1,6 @@
 //! What the hub counts of itself, for `/metrics`: only ever more, from the start of the process on.
 
+use board::{Batch, Mark, Pattern};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -12,13 +13,75 @@ pub(crate) struct Counts {
     pub(crate) native: Arc<Traffic>,
     pub(crate) http: Arc<Traffic>,
     pub(crate) text: Arc<Traffic>,
+    /// What was done and not done, by how clients talk, in the order of [`Via::ALL`].
+    told: [Told; Via::ALL.len()],
     /// Logins and proofs that came to nothing.
     pub(crate) not_let_in: AtomicU64,
     /// Answers over HTTP by the hundreds of their status, from 100 on.
     pub(crate) http_answers: [AtomicU64; 5],
 }
 
+/// How a client talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Native,
+    Http,
+    SocketIo,
+    Text,
+}
+
+impl Via {
+    pub(crate) const ALL: [Via; 4] = [Via::Native, Via::Http, Via::SocketIo, Via::Text];
+
+    /// As sessions call it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Via::Native => "native",
+            Via::Http => "http",
+            Via::SocketIo => "socketio",
+            Via::Text => "text",
+        }
+    }
+}
+
+/// What clients of one transport were told, and not.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// Versions that were never sent to somebody who follows everything, since newer ones had replaced them.
+    pub(crate) conflated: AtomicU64,
+    /// Logins and proofs that came to nothing.
+    pub(crate) refused: AtomicU64,
+}
+
+impl Told {
+    /// A batch goes out to somebody who follows `pattern`. Of a part of the names it cannot be told what was left out.
+    pub(crate) fn sent(&self, batch: &Batch, pattern: &Pattern) {
+        self.left_out(left_out(batch, pattern));
+    }
+
+    /// So many versions were left out.
+    pub(crate) fn left_out(&self, versions: u64) {
+        if versions > 0 {
+            self.conflated.fetch_add(versions, Relaxed);
+        }
+    }
+}
+
+/// How many versions a batch of live entries left out, for newer ones had replaced them.
+pub(crate) fn left_out(batch: &Batch, pattern: &Pattern) -> u64 {
+    match batch.mark {
+        Mark::Live { from, to, .. } if *pattern == Pattern::all() => {
+            to.saturating_sub(from).saturating_sub(batch.records.len() as u64)
+        }
+        _ => 0,
+    }
+}
+
 impl Counts {
+    pub(crate) fn told(&self, via: Via) -> &Told {
+        &self.told[via as usize]
+    }
+
     pub(crate) fn answered(&self, status: u16) {
         if let Some(count) = usize::from(status / 100).checked_sub(1).and_then(|at| self.http_answers.get(at)) {
             count.fetch_add(1, Relaxed);

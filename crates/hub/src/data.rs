@@ -4,21 +4,27 @@
 //! sync (group commit) and nobody waits for a timer.
 
 mod condition;
+mod pace;
 mod room;
 
 pub(crate) use condition::{Condition, tag};
 
+use crate::lag::Heads;
+use crate::limits::{Limits, Live};
 use crate::wake::Wakers;
 use board::{Board, BoardError, Write, Writer};
 use bytes::Bytes;
-use room::{NoRoom, Room, VALUES_BYTES_MAX, VALUES_MAX};
+use pace::Pace;
+use room::{NoRoom, Room};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use wire::codec::{decode_stored, encode_stored};
-use wire::limits::{CONTENT_TYPE_BYTES_MAX, VALUE_BYTES_MAX, VALUE_NAME_BYTES_MAX};
+use wire::limits::{CONTENT_TYPE_BYTES_MAX, VALUE_NAME_BYTES_MAX};
 use wire::message::{Content, Stored, Version};
 
 /// Puts that wait for the disk at most; beyond it a session waits with its next frame.
@@ -32,9 +38,13 @@ const PURGE_EVERY: usize = 10_000;
 pub(crate) struct Data {
     pub(crate) board: Board,
     pub(crate) wakers: Arc<Wakers>,
+    pub(crate) heads: Arc<Heads>,
     puts: SyncSender<Job>,
-    /// Puts and removals made since the start, and the bytes that were put.
+    limits: Arc<Live>,
+    pace: Pace,
+    /// Puts and removals made since the start, those that were refused, and the bytes that were put.
     pub(crate) puts_done: AtomicU64,
+    pub(crate) puts_refused: AtomicU64,
     pub(crate) put_bytes: AtomicU64,
 }
 
@@ -54,17 +64,18 @@ pub(crate) struct DataThread(JoinHandle<Result<(), BoardError>>);
 pub(crate) enum PutError {
     #[error("a value's name has 1 to {VALUE_NAME_BYTES_MAX} bytes; this one has {0}")]
     Name(usize),
-    #[error("a value has at most {VALUE_BYTES_MAX} bytes; this one has {0}: share a file instead")]
-    Value(usize),
+    #[error("a value has at most {most} bytes; this one has {bytes}: share a file instead")]
+    Value { bytes: usize, most: u64 },
     #[error("a content type has 1 to {CONTENT_TYPE_BYTES_MAX} visible characters")]
     ContentType,
-    #[error("this hub already holds {VALUES_MAX} values; remove some first")]
-    TooMany,
+    #[error("this hub already holds {0} values; remove some first")]
+    TooMany(u64),
+    #[error("this hub's values would take more than {} with this one; remove some first, or share files instead", size(*.0))]
+    Full(u64),
     #[error(
-        "this hub's values would take more than {} MiB with this one; remove some first, or share files instead",
-        VALUES_BYTES_MAX >> 20
+        "this client puts more than {0} values a second, many side by side; nothing was changed: wait, and put them one after the other"
     )]
-    Full,
+    TooFast(u64, Duration),
     #[error("the hub could not store it: {0}; nothing was changed, try again")]
     Store(String),
     #[error("the hub is stopping; nothing was changed, try again")]
@@ -85,6 +96,7 @@ pub(crate) struct Put {
 
 enum Job {
     Put { name: Bytes, value: Option<Bytes>, condition: Condition, done: Done },
+    Copy { to: PathBuf, done: oneshot::Sender<Result<(), BoardError>> },
     Stop,
 }
 
@@ -93,20 +105,35 @@ type Done = oneshot::Sender<Result<(Version, bool), PutError>>;
 
 impl Data {
     /// Starts the writer's thread.
-    pub(crate) fn start(writer: Writer) -> (Data, DataThread) {
+    pub(crate) fn start(writer: Writer, limits: Arc<Live>) -> (Data, DataThread) {
         let room = Room::of(&writer.board());
-        Data::start_with(writer, room)
+        Data::start_with(writer, room, limits)
     }
 
-    fn start_with(writer: Writer, room: Room) -> (Data, DataThread) {
+    fn start_with(writer: Writer, room: Room, limits: Arc<Live>) -> (Data, DataThread) {
         let board = writer.board();
         let wakers = Arc::new(Wakers::default());
-        let wake = Arc::clone(&wakers);
-        board.on_commit(Arc::new(move |_| wake.wake()));
+        let (wake, heads) = (Arc::clone(&wakers), Arc::<Heads>::default());
+        let noted = Arc::clone(&heads);
+        board.on_commit(Arc::new(move |head| {
+            noted.note(head, crate::clock::now());
+            wake.wake();
+        }));
         let (puts, jobs) = sync_channel(PUTS_WAITING_MAX);
-        let thread = std::thread::spawn(move || write_all(writer, room, &jobs));
-        let (puts_done, put_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        (Data { board, wakers, puts, puts_done, put_bytes }, DataThread(thread))
+        let held_to = Arc::clone(&limits);
+        let thread = std::thread::spawn(move || write_all(writer, room, &held_to, &jobs));
+        let data = Data {
+            board,
+            wakers,
+            heads,
+            puts,
+            limits,
+            pace: Pace::default(),
+            puts_done: AtomicU64::new(0),
+            puts_refused: AtomicU64::new(0),
+            put_bytes: AtomicU64::new(0),
+        };
+        (data, DataThread(thread))
     }
 
     /// Puts a value, or removes it; returns once it is on disk.
@@ -135,7 +162,27 @@ impl Data {
         by: u64,
         condition: Condition,
     ) -> Result<Offered, PutError> {
-        check(&name, content.as_ref())?;
+        let offered = self.take(name, content, by, condition).await;
+        if offered.is_err() {
+            self.puts_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        offered
+    }
+
+    async fn take(
+        &self,
+        name: Bytes,
+        content: Option<Content>,
+        by: u64,
+        condition: Condition,
+    ) -> Result<Offered, PutError> {
+        let limits = self.limits.get();
+        check(&name, content.as_ref(), &limits)?;
+        match self.pace.next(by, limits.puts_per_s, crate::clock::now()) {
+            Ok(Duration::ZERO) => {}
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(again) => return Err(PutError::TooFast(limits.puts_per_s, again)),
+        }
         let content_bytes = content.as_ref().map_or(0, |content| content.bytes.len() as u64);
         let stored = content.map(|content| Stored { content, by, at_ms: crate::clock::now_ms() });
         let value = stored.map(|s| encode_stored(&s)).transpose().map_err(|e| PutError::Store(e.to_string()))?;
@@ -158,7 +205,11 @@ impl Data {
 
     /// Waits until it is on disk. Where the wait is given up, another may go on with it; none after it has resolved.
     pub(crate) async fn done(&self, offered: &mut Offered) -> Result<Put, PutError> {
-        let (version, created) = (&mut offered.answer).await.unwrap_or(Err(PutError::Stopping))?;
+        let answer = (&mut offered.answer).await.unwrap_or(Err(PutError::Stopping));
+        if answer.is_err() {
+            self.puts_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let (version, created) = answer?;
         self.puts_done.fetch_add(1, Ordering::Relaxed);
         self.put_bytes.fetch_add(offered.content_bytes, Ordering::Relaxed);
         Ok(Put { version, tag: tag(version.epoch, version.seq, &offered.value), created })
@@ -177,6 +228,20 @@ impl Data {
         let stored = decode_stored(&record.value?).ok()?;
         let version = self.board.version();
         Some((Version { epoch: version.epoch, run: version.run, seq: record.seq }, stored))
+    }
+
+    /// Copies the board as it is stored by then into the file `to`, which is missing or empty; puts wait meanwhile.
+    ///
+    /// # Errors
+    /// Says why there is no copy.
+    pub(crate) async fn copy_to(&self, to: PathBuf) -> Result<(), String> {
+        let (done, copied) = oneshot::channel();
+        let (puts, job) = (self.puts.clone(), Job::Copy { to, done });
+        let sent = tokio::task::spawn_blocking(move || puts.send(job).is_ok()).await;
+        match (sent, copied.await) {
+            (Ok(true), Ok(copied)) => copied.map_err(|e| e.to_string()),
+            _ => Err("the hub is stopping".to_owned()),
+        }
     }
 
     /// Tells the thread to finish what it has and close the store.
@@ -198,13 +263,23 @@ impl DataThread {
     }
 }
 
-fn check(name: &[u8], content: Option<&Content>) -> Result<(), PutError> {
+/// As people read it: in the largest unit that says it whole.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+fn check(name: &[u8], content: Option<&Content>, limits: &Limits) -> Result<(), PutError> {
     if name.is_empty() || name.len() > VALUE_NAME_BYTES_MAX {
         return Err(PutError::Name(name.len()));
     }
     if let Some(content) = content {
-        if content.bytes.len() > VALUE_BYTES_MAX {
-            return Err(PutError::Value(content.bytes.len()));
+        if content.bytes.len() as u64 > limits.value_bytes {
+            return Err(PutError::Value { bytes: content.bytes.len(), most: limits.value_bytes });
         }
         let visible = content.content_type.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
         if content.content_type.is_empty() || content.content_type.len() > CONTENT_TYPE_BYTES_MAX || !visible {
@@ -225,7 +300,7 @@ fn purge(writer: &mut Writer) {
     }
 }
 
-fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result<(), BoardError> {
+fn write_all(mut writer: Writer, mut room: Room, limits: &Live, jobs: &Receiver<Job>) -> Result<(), BoardError> {
     let board = writer.board();
     let mut stopping = false;
     let mut changes = 0;
@@ -233,7 +308,8 @@ fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result
     while !stopping {
         let Some(first) = held_back.take().or_else(|| jobs.recv().ok()) else { break };
         let (mut writes, mut waiting) = (Vec::new(), Vec::new());
-        let mut filling = room.filling(&board);
+        let most = limits.get();
+        let mut filling = room.filling(&board, Room { values: most.values, bytes: most.values_bytes });
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
@@ -256,8 +332,18 @@ fn write_all(mut writer: Writer, mut room: Room, jobs: &Receiver<Job>) -> Result
                             writes.push(write);
                             waiting.push((name, created, done));
                         }
-                        Err(NoRoom::Values) => tell(done, Err(PutError::TooMany)),
-                        Err(NoRoom::Bytes) => tell(done, Err(PutError::Full)),
+                        Err(NoRoom::Values) => tell(done, Err(PutError::TooMany(most.values))),
+                        Err(NoRoom::Bytes) => tell(done, Err(PutError::Full(most.values_bytes))),
+                    }
+                }
+                // What was put before is in the copy.
+                Job::Copy { .. } if !writes.is_empty() => {
+                    held_back = Some(job);
+                    break;
+                }
+                Job::Copy { to, done } => {
+                    if done.send(writer.copy_to(&to)).is_err() {
+                        tracing::debug!("who wanted a copy of the values did not wait for it");
                     }
                 }
                 Job::Stop => {

@@ -4,7 +4,7 @@
 use crate::accept;
 use crate::bulk;
 use crate::core::Hub;
-use crate::counts::Counted;
+use crate::counts::{Counted, Via};
 use crate::io::{Incoming, ReadError};
 use crate::presence::Session;
 use crate::reception::{Stay, at_the_desk};
@@ -44,7 +44,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
     }
     let mut stopping = hub.stopping.subscribe();
     // One deadline for the handshake and the dialogue.
-    let login = Login::new(&address.ip().to_string(), &hub.policy, hub.now());
+    let login = Login::new(&address.ip().to_string(), &hub.policy(), hub.now());
     let came = async {
         let until = hub.until(login.until());
         let stream = tokio::time::timeout(until, tls.accept(Counted::new(stream, &hub.counts.native)))
@@ -100,7 +100,7 @@ where
     loop {
         let until = hub.until(login.until());
         let step = match tokio::time::timeout(until, incoming.next(FRAME_BYTES_MAX_BEFORE_LOGIN)).await {
-            Ok(Ok(message)) => at_the_desk(hub, address.ip(), &mut login, Some(message)).await,
+            Ok(Ok(message)) => at_the_desk(hub, address.ip(), Via::Native, &mut login, Some(message)).await,
             Ok(Err(ReadError::Closed | ReadError::Io(_))) => {
                 tracing::info!(%address, "left without logging in");
                 return None;
@@ -112,7 +112,7 @@ where
                 send_last(to, &[ToClient::Refused(refusal)]).await;
                 return None;
             }
-            Err(_) => at_the_desk(hub, address.ip(), &mut login, None).await,
+            Err(_) => at_the_desk(hub, address.ip(), Via::Native, &mut login, None).await,
         };
         let mut frames = Vec::new();
         for message in &step.say {

@@ -7,7 +7,8 @@
 //! A client that falls behind simply asks for an older `from`; the short way from there to the head is encoded once as
 //! well, and at its end it stands where a kept batch begins. Guarded by `bench/fanout`.
 
-use board::{Board, Follower, Limits, Pattern, Position};
+use crate::counts::{Counts, Via, left_out};
+use board::{Board, Follower, Limits, Mark, Pattern, Position, Told};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ pub(crate) struct Group {
     /// Which names of it.
     pub(crate) pattern: Pattern,
     extras: Option<Arc<dyn Extras>>,
+    counts: Arc<Counts>,
     kept: Mutex<Kept>,
 }
 
@@ -50,14 +52,28 @@ struct Kept {
 
 #[derive(Clone)]
 struct Shared {
-    from: u64,
-    to: u64,
+    mark: Mark,
+    told: Told,
+    /// Versions that it leaves out.
+    left_out: u64,
     frame: Bytes,
 }
 
+impl Shared {
+    fn begins_at(&self, seq: u64) -> bool {
+        matches!(self.mark, Mark::Live { from, .. } if from == seq)
+    }
+}
+
 impl Group {
-    pub(crate) fn new(number: u32, board: Board, pattern: Pattern, extras: Option<Arc<dyn Extras>>) -> Self {
-        Self { number, board, pattern, extras, kept: Mutex::default() }
+    pub(crate) fn new(
+        number: u32,
+        board: Board,
+        pattern: Pattern,
+        extras: Option<Arc<dyn Extras>>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self { number, board, pattern, extras, counts, kept: Mutex::default() }
     }
 
     /// What `follower` needs next, and moves it there; `None` at the head.
@@ -66,7 +82,8 @@ impl Group {
             && from < self.board.head()
             && let Some(shared) = self.shared(from, Arc::strong_count(self) > 1)?
         {
-            follower.advance_live(from, shared.to);
+            follower.advance_live(&shared.mark, shared.told);
+            self.counts.told(Via::Native).left_out(shared.left_out);
             return Ok(Some(shared.frame));
         }
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
@@ -76,13 +93,13 @@ impl Group {
     /// The batch that begins at `from`: a kept one, or a new one, kept if there is anybody else to take it.
     fn shared(&self, from: u64, keep: bool) -> Result<Option<Shared>, EncodeError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = kept.batches.iter().rev().find(|b| b.from == from) {
+        if let Some(shared) = kept.batches.iter().rev().find(|kept| kept.begins_at(from)) {
             return Ok(Some(shared.clone()));
         }
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
-        let Some(batch) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
-        let board::Mark::Live { to, .. } = batch.mark else { return Ok(None) };
-        let shared = Shared { from, to, frame: self.encode(batch)? };
+        let Some((batch, told)) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
+        let left_out = left_out(&batch, &self.pattern);
+        let shared = Shared { mark: batch.mark.clone(), told, left_out, frame: self.encode(batch)? };
         if !keep {
             return Ok(Some(shared));
         }
@@ -96,7 +113,7 @@ impl Group {
     }
 
     fn encode(&self, batch: board::Batch) -> Result<Bytes, EncodeError> {
-        let live = matches!(batch.mark, board::Mark::Live { .. });
+        let live = matches!(batch.mark, Mark::Live { .. });
         let inline = live && batch.records.len() <= INLINE_ENTRIES_MAX;
         let mut room = BATCH_BYTES_MAX;
         let records = batch
@@ -114,11 +131,11 @@ impl Group {
             })
             .collect();
         let mark = match batch.mark {
-            board::Mark::Live { from, to, view, current } => {
+            Mark::Live { from, to, view, current } => {
                 let current = current.then(|| self.root_at(to)).flatten();
                 message::Mark::Live { from, to, view, current }
             }
-            board::Mark::Walk { head, upto, last, reset } => message::Mark::Walk { head, upto, last, reset },
+            Mark::Walk { head, upto, last, reset } => message::Mark::Walk { head, upto, last, reset },
         };
         codec::encode_frame(&ToClient::Batch(message::Batch { group: self.number, records, mark }))
     }

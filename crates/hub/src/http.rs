@@ -20,12 +20,13 @@ mod tls;
 mod told;
 mod values;
 
-pub(crate) use guard::Guard;
 pub use guard::Origin;
+pub(crate) use guard::{CorsOrigins, Guard};
 pub(crate) use listen::{Ground, Peer, open};
 pub use port::HttpConfig;
 pub(crate) use port::Port;
 pub use tls::TlsError;
+pub(crate) use tls::{Source, Tls, read_chain, usable};
 
 use crate::core::Hub;
 use crate::socketio::SocketIo;

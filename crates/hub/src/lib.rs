@@ -14,7 +14,9 @@
 mod accept;
 mod answers;
 mod authority;
+pub mod backup;
 mod bulk;
+pub mod check;
 mod clock;
 pub mod conformance;
 mod core;
@@ -23,15 +25,21 @@ mod cursor;
 mod data;
 mod door;
 mod fanout;
+mod farewell;
 mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod io;
+mod lag;
+mod limits;
 mod listen;
 mod local;
 mod presence;
 mod reception;
 mod roster;
 mod session;
+mod settings;
 mod share;
 mod socketio;
 mod standing;
@@ -44,7 +52,9 @@ mod wake;
 
 pub use authority::CA_NAME;
 pub use http::{HttpConfig, Origin, TlsError};
+pub use limits::Limits;
 pub use local::SOCKET_NAME;
+pub use settings::Settings;
 pub use share::ShareError;
 pub use state::StateError;
 pub use tables::write_clients;
@@ -87,8 +97,8 @@ pub struct Config {
     pub advertise: Option<String>,
     /// Name and directory of each share.
     pub shares: Vec<(String, PathBuf)>,
-    /// Who may enrol; `None`: open where only this machine can connect, else by invite.
-    pub enrol: Option<Enrol>,
+    /// What can be changed while it runs: as it is at the start, and each time that it changes.
+    pub settings: tokio::sync::watch::Receiver<Settings>,
     /// What people call this hub; `None`: the machine's name.
     pub name: Option<String>,
     /// Files and directories that are never entries of a share, such as the log.
@@ -186,17 +196,22 @@ pub enum Error {
 /// When it cannot start; nothing is left behind then but its data directory.
 pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output = ()>) -> Result<(), Error> {
     let data_dir = DataDir::open(&config.data)?;
+    backup::sweep(data_dir.path(), std::time::Duration::ZERO);
     let name = config.name.clone().unwrap_or_else(state::host_name);
     let (listener, address) = listen(config.listen, "--listen").await?;
+    let mut settings = config.settings.clone();
+    let set = settings.borrow_and_update().clone();
     let http = match &config.http {
-        Some(http) => Some(http::Port::open(http, &data_dir, config.advertise.as_deref()).await?),
+        Some(http) => Some(http::Port::open(http, &set, &data_dir, config.advertise.as_deref()).await?),
         None => None,
     };
     let text = match config.text {
         Some(address) => Some(listen(address, "--text").await?),
         None => None,
     };
-    let enrol = config.enrol.unwrap_or(if address.ip().is_loopback() { Enrol::Open } else { Enrol::Invite });
+    let only_loopback = address.ip().is_loopback();
+    let enrol = settings::enrol_or_default(set.enrol, only_loopback);
+    let limits = Arc::new(limits::Live::new(set.limits));
     let identity = data_dir.identity(&name)?;
     let (tls, fingerprint) = tls(identity)?;
     let of = |board| move |source| Error::Board { board, source };
@@ -205,10 +220,11 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let (registry, registry_thread) = Registry::start(&data_dir.file("roster.db"), Arc::clone(&tables))?;
     let fleet = Fleet::new().map_err(of("fleet"))?;
     let (shares, share_threads) = start_shares(&config, &data_dir)?;
-    let (data, data_thread) = Data::start(data_writer);
+    let (data, data_thread) = Data::start(data_writer, Arc::clone(&limits));
     let software = format!("lockstep {}", env!("CARGO_PKG_VERSION"));
     let hub = Arc::new(Hub::new(Parts {
         policy: Policy::new(&name, &software, enrol),
+        limits,
         name,
         fingerprint,
         data_dir: data_dir.path().to_owned(),
@@ -232,6 +248,13 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::open(Arc::clone(&hub), listener, tls));
     let http_url = http.as_ref().map(http::Port::url);
+    let targets = settings::Targets {
+        hub: Arc::clone(&hub),
+        only_loopback,
+        cors: http.as_ref().map(http::Port::cors).unwrap_or_default(),
+        tls: http.as_ref().and_then(http::Port::tls),
+    };
+    tasks.spawn(targets.keep(settings));
     if let Some(port) = http {
         port.serve(&hub, &mut tasks);
     }
@@ -255,7 +278,9 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         link,
     });
     stop.await;
-    tracing::info!("stopping");
+    let clients = hub.presence.count();
+    let span = hub.farewell.begin(clients);
+    tracing::info!(clients, span_ms = span.as_millis(), "stopping; clients are told to come back within the span");
     hub.stopping.send_replace(true);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -72,7 +72,7 @@ async fn command(hub: Arc<Hub>, stream: UnixStream) {
     }
     let hello = ToClient::Hello {
         version: wire::PROTOCOL_VERSION,
-        software: hub.policy.software.clone(),
+        software: hub.policy().software.clone(),
         hub: hub.name.clone(),
     };
     for message in [hello, ToClient::Attached] {

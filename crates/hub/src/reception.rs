@@ -3,11 +3,13 @@
 
 use crate::clock;
 use crate::core::Hub;
+use crate::counts::Via;
 use crate::presence::{Arrival, Session};
 use crate::roster::{About, Roster};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::id::ClientId;
 use wire::limits::SILENCE_MAX;
@@ -18,11 +20,11 @@ use wire::unique_id::UniqueId;
 
 /// Does one step of a login, by what its client said or because its time has come (`None`), and logs what it says of it.
 /// Returns once what the step changed is on disk, so that it may be told.
-pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, login: &mut Login, said: Option<ToHub>) -> Step {
+pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mut Login, said: Option<ToHub>) -> Step {
     let work = |roster: &mut Roster| {
         let mut limiter = hub.limiter();
         let mut desk =
-            Desk { policy: &hub.policy, roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
+            Desk { policy: &hub.policy(), roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
         match said {
             Some(message) => login.on(message, &mut desk, hub.now()),
             None => login.tick(&mut desk, hub.now()),
@@ -37,13 +39,23 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, login: &mut Login, s
     if let Err(error) = kept.wait().await {
         step = login.hub_failed(&error);
     }
+    if let Then::In(admitted) = &step.then
+        && !login.is_proof()
+        && let Some(full) = hub.is_full(admitted.id)
+    {
+        hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+        hub.counts.told(via).refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(id = admitted.id.get(), %address, "refused: {}", full.text);
+        step = Step { say: vec![ToClient::Refused(full)], then: Then::End, note: None };
+    }
     match &step.note {
         None => {}
         // A program may prove itself with every request; what changed nothing is no news.
         Some(note @ Note::Proved { .. }) => tracing::debug!(%address, "{note}"),
         Some(note) => {
             if step.say.iter().any(|said| matches!(said, ToClient::Refused(_))) {
-                hub.counts.not_let_in.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+                hub.counts.told(via).refused.fetch_add(1, Ordering::Relaxed);
             }
             tracing::info!(%address, "{note}");
         }
@@ -56,7 +68,7 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, login: &mut Login, s
 /// # Errors
 /// The refusal that the login would give.
 pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str) -> Result<ClientId, Refusal> {
-    let mut login = Login::proof_only(&address.to_string(), &hub.policy, hub.now());
+    let mut login = Login::proof_only(&address.to_string(), &hub.policy(), hub.now());
     let words = [
         ToHub::Hello {
             versions: (wire::PROTOCOL_VERSION, wire::PROTOCOL_VERSION),
@@ -67,7 +79,7 @@ pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str)
         ToHub::UniqueId { unique_id: unique_id.into() },
     ];
     for word in words {
-        let mut step = at_the_desk(hub, address, &mut login, Some(word)).await;
+        let mut step = at_the_desk(hub, address, Via::Http, &mut login, Some(word)).await;
         loop {
             if let Some(ToClient::Refused(refusal)) = step.say.iter().find(|said| matches!(said, ToClient::Refused(_)))
             {
@@ -78,7 +90,7 @@ pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str)
                 // After wrong answers the next one is held for a while before it is looked at.
                 Then::Wait { until } if step.say.is_empty() => {
                     tokio::time::sleep(hub.until(until)).await;
-                    step = at_the_desk(hub, address, &mut login, None).await;
+                    step = at_the_desk(hub, address, Via::Http, &mut login, None).await;
                 }
                 Then::Wait { .. } => break,
                 Then::Attach(_) | Then::End => {
@@ -221,6 +233,9 @@ impl Guest {
 
     fn enter(&mut self) -> Result<(), Refusal> {
         let Some(admitted) = &self.admitted else { return Ok(()) };
+        if let Some(full) = self.hub.is_full(admitted.id) {
+            return Err(full);
+        }
         let arrival = arrival(admitted, self.address, "http").map_err(|error| Refusal {
             code: Code::HubFailed,
             text: error.to_string(),

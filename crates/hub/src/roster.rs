@@ -13,6 +13,7 @@ mod registry;
 mod store;
 
 pub(crate) use registry::{Looking, Registry};
+pub(crate) use store::FORMAT;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -164,6 +165,15 @@ impl Roster {
         self.make(change)
     }
 
+    /// Forgets `id`, which leaves of its own will. Its session is the caller's to end.
+    ///
+    /// # Errors
+    /// As [`Roster::revoke`].
+    pub(crate) fn leave(&mut self, id: ClientId) -> Result<(), RosterError> {
+        let change = self.book.plan_leave(id)?;
+        self.make(change)
+    }
+
     /// A client is in. Written by the next [`Registry::flush`].
     pub(crate) fn note_login(&mut self, id: ClientId, about: &About<'_>, now_ms: i64) {
         self.edit(id, |client| {
@@ -281,6 +291,14 @@ impl Roster {
         }
         undone
     }
+}
+
+/// Looks whether the roster in the file `path` can be read, migrating one of an older format.
+///
+/// # Errors
+/// As [`Registry::start`].
+pub(crate) fn look(path: &Path) -> Result<(), RosterError> {
+    Roster::open(path).map(drop)
 }
 
 /// What a login tells of a client.

@@ -125,9 +125,7 @@ where
             other => return other,
         },
         why = ended => why,
-        _ = stopping.wait_for(|stop| *stop) => {
-            Refusal { code: Code::Stopping, text: "the hub is stopping".into(), retry_ms: Some(0) }
-        }
+        _ = stopping.wait_for(|stop| *stop) => hub.farewell.refusal(),
     };
     let told = async {
         if orders.send(Order::Goodbye(goodbye.clone())).await.is_ok()

@@ -18,6 +18,7 @@ mod tests;
 pub(crate) use contents::Supply;
 
 use crate::fanout::Extras;
+use crate::lag::Heads;
 use crate::wake::Wakers;
 use board::{Board, BoardError, Durability, OpenOptions, SqliteStore, Writer};
 use bytes::Bytes;
@@ -42,6 +43,7 @@ pub(crate) struct Share {
     pub(crate) directory: PathBuf,
     pub(crate) board: Board,
     pub(crate) wakers: Arc<Wakers>,
+    pub(crate) heads: Arc<Heads>,
     pub(crate) contents: Arc<Contents>,
     roots: Arc<Roots>,
     counts: Arc<Counts>,
@@ -118,8 +120,12 @@ impl Share {
         let writer = Writer::open(Box::new(store), options).map_err(of)?;
         let board = writer.board();
         let wakers = Arc::new(Wakers::default());
-        let wake = Arc::clone(&wakers);
-        board.on_commit(Arc::new(move |_| wake.wake()));
+        let (wake, heads) = (Arc::clone(&wakers), Arc::<Heads>::default());
+        let noted = Arc::clone(&heads);
+        board.on_commit(Arc::new(move |head| {
+            noted.note(head, crate::clock::now());
+            wake.wake();
+        }));
         let contents = Arc::new(Contents::new(root.walk(&RelPath::root()).map_err(at)?, spool, board.clone()));
         let (roots, counts, state) =
             (Arc::<Roots>::default(), Arc::<Counts>::default(), Arc::<Mutex<State>>::default());
@@ -130,6 +136,7 @@ impl Share {
             directory: directory.to_owned(),
             board: board.clone(),
             wakers: Arc::clone(&wakers),
+            heads,
             contents: Arc::clone(&contents),
             roots: Arc::clone(&roots),
             counts: Arc::clone(&counts),
@@ -169,6 +176,14 @@ impl Share {
     /// Lets the deletions that are held go on; gives how many entries went.
     pub(crate) async fn allow_deletes(&self) -> Option<u64> {
         self.ask(Command::AllowDeletes).await
+    }
+
+    /// Copies the index as it is stored by then into the file `to`, which is missing or empty; says why where there is no
+    /// copy. `None`: the share's thread has ended, and the index is open nowhere.
+    pub(crate) async fn copy_to(&self, to: PathBuf) -> Option<Result<(), String>> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Copy(to, answer)).ok()?;
+        answered.await.ok().map(|copied| copied.map_err(|e| e.to_string()))
     }
 
     /// Tells the thread to end.

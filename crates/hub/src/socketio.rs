@@ -77,7 +77,7 @@ impl SocketIo {
     pub(crate) const PATH: &str = "/socket.io/";
 
     pub(crate) fn new(hub: &Arc<Hub>) -> SocketIo {
-        let (guard, io) = Engine::default().socketio(Self::PATH);
+        let (guard, io) = Engine::default().socketio(Self::PATH, &hub.limits);
         let sessions: Arc<Mutex<JoinSet<()>>> = Arc::default();
         let (hub, begun) = (Arc::clone(hub), Arc::clone(&sessions));
         let connected = async move |socket: SocketRef, TryData(auth): TryData<Json>| {

@@ -1,11 +1,13 @@
 //! Who has what: the one judgement behind `status`, `wait`, `clients` and the tables.
 
 use crate::core::Hub;
+use crate::lag::Heads;
 use crate::presence::{Session, Told};
 use crate::share::Share;
 use board::{Board, Pattern};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wire::answer::{Behind, ClientRow, ClientShare, ClientState};
 use wire::message::Ack;
 use wire::roster::{Client, Known};
@@ -101,6 +103,23 @@ impl Standing {
     pub(crate) fn in_sync(&self, hub: &Hub) -> bool {
         let mut goals = hub.shares.values().map(|share| Goal::head_of(share)).chain([Goal::values(hub)]);
         self.session.is_some() && goals.all(|goal| !self.follows(&goal) || self.behind(&goal).is_none())
+    }
+
+    /// How many versions of all it follows it lacks, and for how long at most; `None` where it does not tell what it has, as
+    /// a stream or lines of text.
+    pub(crate) fn lag(&self, hub: &Hub, now: Instant) -> Option<(u64, Duration)> {
+        self.session.as_ref()?;
+        let shares = hub.shares.values().map(|share| (share.key(), &share.board, &share.heads));
+        let data = (DATA.to_owned(), &hub.data.board, &hub.data.heads);
+        let of = |(key, board, heads): (String, &Board, &Arc<Heads>)| {
+            let ack = self.told.ack(&key, whole)?;
+            let (version, head) = (board.version(), board.head());
+            let known = ack.applied.epoch == version.epoch && ack.applied.run == version.run;
+            let seq = if known { ack.applied.seq } else { 0 };
+            Some((head.saturating_sub(seq), heads.lag(seq, head, now)))
+        };
+        let lags = shares.chain([data]).filter_map(of);
+        lags.reduce(|(versions, span), (more, longer)| (versions + more, span.max(longer)))
     }
 
     pub(crate) fn row(&self, hub: &Hub) -> ClientRow {

@@ -1,7 +1,10 @@
 //! The hub's data directory: who may use it, what lies in it, and who the hub is.
 //!
-//! One hub at a time (an advisory lock that dies with the process). Everything in it that is secret has mode 0600,
+//! One hub at a time (an advisory lock that dies with the process); the directory says its [mod@format], and one of a newer
+//! format is left as it is. Everything in it that is secret has mode 0600,
 //! the directory 0700; the tables that pandas reads hold no secret and keep the same rights.
+
+pub(crate) mod format;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -13,7 +16,9 @@ use std::path::{Path, PathBuf};
 use tree::private::PrivateError;
 
 /// Held while a hub runs on the directory.
-const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
+/// There while a backup is put back: what is in the directory is not whole.
+pub(crate) const RESTORING_NAME: &str = "restoring";
 
 /// The hub's data directory, locked for this process.
 #[derive(Debug)]
@@ -34,6 +39,37 @@ pub enum StateError {
     /// Another hub runs on it.
     #[error("{path} is in use by another hub; stop that one, or give this one another --data directory")]
     InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "{path} has format {found}, which {software} wrote; this release knows up to {}: install {software} or newer, or name \
+         another --data directory; nothing was changed",
+        format::FORMAT
+    )]
+    Newer {
+        /// The directory, or the backup of one.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// Program and version to install.
+        software: String,
+    },
+    /// The file that tells its format is not understood.
+    #[error(
+        "{path} does not say what it should; nothing was changed: put back a backup, or name another --data directory"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A restore came to no end there.
+    #[error(
+        "a restore into {path} was cut off, so what is there is not whole: do it again, with --replace; what was there \
+         before lies in {path} under before-restore-*"
+    )]
+    Unfinished {
         /// The directory.
         path: PathBuf,
     },
@@ -73,8 +109,18 @@ pub enum StateError {
 }
 
 impl DataDir {
-    /// Makes the directory where it is missing, closes it to others, and locks it.
+    /// Makes the directory where it is missing, closes it to others, locks it, and looks whether this release can use it.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        let directory = Self::lock(path)?;
+        if directory.file(RESTORING_NAME).exists() {
+            return Err(StateError::Unfinished { path: directory.path });
+        }
+        format::settle(&directory.path)?;
+        Ok(directory)
+    }
+
+    /// As [`DataDir::open`], whatever lies in it.
+    pub(crate) fn lock(path: &Path) -> Result<Self, StateError> {
         let io = |verb: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source: std::io::Error| StateError::Io { verb, path, source }
@@ -107,8 +153,7 @@ impl DataDir {
 
     /// The board of a share: one database a share, named by the hash of its name so that any name will do.
     pub(crate) fn share_file(&self, share: &str) -> PathBuf {
-        let hash = blake3::hash(share.as_bytes()).to_hex();
-        self.path.join(format!("share-{}.db", &hash[..16]))
+        self.path.join(share_file_name(share))
     }
 
     /// Reads the hub's identity, or makes it at the first start.
@@ -140,6 +185,12 @@ impl DataDir {
             (_, Err(source)) => Err(StateError::Io { verb: "read", path: key_path, source }),
         }
     }
+}
+
+/// The name of the file of [`DataDir::share_file`].
+pub(crate) fn share_file_name(share: &str) -> String {
+    let hash = blake3::hash(share.as_bytes()).to_hex();
+    format!("share-{}.db", &hash[..16])
 }
 
 /// Names this boot of the machine: a store that was not closed cleanly is trusted only within one.

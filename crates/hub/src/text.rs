@@ -9,14 +9,14 @@
 //! presence is its connection: keep-alive probes tell within [`wire::limits::SILENCE_MAX`] that there is nobody any more.
 
 mod dialogue;
-mod grammar;
-mod lines;
-mod quote;
+pub(crate) mod grammar;
+pub(crate) mod lines;
+pub(crate) mod quote;
 mod session;
 
 use crate::accept;
 use crate::core::Hub;
-use crate::counts::Counted;
+use crate::counts::{Counted, Via};
 use crate::reception::{Stay, at_the_desk};
 use crate::strangers::Place;
 use bytes::BytesMut;
@@ -80,7 +80,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, place: P
             let text = "too many wait to log in, and this one waited longest: connect again".to_owned();
             Err(Refusal { code: Code::Full, text, retry_ms: Some(0) })
         }
-        _ = stopping.wait_for(|stop| *stop) => Err(stopping_refusal()),
+        _ = stopping.wait_for(|stop| *stop) => Err(hub.farewell.refusal()),
     };
     drop(place);
     let (admitted, first) = match came {
@@ -106,10 +106,10 @@ type Came = Option<(Admitted, Option<Vec<u8>>)>;
 
 /// The login's dialogue; what is decided is decided by [`Login`]. `None` when the connection is over.
 async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mut To) -> Result<Came, Refusal> {
-    let policy = Policy { login_max: LOGIN_MAX, ..hub.policy.clone() };
+    let policy = Policy { login_max: LOGIN_MAX, ..Policy::clone(&hub.policy()) };
     let mut login = Login::new(&address.ip().to_string(), &policy, hub.now());
     let (mut dialogue, hello) = Dialogue::begin();
-    let mut step = at_the_desk(hub, address.ip(), &mut login, Some(hello)).await;
+    let mut step = at_the_desk(hub, address.ip(), Via::Text, &mut login, Some(hello)).await;
     let mut first = None;
     loop {
         let mut text = String::new();
@@ -127,7 +127,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
         if step.say.is_empty() {
             // An answer is held back; what is typed meanwhile comes after it.
             tokio::time::sleep(hub.until(login.until())).await;
-            step = at_the_desk(hub, address.ip(), &mut login, None).await;
+            step = at_the_desk(hub, address.ip(), Via::Text, &mut login, None).await;
             continue;
         }
         let heard = async {
@@ -144,7 +144,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
             Ok(Ok(Some(line))) => {
                 let message = dialogue.hear(&line)?;
                 first = (!dialogue::is_blank(&line)).then_some(line);
-                at_the_desk(hub, address.ip(), &mut login, Some(message)).await
+                at_the_desk(hub, address.ip(), Via::Text, &mut login, Some(message)).await
             }
             Ok(Ok(None)) if incoming.lines.is_too_long() => {
                 let text = format!("an answer has at most {LINE_BYTES_MAX_BEFORE_LOGIN} bytes: type the ID alone");
@@ -154,7 +154,7 @@ async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mu
                 tracing::info!(%address, "left without logging in");
                 return Ok(None);
             }
-            Err(_) => at_the_desk(hub, address.ip(), &mut login, None).await,
+            Err(_) => at_the_desk(hub, address.ip(), Via::Text, &mut login, None).await,
         };
     }
 }
@@ -218,10 +218,6 @@ async fn send_last(to: &mut To, text: &str) {
     if !matches!(tokio::time::timeout(GOODBYE_MAX, write).await, Ok(Ok(()))) {
         tracing::debug!("a last word did not get out");
     }
-}
-
-fn stopping_refusal() -> Refusal {
-    Refusal { code: Code::Stopping, text: "the hub is stopping: connect again in a moment".into(), retry_ms: Some(0) }
 }
 
 /// One line of what was refused, or why a connection ends.

@@ -125,6 +125,20 @@ impl Scratch {
         self.writing
     }
 
+    /// One for another thread: what all write keeps to one rate.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            buffer: Vec::new(),
+            writing: self.writing,
+            pace: self.pace.clone(),
+            no_clone: self.no_clone,
+            no_unnamed: self.no_unnamed,
+            keeping: self.keeping.clone(),
+            lacks: Vec::new(),
+            pulse: self.pulse.clone(),
+        }
+    }
+
     /// How much is written at once.
     fn piece(&self, most: u64) -> u64 {
         self.pace.as_ref().map_or(most, |pace| pace.piece().min(most))
@@ -134,7 +148,7 @@ impl Scratch {
     fn wrote(&mut self, bytes: u64) -> Result<(), Failed> {
         self.pulse.beat();
         let pulse = &self.pulse;
-        let go_on = self.pace.as_mut().is_none_or(|pace| pace.wait(bytes, pulse));
+        let go_on = self.pace.as_ref().is_none_or(|pace| pace.wait(bytes, pulse));
         if go_on { Ok(()) } else { Err(Failed::Stopped) }
     }
 }

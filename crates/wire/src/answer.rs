@@ -73,6 +73,10 @@ pub enum Question {
         /// Its name.
         name: String,
     },
+    /// Copies of all that a backup holds, made while the hub goes on; on the hub's own machine.
+    Backup,
+    /// The client that asks leaves for good: its id is not known any more.
+    Leave,
 }
 
 /// What comes back.
@@ -100,6 +104,11 @@ pub enum Answer {
     },
     /// To [`Question::Tokens`], the oldest first, at most [`crate::limits::TOKENS_MAX`].
     Tokens(Vec<TokenRow>),
+    /// To [`Question::Backup`].
+    Backup {
+        /// Where the copies are: a directory on the hub's machine, which whoever asked takes away.
+        directory: String,
+    },
 }
 
 /// A bearer token, without its secret.

@@ -160,7 +160,9 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
         | Question::Invite { .. }
         | Question::Revoke { .. }
         | Question::Reissue { .. }
-        | Question::Tokens => Ok(()),
+        | Question::Tokens
+        | Question::Backup
+        | Question::Leave => Ok(()),
         Question::Wait { target, clients, timeout_ms: _ } => {
             length("the share or value to wait for", target.as_ref().map_or(0, String::len), VALUE_NAME_BYTES_MAX)?;
             count("the list of clients", clients.len(), WAIT_CLIENTS_MAX)
@@ -208,7 +210,7 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
 fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
         Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
-        Answer::Token { .. } | Answer::Tokens(_) => Ok(()),
+        Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } => Ok(()),
     }
 }
 

@@ -108,6 +108,8 @@ mod bounded;
 pub mod check;
 pub mod client_login;
 pub mod codec;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod id;
 pub mod limiter;
 pub mod limits;

@@ -246,6 +246,11 @@ impl Login {
         Login { issues: false, ..Login::new(address, policy, now) }
     }
 
+    /// Whether it only proves somebody, and lets nobody in.
+    pub fn is_proof(&self) -> bool {
+        !self.issues
+    }
+
     /// When to call [`Login::tick`] next.
     pub fn until(&self) -> Duration {
         match &self.state {

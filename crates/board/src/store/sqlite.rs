@@ -169,6 +169,17 @@ impl Store for SqliteStore {
         self.facts = meta.cloned().or(before);
         Ok(())
     }
+
+    fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+        make_file(path)?;
+        let Some(target) = path.to_str() else {
+            return Err(StoreError::Other(format!("{} is no UTF-8: copy it to another place", path.display())));
+        };
+        self.connection
+            .execute("VACUUM INTO ?1", [target])
+            .map(drop)
+            .map_err(|source| failed("copy", &self.path, source))
+    }
 }
 
 fn write_records(transaction: &Transaction<'_>, records: &[Record], forget: &[Name]) -> rusqlite::Result<()> {

@@ -76,6 +76,7 @@ impl Pair {
             state: args.modes.state.clone(),
             own,
             keep: args.keep.keep(),
+            threads: args.modes.threads,
         };
         let destination = args.destination().map_err(Failure::could_not_run)?;
         if let Some(command) = args.after.command(Vec::new())? {

@@ -144,7 +144,8 @@ impl Service {
 
     fn hear_signals(&self, watch: bool) -> Result<(), Failure> {
         let (signals, heard) = (self.signals, self.heard.clone());
-        if self.again.is_some() && watch {
+        // Where a person started it, the end of his terminal is its end.
+        if (self.again.is_some() || self.notify.is_some()) && watch {
             signals::hear_hangups()?;
         }
         let listen = move || {
@@ -326,18 +327,18 @@ impl Service {
         Ok(())
     }
 
-    /// Reads the configuration again: what is as it was goes on undisturbed.
+    /// Opens the log anew, and reads the configuration again, where there is one: what is as it was goes on undisturbed.
     fn reload(&mut self) {
-        let Some(again) = self.again else { return };
         let teller = self.teller(None);
         self.lines.reopen_log();
         if let Some(notify) = &self.notify {
             notify.reloading();
         }
-        let read = again().and_then(|all| check_names(&all).map(|()| all));
+        let read = self.again.map(|again| again().and_then(|all| check_names(&all).map(|()| all)));
         match read {
-            Ok(all) => self.change_to(all, &teller),
-            Err(why) => teller.told(&format!("the configuration stays as it was: {}", escape(why.as_bytes()))),
+            None => {}
+            Some(Ok(all)) => self.change_to(all, &teller),
+            Some(Err(why)) => teller.told(&format!("the configuration stays as it was: {}", escape(why.as_bytes()))),
         }
         if let Some(notify) = &self.notify {
             notify.ready();

@@ -21,6 +21,13 @@ pub(super) struct HistoryArgs {
     history_max: Option<u64>,
 }
 
+impl HistoryArgs {
+    /// The directory of the history, where one is named.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.history.clone()
+    }
+}
+
 fn parse_cap(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text)?;
     if bytes < BYTES_MAX_MIN { Err("a history needs at least 1MiB".into()) } else { Ok(bytes) }

@@ -55,7 +55,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn of_many_who_change_what_they_saw_exactly_one_does_at_a_time() {
         let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
-        let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap());
+        let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap(), Arc::default());
         let data = Arc::new(data);
         let name = Bytes::from_static(b"n");
         data.put_if(name.clone(), content("0"), 1, Condition::Nothing).await.unwrap();

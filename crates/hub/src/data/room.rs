@@ -4,12 +4,6 @@ use board::{Board, Write};
 use bytes::Bytes;
 use std::collections::HashMap;
 
-/// Names on the board at most.
-pub(super) const VALUES_MAX: u64 = 100_000;
-/// Bytes of all names and values at most, as they stand on the board: the hub keeps them in memory and on its disk, and
-/// so does whoever follows all of them.
-pub(super) const VALUES_BYTES_MAX: u64 = 256 << 20;
-
 /// What the board holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Room {
@@ -20,9 +14,9 @@ pub(super) struct Room {
 /// What a put would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
-    /// [`VALUES_MAX`].
+    /// [`crate::Limits::values`].
     Values,
-    /// [`VALUES_BYTES_MAX`].
+    /// [`crate::Limits::values_bytes`].
     Bytes,
 }
 
@@ -30,6 +24,8 @@ pub(super) enum NoRoom {
 pub(super) struct Filling<'a> {
     board: &'a Board,
     room: Room,
+    /// As much as there may be.
+    most: Room,
     /// What the writes taken so far make of their names: the size of the value, `None` if there is none.
     taken: HashMap<Bytes, Option<u64>>,
 }
@@ -43,9 +39,9 @@ impl Room {
         })
     }
 
-    /// Begins a commit to `board`, which holds what was counted here.
-    pub(super) fn filling(self, board: &Board) -> Filling<'_> {
-        Filling { board, room: self, taken: HashMap::new() }
+    /// Begins a commit to `board`, which holds what was counted here, and may come to hold as much as `most`.
+    pub(super) fn filling(self, board: &Board, most: Room) -> Filling<'_> {
+        Filling { board, room: self, most, taken: HashMap::new() }
     }
 
     /// What is held once a name that took `before` takes `after`.
@@ -53,13 +49,13 @@ impl Room {
     /// # Errors
     /// When that is more than there may be. What takes nothing more always fits, so whoever finds the board full can
     /// still replace and remove.
-    fn changed(self, before: Option<u64>, after: Option<u64>) -> Result<Room, NoRoom> {
+    fn changed(self, before: Option<u64>, after: Option<u64>, most: Room) -> Result<Room, NoRoom> {
         let values = self.values - u64::from(before.is_some()) + u64::from(after.is_some());
         let bytes = self.bytes - before.unwrap_or(0) + after.unwrap_or(0);
-        if values > self.values.max(VALUES_MAX) {
+        if values > self.values.max(most.values) {
             return Err(NoRoom::Values);
         }
-        if bytes > self.bytes.max(VALUES_BYTES_MAX) {
+        if bytes > self.bytes.max(most.bytes) {
             return Err(NoRoom::Bytes);
         }
         Ok(Room { values, bytes })
@@ -83,7 +79,7 @@ impl Filling<'_> {
             Some(taken) => *taken,
             None => self.board.get(name).and_then(|record| Some(size(name, record.value.as_ref()?))),
         };
-        self.room = self.room.changed(before, after)?;
+        self.room = self.room.changed(before, after, self.most)?;
         self.taken.insert(name.clone(), after);
         Ok(())
     }
@@ -102,30 +98,32 @@ fn size(name: &[u8], value: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    const VALUES_MAX: u64 = 100;
+    const VALUES_BYTES_MAX: u64 = 10_000;
     const FULL: Room = Room { values: VALUES_MAX, bytes: VALUES_BYTES_MAX };
 
     #[test]
     fn the_last_byte_fits_and_one_more_does_not() {
         let room = Room { values: 1, bytes: VALUES_BYTES_MAX - 10 };
-        assert_eq!(room.changed(None, Some(10)), Ok(Room { values: 2, bytes: VALUES_BYTES_MAX }));
-        assert_eq!(room.changed(None, Some(11)), Err(NoRoom::Bytes));
-        assert_eq!(room.changed(Some(5), Some(15)), Ok(Room { values: 1, bytes: VALUES_BYTES_MAX }));
-        assert_eq!(room.changed(Some(5), Some(16)), Err(NoRoom::Bytes));
+        assert_eq!(room.changed(None, Some(10), FULL), Ok(Room { values: 2, bytes: VALUES_BYTES_MAX }));
+        assert_eq!(room.changed(None, Some(11), FULL), Err(NoRoom::Bytes));
+        assert_eq!(room.changed(Some(5), Some(15), FULL), Ok(Room { values: 1, bytes: VALUES_BYTES_MAX }));
+        assert_eq!(room.changed(Some(5), Some(16), FULL), Err(NoRoom::Bytes));
     }
 
     #[test]
     fn the_last_name_fits_and_one_more_does_not() {
         let room = Room { values: VALUES_MAX - 1, bytes: 0 };
-        assert_eq!(room.changed(None, Some(0)), Ok(Room { values: VALUES_MAX, bytes: 0 }));
-        assert_eq!(FULL.changed(None, Some(0)), Err(NoRoom::Values));
+        assert_eq!(room.changed(None, Some(0), FULL), Ok(Room { values: VALUES_MAX, bytes: 0 }));
+        assert_eq!(FULL.changed(None, Some(0), FULL), Err(NoRoom::Values));
     }
 
     #[test]
     fn a_full_board_can_be_changed_and_emptied() {
-        assert_eq!(FULL.changed(Some(7), Some(7)), Ok(FULL));
-        assert_eq!(FULL.changed(Some(7), None), Ok(Room { values: VALUES_MAX - 1, bytes: VALUES_BYTES_MAX - 7 }));
-        assert_eq!(FULL.changed(None, None), Ok(FULL), "removing what is not there");
+        assert_eq!(FULL.changed(Some(7), Some(7), FULL), Ok(FULL));
+        assert_eq!(FULL.changed(Some(7), None, FULL), Ok(Room { values: VALUES_MAX - 1, bytes: VALUES_BYTES_MAX - 7 }));
+        assert_eq!(FULL.changed(None, None, FULL), Ok(FULL), "removing what is not there");
         let over = Room { values: VALUES_MAX + 5, bytes: VALUES_BYTES_MAX + 5 };
-        assert!(over.changed(Some(7), Some(6)).is_ok() && over.changed(None, Some(1)).is_err());
+        assert!(over.changed(Some(7), Some(6), FULL).is_ok() && over.changed(None, Some(1), FULL).is_err());
     }
 }

@@ -22,10 +22,11 @@ fn end(data: Data, thread: DataThread) -> Board {
 
 #[tokio::test]
 async fn values_take_so_many_bytes_in_all_and_room_is_found_by_removing() {
-    let (data, thread) = Data::start_with(writer(), Room { values: 1, bytes: VALUES_BYTES_MAX - 1000 });
+    let (data, thread) =
+        Data::start_with(writer(), Room { values: 1, bytes: Limits::default().values_bytes - 1000 }, Arc::default());
     put(&data, "a", text(400)).await.unwrap();
     let refused = put(&data, "b", text(700)).await.unwrap_err();
-    assert!(matches!(refused, PutError::Full), "{refused}");
+    assert!(matches!(refused, PutError::Full(_)), "{refused}");
     assert!(refused.to_string().contains("256 MiB") && refused.to_string().contains("remove some"), "{refused}");
     assert!(data.get(b"b").is_none());
     // An overwrite counts by what it adds, a removal gives back what it held.
@@ -39,10 +40,11 @@ async fn values_take_so_many_bytes_in_all_and_room_is_found_by_removing() {
 
 #[tokio::test]
 async fn the_number_of_values_is_limited_also_where_many_are_put_at_once() {
-    let (data, thread) = Data::start_with(writer(), Room { values: VALUES_MAX - 1, bytes: 0 });
+    let (data, thread) =
+        Data::start_with(writer(), Room { values: Limits::default().values - 1, bytes: 0 }, Arc::default());
     let (a, b) = tokio::join!(put(&data, "a", text(1)), put(&data, "b", text(1)));
     assert!(a.is_ok());
-    assert!(matches!(b, Err(PutError::TooMany)), "{b:?}");
+    assert!(matches!(b, Err(PutError::TooMany(_))), "{b:?}");
     put(&data, "a", text(2)).await.unwrap();
     end(data, thread);
 }
@@ -60,7 +62,7 @@ fn what_is_counted_on_the_way_is_what_a_start_counts() {
     let board = writer.board();
     let mut room = Room::default();
     for round in 0..300 {
-        let mut filling = room.filling(&board);
+        let mut filling = room.filling(&board, Room { values: 1000, bytes: 100_000 });
         let writes: Vec<Write> = (0..=random(8))
             .map(|_| {
                 let name = Bytes::from(format!("n{}", random(6)));
@@ -81,4 +83,46 @@ fn what_is_counted_on_the_way_is_what_a_start_counts() {
         writer.commit(writes).unwrap();
         assert_eq!(room, Room::of(&board), "seed {seed}, round {round}");
     }
+}
+
+#[tokio::test]
+async fn limits_are_those_of_the_moment_and_what_is_there_stays() {
+    let limits = Arc::<Live>::default();
+    let (data, thread) = Data::start(writer(), Arc::clone(&limits));
+    put(&data, "a", text(100)).await.unwrap();
+    put(&data, "b", text(100)).await.unwrap();
+    limits.set(Limits { values: 1, value_bytes: 50, ..Limits::default() });
+    assert!(matches!(put(&data, "c", text(1)).await, Err(PutError::TooMany(1))));
+    assert!(matches!(put(&data, "a", text(51)).await, Err(PutError::Value { bytes: 51, most: 50 })));
+    put(&data, "a", text(50)).await.unwrap();
+    limits.set(Limits { values_bytes: 10, ..Limits::default() });
+    assert!(matches!(put(&data, "c", text(100)).await, Err(PutError::Full(10))));
+    put(&data, "b", None).await.unwrap();
+    limits.set(Limits::default());
+    put(&data, "c", text(100)).await.unwrap();
+    end(data, thread);
+}
+
+#[tokio::test]
+async fn a_client_that_puts_faster_than_its_pace_is_slowed_down() {
+    let limits = Arc::new(Live::new(Limits { puts_per_s: 10, ..Limits::default() }));
+    let (data, thread) = Data::start(writer(), limits);
+    let begun = std::time::Instant::now();
+    for _ in 0..14 {
+        put(&data, "a", text(1)).await.unwrap();
+    }
+    // Ten at once, and a tenth of a second for each further one.
+    assert!(begun.elapsed() >= Duration::from_millis(350), "{:?}", begun.elapsed());
+    // Another client, and the hub's own machine, are not held up by the one that is.
+    let slow = data.put(Bytes::from("a"), text(1), 1);
+    let others = async {
+        data.put(Bytes::from("b"), text(1), 2).await.unwrap();
+        data.put(Bytes::from("b"), text(1), 0).await.unwrap();
+    };
+    tokio::select! {
+        biased;
+        done = slow => panic!("{done:?} before the others"),
+        () = others => {}
+    }
+    end(data, thread);
 }

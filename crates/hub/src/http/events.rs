@@ -20,12 +20,15 @@ use board::{Batch, Limits, Mark};
 use bytes::Bytes;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::limits::{PING_EVERY, SOFTWARE_BYTES_MAX};
 
 /// One piece of a stream: a single larger value makes a larger one.
 const PIECE: Limits = Limits { entries: 64, bytes: 32 << 10 };
 /// What a stream opens with: a client that was cut comes back after this many milliseconds.
 const OPENING: &str = "retry: 1000\n\n";
+/// A last word waits for this long until there is room for it.
+const GOODBYE_MAX: Duration = Duration::from_millis(200);
 /// A sign of life, which every client ignores.
 const ALIVE: &str = ": alive\n\n";
 
@@ -55,12 +58,29 @@ pub(super) async fn stream(
 async fn write(hub: Arc<Hub>, who: Who, mut guest: Guest, following: Following, taker: Taker) {
     let mut stopping = hub.stopping.subscribe();
     let why = tokio::select! {
-        () = pieces(following, &taker) => "its stream was closed".to_owned(),
-        why = guest.ended() => why.text,
-        why = who.lost(&hub) => why.to_owned(),
-        _ = stopping.wait_for(|stop| *stop) => "the hub is stopping".to_owned(),
+        () = pieces(following, &taker) => Some("its stream was closed".to_owned()),
+        why = guest.ended() => Some(why.text),
+        why = who.lost(&hub) => Some(why.to_owned()),
+        () = async { drop(stopping.wait_for(|stop| *stop).await) } => None,
+    };
+    let why = match why {
+        Some(why) => why,
+        None => {
+            say_when_to_come_back(&hub, &taker).await;
+            "the hub is stopping".to_owned()
+        }
     };
     guest.leave(&why);
+}
+
+/// Browsers take the word of `retry` for when to connect again.
+async fn say_when_to_come_back(hub: &Hub, taker: &Taker) {
+    let told = hub.farewell.refusal();
+    let text = format!("retry: {}\n: {}\n\n", told.retry_ms.unwrap_or_default(), told.text);
+    // Whoever does not take what it was sent before is cut without a word.
+    if let Ok(Ok(room)) = tokio::time::timeout(GOODBYE_MAX, taker.reserve()).await {
+        room.send(Bytes::from(text));
+    }
 }
 
 async fn pieces(mut following: Following, taker: &Taker) {

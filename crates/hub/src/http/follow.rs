@@ -9,10 +9,11 @@ use super::percent::Query;
 use super::problem::Problem;
 use super::{events, shown};
 use crate::core::Hub;
+use crate::counts::{Counts, Via};
 use crate::cursor::{self, Passage};
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use board::{Batch, Cursor, Follower, Limits, Mark, Pattern};
@@ -37,6 +38,7 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Someone's way through the values.
 pub(super) struct Following {
     follower: Follower,
+    counts: Arc<Counts>,
     pub(super) passage: Passage,
     awake: Arc<Notify>,
     pub(super) epoch: u128,
@@ -51,12 +53,14 @@ impl Following {
         let follower = Follower::new(&hub.data.board, pattern, since.clone());
         let passage = Passage::begin(BOARD, &follower, since);
         let start = follower.start();
-        Following { follower, passage, awake, epoch: start.epoch, reset: start.reset }
+        Following { follower, counts: Arc::clone(&hub.counts), passage, awake, epoch: start.epoch, reset: start.reset }
     }
 
     /// The next entries, or where it stands; `None` at the newest.
     pub(super) fn next(&mut self, limits: Limits) -> Option<Batch> {
-        self.follower.next(limits)
+        let batch = self.follower.next(limits)?;
+        self.counts.told(Via::Http).sent(&batch, self.follower.pattern());
+        Some(batch)
     }
 
     /// Resolves when there may be something new; at once, if there was since it was last looked.
@@ -109,7 +113,11 @@ pub(super) async fn get(
         };
     }
     page.reset &= came_back;
+    let comeback_ms = (wait_s > 0 && *hub.stopping.borrow()).then(|| hub.farewell.refusal().retry_ms).flatten();
     let mut response = Json(page).into_response();
+    if let Some(comeback_ms) = comeback_ms {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(comeback_ms.div_ceil(1000)));
+    }
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -1,7 +1,7 @@
 //! What every request meets before anything answers it, and every answer before it goes.
 //!
 //! A hub on loopback answers only to the names of this machine: a page from elsewhere whose name was made to point here
-//! (DNS rebinding) is sent away. No page of another origin reads anything unless `--cors` names that origin: browsers see to
+//! (DNS rebinding) is sent away. No page of another origin reads anything unless a `--cors` names that origin: browsers see to
 //! that for requests, and not for WebSocket, so there it is seen to here. No answer
 //! is a page that runs scripts, can be framed, or is guessed to be of another type than it says: a value may be HTML that
 //! somebody put.
@@ -17,6 +17,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// For answers that set none themselves: nothing is loaded, run, submitted or framed.
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
@@ -35,17 +36,40 @@ impl Origin {
     }
 }
 
+/// The origins whose pages may read, which can change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CorsOrigins(Arc<RwLock<Vec<Origin>>>);
+
+impl CorsOrigins {
+    pub(crate) fn new(origins: Vec<Origin>) -> CorsOrigins {
+        CorsOrigins(Arc::new(RwLock::new(origins)))
+    }
+
+    /// From the next request on.
+    pub(crate) fn set(&self, origins: Vec<Origin>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = origins;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn has(&self, origin: &HeaderValue) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|Origin(allowed)| allowed == origin)
+    }
+}
+
 /// The rules of one listener.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
     /// The names it answers to; `None`: to any.
     hosts: Option<BTreeSet<String>>,
-    /// The origin whose pages may read it.
-    cors: Option<Origin>,
+    /// The origins whose pages may read it.
+    cors: CorsOrigins,
 }
 
 impl Guard {
-    pub(crate) fn new(address: SocketAddr, advertise: Option<&str>, cors: Option<Origin>) -> Guard {
+    pub(crate) fn new(address: SocketAddr, advertise: Option<&str>, cors: CorsOrigins) -> Guard {
         let own = address.ip().to_string();
         let names = ["localhost", "127.0.0.1", "::1", &own].into_iter().chain(advertise);
         let hosts = address.ip().is_loopback().then(|| names.map(str::to_ascii_lowercase).collect());
@@ -59,7 +83,7 @@ impl Guard {
         }
         let preflight =
             request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        (preflight && self.cors.is_some()).then(|| StatusCode::NO_CONTENT.into_response())
+        (preflight && !self.cors.is_empty()).then(|| StatusCode::NO_CONTENT.into_response())
     }
 
     fn check_host<B>(&self, request: &Request<B>) -> Result<(), Problem> {
@@ -87,7 +111,7 @@ impl Guard {
     fn check_origin<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let headers = request.headers();
         let Some(origin) = headers.get(ORIGIN).filter(|_| headers.contains_key(UPGRADE)) else { return Ok(()) };
-        if self.cors.as_ref().is_some_and(|Origin(allowed)| allowed == origin) {
+        if self.cors.has(origin) {
             return Ok(());
         }
         let from = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
@@ -113,14 +137,12 @@ impl Guard {
         unless_set(X_FRAME_OPTIONS, "DENY");
         unless_set(REFERRER_POLICY, "no-referrer");
         unless_set(CACHE_CONTROL, "no-store");
-        let Some(Origin(allowed)) = &self.cors else {
+        if self.cors.is_empty() {
             unless_set(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin");
             return;
-        };
-        headers.append(VARY, HeaderValue::from_static("origin"));
-        if origin != Some(allowed) {
-            return;
         }
+        headers.append(VARY, HeaderValue::from_static("origin"));
+        let Some(allowed) = origin.filter(|origin| self.cors.has(origin)) else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed.clone());
         for (name, value) in [
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, PUT, DELETE, POST"),
@@ -161,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_hub_on_loopback_answers_to_names_of_this_machine_only() {
-        let guard = Guard::new("127.0.0.1:7118".parse().unwrap(), Some("Box.example"), None);
+        let guard = Guard::new("127.0.0.1:7118".parse().unwrap(), Some("Box.example"), CorsOrigins::default());
         for host in ["localhost", "LOCALHOST:7118", "127.0.0.1:1", "[::1]:7118", "box.example.", "box.example:7118"] {
             assert_eq!(status(&guard, Some(host), "/"), None, "{host}");
         }
@@ -171,16 +193,17 @@ mod tests {
         // The target's own host is what counts.
         assert_eq!(status(&guard, Some("localhost"), "http://evil.example/"), Some(421));
         assert_eq!(status(&guard, None, "/"), Some(400));
-        let open = Guard::new("192.0.2.1:7118".parse().unwrap(), None, None);
+        let open = Guard::new("192.0.2.1:7118".parse().unwrap(), None, CorsOrigins::default());
         assert_eq!(status(&open, Some("any.example"), "/"), None);
         assert_eq!(status(&open, None, "/"), Some(400));
     }
 
     #[test]
-    fn only_the_origin_that_was_named_may_read() {
+    fn only_the_origins_that_were_named_may_read() {
         let allowed = HeaderValue::from_static("https://app.example");
-        let origin = Origin::parse("https://app.example").unwrap();
-        let guard = Guard::new("127.0.0.1:7118".parse().unwrap(), None, Some(origin));
+        let parse = |origin| Origin::parse(origin).unwrap();
+        let cors = CorsOrigins::new(vec![parse("https://other.example"), parse("https://app.example")]);
+        let guard = Guard::new("127.0.0.1:7118".parse().unwrap(), None, cors.clone());
         let of = |guard: &Guard, origin: Option<&HeaderValue>| {
             let mut response = StatusCode::OK.into_response();
             guard.adorn(origin, &mut response);
@@ -189,12 +212,16 @@ mod tests {
         assert_eq!(of(&guard, Some(&allowed)), Some(allowed.clone()));
         assert_eq!(of(&guard, Some(&HeaderValue::from_static("https://evil.example"))), None);
         assert_eq!(of(&Guard::default(), Some(&allowed)), None);
+        cors.set(vec![parse("https://other.example")]);
+        assert_eq!(of(&guard, Some(&allowed)), None, "not any more");
+        cors.set(vec![parse("https://app.example")]);
+        assert_eq!(of(&guard, Some(&allowed)), Some(allowed.clone()));
         // Over WebSocket browsers ask nobody.
         let connects = |guard: &Guard, origin: &'static str| {
             let request = Request::builder().header(HOST, "localhost:7118").header(ORIGIN, origin);
             guard.answer(&request.header(UPGRADE, "websocket").body(()).unwrap()).map(|r| r.status().as_u16())
         };
-        let here = Guard::new("127.0.0.1:7118".parse().unwrap(), None, None);
+        let here = Guard::new("127.0.0.1:7118".parse().unwrap(), None, CorsOrigins::default());
         for own in ["http://localhost:7118", "https://LOCALHOST:7118"] {
             assert_eq!(connects(&here, own), None, "{own}");
         }

@@ -8,6 +8,7 @@ use super::Peer;
 use super::body::whole;
 use super::problem::Problem;
 use crate::core::Hub;
+use crate::counts::Via;
 use crate::reception::at_the_desk;
 use axum::body::Body;
 use axum::extract::State;
@@ -119,14 +120,14 @@ struct Dialogue<'a> {
 
 impl Dialogue<'_> {
     fn new(hub: &Hub, address: IpAddr) -> Dialogue<'_> {
-        let login = Login::new(&address.to_string(), &hub.policy, hub.now());
+        let login = Login::new(&address.to_string(), &hub.policy(), hub.now());
         Dialogue { hub, address, login }
     }
 
     /// Says something and gives what comes back; an answer that is held is waited for.
     async fn say(&mut self, message: ToHub) -> Result<Step, Problem> {
         let Dialogue { hub, address, login } = self;
-        let mut step = at_the_desk(hub, *address, login, Some(message)).await;
+        let mut step = at_the_desk(hub, *address, Via::Http, login, Some(message)).await;
         loop {
             for said in &step.say {
                 if let ToClient::Refused(refusal) = said {
@@ -136,7 +137,7 @@ impl Dialogue<'_> {
             match step.then {
                 Then::Wait { until } if step.say.is_empty() => {
                     tokio::time::sleep(hub.until(until)).await;
-                    step = at_the_desk(hub, *address, login, None).await;
+                    step = at_the_desk(hub, *address, Via::Http, login, None).await;
                 }
                 _ => return Ok(step),
             }

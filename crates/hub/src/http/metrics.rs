@@ -1,10 +1,11 @@
 //! `GET /metrics`: the hub in Prometheus' text format 0.0.4, by its conventions: base units, `_total` for what only grows.
 
 use super::auth::Who;
-use crate::answers;
 use crate::core::Hub;
-use crate::counts::Traffic;
+use crate::counts::{Traffic, Via};
+use crate::limits::Limits;
 use crate::standing;
+use crate::{answers, clock};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use wire::answer::ClientState;
 
 /// Answers with everything, made as of now.
@@ -68,7 +70,16 @@ fn page(hub: &Hub) -> String {
     page.one(&gauge("lockstep_values", "Named values."), hub.data.board.len());
     page.one(&counter("lockstep_puts_total", "Values put and removed."), hub.data.puts_done.load(Relaxed));
     page.one(&counter("lockstep_put_bytes_total", "Bytes of values put."), hub.data.put_bytes.load(Relaxed));
+    let refused = counter(
+        "lockstep_puts_refused_total",
+        "Values that were not put: too large, too many, too fast, not as expected.",
+    );
+    page.one(&refused, hub.data.puts_refused.load(Relaxed));
     traffic(hub, &mut page);
+    let (strangers, cut) = hub.strangers.counts();
+    page.one(&gauge("lockstep_strangers", "Connections that have not logged in."), strangers);
+    page.one(&counter("lockstep_strangers_cut_total", "Of them, those that were cut to make room for others."), cut);
+    limits(hub, &mut page);
     let refusals = counter("lockstep_refusals_total", "Logins and proofs that came to nothing.");
     page.one(&refusals, hub.counts.not_let_in.load(Relaxed));
     let answers = counter("lockstep_http_responses_total", "Answers over HTTP by the hundreds of their status.");
@@ -97,6 +108,8 @@ fn clients(hub: &Hub, page: &mut Page) {
     let mut states = BTreeMap::from([("active", 0), ("away", 0), ("provisional", 0), ("revoked", 0)]);
     let mut transports = BTreeMap::from([("native", 0), ("http", 0), ("socketio", 0), ("text", 0)]);
     let (mut in_sync, mut not_in_sync) = (0, 0);
+    let mut lags = BTreeMap::from(Via::ALL.map(|via| (via.as_str(), (0_u64, Duration::ZERO))));
+    let now = clock::now();
     for client in standing::everybody(hub) {
         let state = match client.state() {
             ClientState::Active => "active",
@@ -107,6 +120,10 @@ fn clients(hub: &Hub, page: &mut Page) {
         *states.entry(state).or_default() += 1;
         let Some(session) = &client.session else { continue };
         *transports.entry(session.transport).or_default() += 1;
+        if let Some((versions, span)) = client.lag(hub, now) {
+            let most = lags.entry(session.transport).or_default();
+            *most = (most.0.max(versions), most.1.max(span));
+        }
         *(if client.in_sync(hub) { &mut in_sync } else { &mut not_in_sync }) += 1;
     }
     let labelled =
@@ -123,6 +140,13 @@ fn clients(hub: &Hub, page: &mut Page) {
         &gauge("lockstep_clients_active", "Active clients by how they talk."),
         transports.iter().map(|(labels, count)| (labels as Labels<'_>, *count)),
     );
+    let lags: Vec<_> = lags.into_iter().map(|(via, lag)| ([("transport", via)], lag)).collect();
+    let versions =
+        gauge("lockstep_clients_lag_versions", "Versions that the client furthest behind lacks, of all it follows.");
+    page.metric(&versions, lags.iter().map(|(labels, (versions, _))| (labels as Labels<'_>, *versions)));
+    let seconds =
+        gauge("lockstep_clients_lag_seconds", "For how long the client furthest behind has lacked something.");
+    page.metric(&seconds, lags.iter().map(|(labels, (_, span))| (labels as Labels<'_>, span.as_secs_f64())));
     page.one(&gauge("lockstep_clients_in_sync", "Active clients that hold all they follow."), in_sync);
     page.one(&gauge("lockstep_clients_not_in_sync", "Active clients that lack some of it."), not_in_sync);
 }
@@ -143,6 +167,29 @@ fn traffic(hub: &Hub, page: &mut Page) {
     each("lockstep_connections_accepted_total", "Connections accepted.", &|t| t.accepted.load(Relaxed));
     each("lockstep_received_bytes_total", "Bytes received.", &|t| t.received_bytes.load(Relaxed));
     each("lockstep_sent_bytes_total", "Bytes sent.", &|t| t.sent_bytes.load(Relaxed));
+    let vias = Via::ALL.map(|via| ([("transport", via.as_str())], hub.counts.told(via)));
+    let conflated =
+        counter("lockstep_conflated_total", "Versions that clients skipped, as newer ones had replaced them.");
+    page.metric(&conflated, vias.iter().map(|(via, told)| (via as Labels<'_>, told.conflated.load(Relaxed))));
+    let refused = counter("lockstep_refused_total", "Logins and proofs that came to nothing, by how they came.");
+    page.metric(&refused, vias.iter().map(|(via, told)| (via as Labels<'_>, told.refused.load(Relaxed))));
+}
+
+fn limits(hub: &Hub, page: &mut Page) {
+    let Limits { clients, values, values_bytes, value_bytes, puts_per_s, strangers, strangers_of_address } =
+        hub.limits.get();
+    let each = [
+        ("clients", clients),
+        ("values", values),
+        ("values_bytes", values_bytes),
+        ("value_bytes", value_bytes),
+        ("puts_per_second", puts_per_s),
+        ("strangers", strangers),
+        ("strangers_per_address", strangers_of_address),
+    ];
+    let each = each.map(|(limit, value)| ([("limit", limit)], value));
+    let samples = each.iter().map(|(labels, value)| (labels as Labels<'_>, *value));
+    page.metric(&gauge("lockstep_limit", "What the hub takes before it says no."), samples);
 }
 
 fn escaped(text: &str) -> String {

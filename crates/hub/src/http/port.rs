@@ -1,6 +1,6 @@
 //! How a hub serves HTTP: where, whether with TLS, and to whom.
 
-use super::guard::{Guard, Origin};
+use super::guard::{CorsOrigins, Guard};
 use super::listen;
 use super::routes;
 use super::tls::{LOOK_EVERY, Source, Tls};
@@ -8,12 +8,10 @@ use crate::authority::Authority;
 use crate::core::Hub;
 use crate::socketio::SocketIo;
 use crate::state::DataDir;
-use crate::{Error, clock};
+use crate::{Error, Settings, clock};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// How HTTP is to be served.
@@ -21,14 +19,9 @@ use tokio::task::JoinSet;
 pub struct HttpConfig {
     /// Where; port 0 takes a free one.
     pub address: SocketAddr,
-    /// A certificate and its key, each a file in PEM. `None`: plain on loopback, else by the hub's own authority.
-    pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Without TLS wherever it is.
+    /// Without TLS wherever it is. Else it presents the certificate that the hub's [`Settings`] name; without one it is plain
+    /// on loopback, and elsewhere has one by the hub's own authority.
     pub plain: bool,
-    /// The origin whose pages may read it.
-    pub cors: Option<Origin>,
-    /// Rings when the certificate is to be read again.
-    pub reload: Arc<Notify>,
 }
 
 /// A port that is listened on and not served yet.
@@ -37,13 +30,18 @@ pub(crate) struct Port {
     address: SocketAddr,
     guard: Guard,
     tls: Option<Arc<Tls>>,
-    reload: Arc<Notify>,
+    cors: CorsOrigins,
 }
 
 impl Port {
-    pub(crate) async fn open(config: &HttpConfig, data_dir: &DataDir, advertise: Option<&str>) -> Result<Port, Error> {
+    pub(crate) async fn open(
+        config: &HttpConfig,
+        set: &Settings,
+        data_dir: &DataDir,
+        advertise: Option<&str>,
+    ) -> Result<Port, Error> {
         let (listener, address) = crate::listen::listen(config.address, "--http").await?;
-        let source = match &config.certificate {
+        let source = match &set.certificate {
             _ if config.plain => None,
             Some((certificate, key)) => Some(Source::Files(certificate.clone(), key.clone())),
             None if address.ip().is_loopback() => None,
@@ -53,8 +51,9 @@ impl Port {
             }
         };
         let tls = source.map(|source| Tls::open(source, clock::now_ms())).transpose()?.map(Arc::new);
-        let guard = Guard::new(address, advertise, config.cors.clone());
-        Ok(Port { listener, address, guard, tls, reload: Arc::clone(&config.reload) })
+        let cors = CorsOrigins::new(set.cors.clone());
+        let guard = Guard::new(address, advertise, cors.clone());
+        Ok(Port { listener, address, guard, tls, cors })
     }
 
     /// Where it is: scheme, address and port.
@@ -62,10 +61,20 @@ impl Port {
         format!("http{}://{}/", if self.tls.is_some() { "s" } else { "" }, self.address)
     }
 
+    /// Whose pages may read it.
+    pub(crate) fn cors(&self) -> CorsOrigins {
+        self.cors.clone()
+    }
+
+    /// What it presents, if anything.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
     pub(crate) fn serve(self, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
         if let Some(tls) = &self.tls {
             let stopping = hub.stopping.subscribe();
-            tasks.spawn(Arc::clone(tls).keep(LOOK_EVERY, clock::now_ms, self.reload, stopping));
+            tasks.spawn(Arc::clone(tls).keep(LOOK_EVERY, clock::now_ms, stopping));
         }
         let hub = Arc::clone(hub);
         tasks.spawn(async move {

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
@@ -57,8 +57,10 @@ pub(crate) enum Source {
 
 /// What is presented now.
 pub(crate) struct Tls {
-    source: Source,
+    source: RwLock<Source>,
     present: RwLock<Present>,
+    /// Rings when the certificate is to be read again.
+    reload: Notify,
 }
 
 struct Present {
@@ -71,7 +73,7 @@ impl Tls {
     /// What is presented from `now_ms` on, by the wall clock: certificates live by it.
     pub(crate) fn open(source: Source, now_ms: i64) -> Result<Tls, TlsError> {
         let present = RwLock::new(make(&source, now_ms)?);
-        Ok(Tls { source, present })
+        Ok(Tls { source: RwLock::new(source), present, reload: Notify::new() })
     }
 
     /// For one connection, which keeps what it began with.
@@ -79,9 +81,26 @@ impl Tls {
         TlsAcceptor::from(Arc::clone(&self.present.read().unwrap_or_else(PoisonError::into_inner).config))
     }
 
+    /// Has the certificate read or made again, from these files where it comes from files.
+    pub(crate) fn reload(&self, files: Option<(PathBuf, PathBuf)>) {
+        if let (Source::Files(certificate, key), Some(files)) = (&mut *self.source_to_change(), files) {
+            (*certificate, *key) = files;
+        }
+        self.reload.notify_one();
+    }
+
+    fn source_to_change(&self) -> RwLockWriteGuard<'_, Source> {
+        self.source.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source(&self) -> RwLockReadGuard<'_, Source> {
+        self.source.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads or makes the certificate anew; the old one stays where that fails.
     fn renew(&self, now_ms: i64) {
-        match make(&self.source, now_ms) {
+        let made = make(&self.source(), now_ms);
+        match made {
             Ok(present) => {
                 *self.present.write().unwrap_or_else(PoisonError::into_inner) = present;
                 tracing::info!("a new certificate is presented over HTTPS");
@@ -94,7 +113,7 @@ impl Tls {
     /// would begin in the future.
     fn is_due(&self, now_ms: i64) -> bool {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        match &self.source {
+        match &*self.source() {
             Source::Own(_, more) => {
                 let age_ms = now_ms.saturating_sub(present.made_ms);
                 let fresh = (-DAY_MS..=RENEW_DAYS * DAY_MS).contains(&age_ms);
@@ -104,17 +123,16 @@ impl Tls {
         }
     }
 
-    /// Renews what is due, looked at as often as `every`, and whenever `reload` rings, until the hub stops.
+    /// Renews what is due, looked at as often as `every`, and whenever [`Tls::reload`] says so, until the hub stops.
     pub(crate) async fn keep(
         self: Arc<Self>,
         every: Duration,
         now_ms: impl Fn() -> i64,
-        reload: Arc<Notify>,
         mut stopping: watch::Receiver<bool>,
     ) {
         loop {
             let asked = tokio::select! {
-                () = reload.notified() => true,
+                () = self.reload.notified() => true,
                 () = tokio::time::sleep(every) => false,
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
@@ -123,6 +141,11 @@ impl Tls {
             }
         }
     }
+}
+
+/// Whether this can be presented.
+pub(crate) fn usable(source: &Source, now_ms: i64) -> Result<(), TlsError> {
+    make(source, now_ms).map(drop)
 }
 
 fn make(source: &Source, now_ms: i64) -> Result<Present, TlsError> {
@@ -158,7 +181,8 @@ fn config(
     Ok(Arc::new(config))
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificate in a file, and what goes along with it.
+pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bad = |why: String| TlsError::File { path: path.to_owned(), why };
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = read.map_err(|e| bad(e.to_string()))?;

@@ -121,10 +121,10 @@ fn put_problem(error: &PutError) -> Problem {
     let status = match error {
         PutError::Name(0) | PutError::ContentType => StatusCode::BAD_REQUEST,
         PutError::Name(_) => StatusCode::URI_TOO_LONG,
-        PutError::Value(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        PutError::TooMany | PutError::Full => StatusCode::INSUFFICIENT_STORAGE,
+        PutError::Value { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        PutError::TooMany(_) | PutError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
         PutError::Unmet => return Problem::new(StatusCode::PRECONDITION_FAILED, "changed", error.to_string()),
-        PutError::Store(_) | PutError::Stopping => return put_refusal(error).into(),
+        PutError::Store(_) | PutError::Stopping | PutError::TooFast(..) => return put_refusal(error).into(),
     };
     Problem::new(status, "limit", error.to_string())
 }

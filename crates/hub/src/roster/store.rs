@@ -15,7 +15,7 @@ use wire::roster::{Change, Client, Invite, InvitePurpose, Known, Next, Origin, R
 use wire::unique_id::KeyHash;
 
 /// The tables' format, kept as SQLite's `user_version`.
-const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE clients (

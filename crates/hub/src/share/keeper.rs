@@ -8,7 +8,7 @@ use super::scan::{Asked, ScanError, Scanner};
 use super::{State, lock};
 use crate::clock;
 use crate::wake::Wakers;
-use board::Board;
+use board::{Board, BoardError};
 use mirror::dirty::{All, Dirty, Hint};
 use mirror::settle::Mark;
 use mirror::watch::{Due, News, Watcher};
@@ -48,6 +48,8 @@ pub(super) enum Command {
     Barrier(oneshot::Sender<u64>),
     /// To let the deletions go that are held; answered with how many entries went.
     AllowDeletes(oneshot::Sender<u64>),
+    /// To copy the index into a file.
+    Copy(PathBuf, oneshot::Sender<Result<(), BoardError>>),
     /// To end.
     Stop,
 }
@@ -155,6 +157,11 @@ impl Keeper {
                     self.look(&Dirty::everything(), watcher.as_ref(), true)?;
                     if answer.send(before.saturating_sub(self.board.len()) as u64).is_err() {
                         tracing::debug!("who allowed deletions did not wait for the answer");
+                    }
+                }
+                Some(Command::Copy(to, answer)) => {
+                    if answer.send(self.scanner.copy_to(&to)).is_err() {
+                        tracing::debug!("who wanted a copy of the index did not wait for it");
                     }
                 }
                 Some(Command::Look) | None => {}

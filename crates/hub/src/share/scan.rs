@@ -260,6 +260,11 @@ impl Scanner {
         Ok(self.writer.forget_tombstones(up_to)?)
     }
 
+    /// Copies the index into the file `to`, as [`Writer::copy_to`] does.
+    pub(crate) fn copy_to(&mut self, to: &Path) -> Result<(), BoardError> {
+        self.writer.copy_to(to)
+    }
+
     /// Closes the index cleanly.
     pub(crate) fn close(self) -> Result<(), BoardError> {
         self.writer.close()

@@ -1,6 +1,7 @@
 //! The engines below Socket.IO, within a hub's limits: each behind its [`Guard`].
 
 use super::guard::{Guard, NotHere};
+use crate::limits::Live;
 use engineioxide::config::EngineIoConfig;
 use engineioxide::handler::EngineIoHandler;
 use engineioxide::service::EngineIoService;
@@ -44,7 +45,7 @@ impl Default for Engine {
 }
 
 impl Engine {
-    pub(crate) fn socketio(&self, path: &str) -> (Guarded, socketioxide::SocketIo) {
+    pub(crate) fn socketio(&self, path: &str, limits: &Arc<Live>) -> (Guarded, socketioxide::SocketIo) {
         let bytes_max = self.message_bytes_max;
         let parser =
             ParserConfig::common().max_incoming_binaries(ATTACHMENTS_MAX).max_incoming_binary_buf_size(bytes_max);
@@ -62,7 +63,7 @@ impl Engine {
             .ws_read_buffer_size(READ_BYTES)
             .with_parser(parser)
             .build_with_inner_svc(NotHere);
-        (Guard::new(engine), io)
+        (Guard::new(engine, Arc::clone(limits)), io)
     }
 
     /// The engine alone, for those who speak nothing above it.
@@ -78,6 +79,6 @@ impl Engine {
             .ws_max_frame_size(bytes_max)
             .ws_read_buffer_size(READ_BYTES)
             .build();
-        Guard::new(EngineIoService::with_config_inner(NotHere, Arc::new(handler), config))
+        Guard::new(EngineIoService::with_config_inner(NotHere, Arc::new(handler), config), Arc::default())
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct End {
     /// What to come back with.
     cursor: String,
     /// Versions that this client was not sent, since newer ones replaced them.
-    conflated: u64,
+    pub(super) conflated: u64,
 }
 
 impl Follow {

@@ -2,6 +2,7 @@
 
 use super::track::{Track, Tracks};
 use crate::http::Peer;
+use crate::limits::Live;
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
@@ -65,8 +66,8 @@ where
 }
 
 impl<E> Guard<E> {
-    pub(super) fn new(engine: E) -> Guard<E> {
-        Guard { tracks: Arc::default(), engine }
+    pub(super) fn new(engine: E, limits: Arc<Live>) -> Guard<E> {
+        Guard { tracks: Tracks::new(limits), engine }
     }
 }
 

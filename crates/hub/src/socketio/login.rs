@@ -5,6 +5,7 @@
 use super::event::{Arg, Event};
 use super::inbox::Incoming;
 use super::talk::{IsGone, Talk};
+use crate::counts::Via;
 use crate::reception::at_the_desk;
 use serde_json::Value as Json;
 use socketioxide::AckError;
@@ -59,14 +60,14 @@ enum Asked {
 pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes), NotIn> {
     let hub = &talk.hub;
     let address = talk.track.address.ip();
-    let policy = Policy { login_max: LOGIN_MAX, ..hub.policy.clone() };
+    let policy = Policy { login_max: LOGIN_MAX, ..Policy::clone(&hub.policy()) };
     let mut login = Login::new(&address.to_string(), &policy, hub.now());
     let hello = ToHub::Hello {
         versions: (wire::PROTOCOL_VERSION, wire::PROTOCOL_VERSION),
         software: "a Socket.IO client".into(),
         purpose: Purpose::Login,
     };
-    let mut step = at_the_desk(hub, address, &mut login, Some(hello)).await;
+    let mut step = at_the_desk(hub, address, Via::SocketIo, &mut login, Some(hello)).await;
     let mut said = Said::default();
     said.hear(&auth);
     let mut asked = Asked::Id;
@@ -115,7 +116,7 @@ pub(super) async fn log_in(talk: &Talk, auth: Json) -> Result<(Admitted, Wishes)
             // Asked once: most programs answer each time, and an answer at the wrong time ends the login.
             asked = Asked::Nothing;
         }
-        step = at_the_desk(hub, address, &mut login, answer).await;
+        step = at_the_desk(hub, address, Via::SocketIo, &mut login, answer).await;
     }
 }
 
@@ -133,8 +134,7 @@ async fn wait(talk: &Talk, asked: &mut Asked, said: &mut Said, within: Duration)
             },
             () = &mut over => return Ok(None),
             () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
-                let text = "the hub is stopping".into();
-                return Err(NotIn::Refused(Refusal { code: Code::Stopping, text, retry_ms: Some(0) }));
+                return Err(NotIn::Refused(talk.hub.farewell.refusal()));
             }
         };
         let event = match incoming {

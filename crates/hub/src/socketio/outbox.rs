@@ -8,6 +8,7 @@
 use super::follow::{Follow, Round, Told};
 use super::talk::{Acknowledged, IsGone, Talk, Tried};
 use crate::clock;
+use crate::counts::Via;
 use crate::presence::Session;
 use board::{Pattern, Version};
 use socketioxide::TransportType;
@@ -125,6 +126,7 @@ impl Outbox {
 
     fn fly(&mut self, talk: &Talk, ack: Option<Acknowledged>) -> Option<Flight> {
         let Saying { round, all_data, .. } = self.saying.take()?;
+        talk.hub.counts.told(Via::SocketIo).left_out(round.end.conflated);
         let progress = talk.track.progress();
         self.target_bytes = self.target_bytes.max(progress.written_bytes) + round.bytes;
         Some(Flight {

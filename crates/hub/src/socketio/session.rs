@@ -102,8 +102,7 @@ impl<'a> Serving<'a> {
                 biased;
                 why = &mut ended => return Err(Ended::Told(why)),
                 () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
-                    let text = "the hub is stopping".into();
-                    return Err(Ended::Told(Refusal { code: Code::Stopping, text, retry_ms: Some(0) }));
+                    return Err(Ended::Told(talk.hub.farewell.refusal()));
                 }
                 (event, done) = stored(&talk.hub.data, &mut self.puts) => self.put_done(event, done).await?,
                 incoming = talk.inbox.next(), if self.takes() => match incoming {

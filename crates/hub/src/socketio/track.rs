@@ -4,6 +4,7 @@
 //! upgrade moves it. So every request is noted here, by the session's id, which is a secret between the hub and that client.
 
 use crate::http::Peer;
+use crate::limits::Live;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// Sessions that have not logged in, from everybody. Each costs some 30 KiB.
 const STRANGERS_MAX: usize = 8192;
-/// Of them from one address, other than this machine's own: a classroom behind one router, and its neighbours.
-const STRANGERS_OF_ADDRESS_MAX: usize = 512;
 /// Connections remembered of one session; browsers keep up to six to a server.
 const PEERS_MAX: usize = 8;
 
 /// All sessions.
 #[derive(Default)]
 pub(super) struct Tracks {
+    /// Of them: those from one address, other than this machine's own: a classroom behind one router, and its neighbours.
+    limits: Arc<Live>,
     by_sid: Mutex<HashMap<String, Weak<Track>>>,
     strangers: Mutex<Strangers>,
 }
@@ -51,13 +52,18 @@ pub(super) struct Progress {
 }
 
 impl Tracks {
+    /// None yet, held to these limits.
+    pub(super) fn new(limits: Arc<Live>) -> Arc<Tracks> {
+        Arc::new(Tracks { limits, ..Tracks::default() })
+    }
+
     /// A new session, on the connection of `peer`; `None` when too many wait to log in.
     pub(super) fn begin(tracks: &Arc<Tracks>, peer: Peer) -> Option<Arc<Track>> {
         let address = peer.address;
         let mut strangers = lock(&tracks.strangers);
         let place = place(address.ip());
         let of_address = strangers.by_address.get(&place).copied().unwrap_or(0);
-        let full = of_address >= STRANGERS_OF_ADDRESS_MAX && !place.is_loopback();
+        let full = of_address as u64 >= tracks.limits.get().strangers_of_address && !place.is_loopback();
         if strangers.all >= STRANGERS_MAX || full {
             return None;
         }
@@ -197,8 +203,7 @@ mod tests {
     fn strangers_of_one_network_are_bounded_until_they_log_in_or_leave() {
         let tracks = Arc::new(Tracks::default());
         let begin = |address: &str| Tracks::begin(&tracks, at(address));
-        let mut crowd: Vec<_> =
-            (0..STRANGERS_OF_ADDRESS_MAX).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
+        let mut crowd: Vec<_> = (0..512).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
         assert!(begin("2001:db8::ffff:1").is_none());
         let other = begin("2001:db8:0:1::1").unwrap();
         crowd[0].logged_in();

@@ -6,9 +6,10 @@
 
 use super::grammar::{self, COMMANDS, Command};
 use super::lines::Piece;
-use super::{GOODBYE_MAX, Incoming, To, quote, refusal_line, stopping_refusal};
+use super::{GOODBYE_MAX, Incoming, To, quote, refusal_line};
 use crate::answers::{put_refusal, refusal};
 use crate::core::Hub;
+use crate::counts::{Counts, Via};
 use crate::cursor::Passage;
 use crate::presence::Session;
 use board::{Batch, Follower, Limits, Mark, Pattern, Record};
@@ -56,7 +57,8 @@ pub(super) async fn serve(
     // One answer waits while one is written; then the reader waits too.
     let (orders, queue) = mpsc::channel(1);
     let awake = Arc::new(Notify::new());
-    let write = Writer { to, queue, awake: Arc::clone(&awake), session, follows: Vec::new() }.run();
+    let counts = Arc::clone(&hub.counts);
+    let write = Writer { to, queue, awake: Arc::clone(&awake), session, counts, follows: Vec::new() }.run();
     let read = Reader { hub, session, orders: orders.clone(), awake, follows: BTreeSet::new() }.run(incoming, first);
     tokio::pin!(write, read);
     let mut stopping = hub.stopping.subscribe();
@@ -72,7 +74,7 @@ pub(super) async fn serve(
                 Left::Broken(error) => return error,
             },
             refusal = session.ended() => break refusal,
-            _ = stopping.wait_for(|stop| *stop) => break stopping_refusal(),
+            _ = stopping.wait_for(|stop| *stop) => break hub.farewell.refusal(),
         }
     };
     let told = async {
@@ -295,8 +297,9 @@ impl Follow {
     }
 
     /// What is next, as lines; `None` while there is nothing.
-    fn next(&mut self) -> Option<String> {
+    fn next(&mut self, counts: &Counts) -> Option<String> {
         let batch = self.follower.next(BATCH)?;
+        counts.told(Via::Text).sent(&batch, self.follower.pattern());
         self.passage.passed_all(&batch);
         let Batch { records, mark } = batch;
         let mut lines = String::new();
@@ -326,6 +329,7 @@ struct Writer<'a> {
     queue: mpsc::Receiver<Order>,
     awake: Arc<Notify>,
     session: &'a Session,
+    counts: Arc<Counts>,
     follows: Vec<Follow>,
 }
 
@@ -358,7 +362,7 @@ impl Writer<'_> {
     async fn round(&mut self, only_untold: bool) -> io::Result<bool> {
         let mut wrote = false;
         for follow in self.follows.iter_mut().filter(|follow| !only_untold || !follow.told) {
-            if let Some(lines) = follow.next() {
+            if let Some(lines) = follow.next(&self.counts) {
                 write(&mut self.to, lines.as_bytes()).await?;
                 self.session.seen();
                 wrote = true;

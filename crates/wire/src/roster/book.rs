@@ -305,6 +305,15 @@ impl Book {
         Ok(Change { invites_gone, tokens_gone, ..Change::client(revoked) })
     }
 
+    /// Forgets `id`, as if it had never been: its hashes, the invites bound to it and its tokens.
+    ///
+    /// # Errors
+    /// When nobody has that id.
+    pub fn plan_leave(&self, id: ClientId) -> Result<Change, RosterError> {
+        let Change { invites_gone, tokens_gone, .. } = self.plan_revoke(id)?;
+        Ok(Change { clients_gone: vec![id], invites_gone, tokens_gone, ..Change::default() })
+    }
+
     /// A client whose row is changed by `edit`, where that makes a difference. An unknown id changes nothing.
     pub fn plan_edit(&self, id: ClientId, edit: impl FnOnce(&mut Client)) -> Change {
         let Some(before) = self.clients.get(&id) else { return Change::default() };

@@ -125,9 +125,7 @@ async fn a_running_hub_looks_by_itself_and_makes_none_anew_that_is_fresh() {
             wall_ms.load(Ordering::SeqCst)
         }
     };
-    let reload = Arc::new(Notify::new());
-    let keeping =
-        Arc::clone(&scene.tls).keep(Duration::from_millis(1), clock, Arc::clone(&reload), scene.stopping.subscribe());
+    let keeping = Arc::clone(&scene.tls).keep(Duration::from_millis(1), clock, scene.stopping.subscribe());
     let keeping = tokio::spawn(keeping);
     let begun = Instant::now();
     let until = async |what: &str, is: &mut dyn FnMut() -> bool| {

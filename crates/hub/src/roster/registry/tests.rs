@@ -1,5 +1,6 @@
 use super::*;
 use crate::core::testing;
+use crate::counts::Via;
 use crate::reception::at_the_desk;
 use std::time::{Duration, Instant};
 use wire::login::{Login, Then};
@@ -191,18 +192,18 @@ async fn a_login_whose_change_is_not_kept_is_told_so_and_no_unique_id() {
     let address = "192.0.2.1".parse().unwrap();
     let hello = || ToHub::Hello { versions: (1, 1), software: "test".into(), purpose: Purpose::Login };
     let asked = || ToHub::Id { id: "7".into(), invite: None, name: String::new() };
-    let mut login = Login::new("192.0.2.1", &hub.policy, hub.now());
-    at_the_desk(&hub, address, &mut login, Some(hello())).await;
+    let mut login = Login::new("192.0.2.1", &hub.policy(), hub.now());
+    at_the_desk(&hub, address, Via::Native, &mut login, Some(hello())).await;
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let step = at_the_desk(&hub, address, &mut login, Some(asked())).await;
+    let step = at_the_desk(&hub, address, Via::Native, &mut login, Some(asked())).await;
     let [ToClient::Refused(refusal)] = step.say.as_slice() else { panic!("{step:?}") };
     assert!(refusal.code == Code::HubFailed && refusal.retry_ms.is_some(), "{refusal:?}");
     assert_eq!(step.then, Then::End);
     other.execute_batch("ROLLBACK").unwrap();
     // As if it had never come.
-    let mut login = Login::new("192.0.2.1", &hub.policy, hub.now());
-    at_the_desk(&hub, address, &mut login, Some(hello())).await;
-    let step = at_the_desk(&hub, address, &mut login, Some(asked())).await;
+    let mut login = Login::new("192.0.2.1", &hub.policy(), hub.now());
+    at_the_desk(&hub, address, Via::Native, &mut login, Some(hello())).await;
+    let step = at_the_desk(&hub, address, Via::Native, &mut login, Some(asked())).await;
     assert!(matches!(step.say.as_slice(), [ToClient::Issued { .. }]), "{step:?}");
 }
 

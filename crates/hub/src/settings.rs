@@ -1,0 +1,67 @@
+//! What of a hub can be changed while it runs, and changing it: nobody is cut off by that.
+
+use crate::Origin;
+use crate::core::Hub;
+use crate::http::{CorsOrigins, Tls};
+use crate::limits::Limits;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use wire::login::Enrol;
+
+/// What can be changed while a hub runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Who may enrol; `None`: open where only this machine can connect, else by invite.
+    pub enrol: Option<Enrol>,
+    /// What it takes before it says no.
+    pub limits: Limits,
+    /// The origins whose pages may read over HTTP.
+    pub cors: Vec<Origin>,
+    /// The certificate that HTTP presents and its key, each a file in PEM. That there is one or none cannot be changed.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where new settings go.
+pub(crate) struct Targets {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) only_loopback: bool,
+    pub(crate) cors: CorsOrigins,
+    pub(crate) tls: Option<Arc<Tls>>,
+}
+
+/// Who may enrol, where nobody said so.
+pub(crate) fn enrol_or_default(enrol: Option<Enrol>, only_loopback: bool) -> Enrol {
+    enrol.unwrap_or(if only_loopback { Enrol::Open } else { Enrol::Invite })
+}
+
+impl Targets {
+    /// Takes over each new settings, until the hub stops. The same once more has the certificate read again.
+    pub(crate) async fn keep(self, mut settings: watch::Receiver<Settings>) {
+        let mut stopping = self.hub.stopping.subscribe();
+        loop {
+            let changed = tokio::select! {
+                changed = settings.changed() => changed.is_ok(),
+                _ = stopping.wait_for(|stop| *stop) => return,
+            };
+            if !changed {
+                // Nobody is left who could change anything.
+                return;
+            }
+            let new = settings.borrow_and_update().clone();
+            self.take(new);
+        }
+    }
+
+    fn take(&self, new: Settings) {
+        let enrol = enrol_or_default(new.enrol, self.only_loopback);
+        if self.hub.set_enrol(enrol) {
+            tracing::warn!(?enrol, "who may enrol has changed");
+        }
+        self.hub.limits.set(new.limits);
+        self.cors.set(new.cors);
+        if let Some(tls) = &self.tls {
+            tls.reload(new.certificate);
+        }
+    }
+}

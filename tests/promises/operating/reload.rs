@@ -1,0 +1,107 @@
+//! SIGHUP: the configuration is read again, and nobody is cut off.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use support::{Cluster, PATIENCE, Scratch, scratch, until};
+
+use crate::login::{empty_hub, hub_log};
+use crate::speaker::{Asked, Speaker};
+
+/// A hub with a configuration, and two clients in.
+struct Scene {
+    cluster: Cluster,
+    file: PathBuf,
+    clients: Vec<Speaker>,
+    _settings: Scratch,
+}
+
+impl Scene {
+    fn start(config: &str) -> Self {
+        let settings = scratch();
+        let file = settings.join("lockstep.toml");
+        fs::write(&file, config).unwrap();
+        let cluster = empty_hub(&["--config", file.to_str().unwrap(), "--http", "127.0.0.1:0"]);
+        let clients = (1..=2).map(|id| Speaker::logged_in(&cluster.address(), id, None).0).collect();
+        Scene { cluster, file, clients, _settings: settings }
+    }
+
+    /// Changes the configuration; returns once the hub has read it and told what came of it, which is given.
+    fn reload(&mut self, config: &str) -> String {
+        fs::write(&self.file, config).unwrap();
+        let told = |log: &str| log.matches("the configuration was read again").count();
+        let (before, from) = (told(&hub_log(&self.cluster)), hub_log(&self.cluster).len());
+        self.cluster.hub().signal(Signal::HUP);
+        until(PATIENCE, "the hub to read it again", || told(&hub_log(&self.cluster)) > before);
+        hub_log(&self.cluster)[from..].to_owned()
+    }
+
+    /// Those who were in are in still.
+    fn assert_nobody_was_cut_off(&mut self) {
+        for client in &mut self.clients {
+            client.put("x", "1").unwrap();
+        }
+        assert!(!hub_log(&self.cluster).contains(" left "), "{}", hub_log(&self.cluster));
+    }
+
+    fn enrols(&self, id: &str) -> bool {
+        matches!(Speaker::greeted(&self.cluster.address()).claim(id, None), Asked::Issued(_))
+    }
+}
+
+#[test]
+fn who_may_enrol_the_limits_and_the_log_are_changed_without_cutting_anybody_off() {
+    let mut scene = Scene::start("[hub]\n");
+    assert!(scene.enrols("7"));
+    let told = scene.reload("[hub]\nenrol = \"closed\"\nmax-clients = 2\nlog-level = \"debug\"\n");
+    assert!(told.contains("changed: log-level, enrol, limits"), "{told}");
+    assert!(!scene.enrols("8"), "nobody new may enrol");
+    let told = scene.reload("[hub]\nenrol = \"open\"\nmax-clients = 2\n");
+    assert!(told.contains("changed: log-level, enrol"), "{told}");
+    // Two are in, so a third finds the hub full, whoever it is.
+    let mut third = Speaker::greeted(&scene.cluster.address());
+    let Asked::Issued(_) = third.claim("9", None) else { panic!("not issued") };
+    third.say(&wire::message::ToHub::Confirm);
+    let refused = third.refused();
+    assert!(refused.text.contains("--max-clients") && refused.retry_ms.is_some(), "{refused:?}");
+    scene.assert_nobody_was_cut_off();
+    let told = scene.reload("[hub]\n");
+    assert!(told.contains("changed: limits"), "{told}");
+    Speaker::logged_in(&scene.cluster.address(), 10, None);
+    assert!(scene.reload("[hub]\n").contains("changed: nothing"));
+}
+
+#[test]
+fn what_cannot_be_changed_is_told_by_name_and_what_is_wrong_changes_nothing() {
+    let mut scene = Scene::start("[hub]\n");
+    let told = scene.reload("[hub]\nadvertise = \"hub.example\"\nenrol = \"closed\"\ncors = [\"https://a.example\"]\n");
+    assert!(told.contains("only a new start takes it over: advertise"), "{told}");
+    assert!(told.contains("changed: enrol, cors"), "{told}");
+    let told = scene.reload("[hub]\nenrol = \"sometimes\"\n");
+    assert!(told.contains("is wrong, so nothing is changed") && told.contains("sometimes"), "{told}");
+    let told = scene.reload("[hub]\nenrl = \"open\"\n");
+    assert!(told.contains("did you mean enrol?"), "{told}");
+    assert!(!scene.enrols("8"), "as it was before");
+    scene.assert_nobody_was_cut_off();
+}
+
+#[test]
+fn each_origin_that_is_named_may_read_and_that_changes_with_the_configuration() {
+    let mut scene = Scene::start("[hub]\ncors = [\"https://a.example\", \"https://b.example\"]\n");
+    let line = scene.cluster.hub().wait_for_line("http ", PATIENCE);
+    let url = line.split_whitespace().nth(1).unwrap().to_owned();
+    let may = |origin: &str| {
+        let header = format!("origin: {origin}");
+        let output = support::curl()
+            .args(["-s", "-o", "/dev/null", "-D", "-", "-H", &header])
+            .arg(format!("{url}healthz"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().contains(&format!("access-control-allow-origin: {origin}"))
+    };
+    assert!(may("https://a.example") && may("https://b.example") && !may("https://c.example"));
+    scene.reload("[hub]\ncors = [\"https://c.example\"]\n");
+    assert!(!may("https://a.example") && may("https://c.example"));
+    scene.assert_nobody_was_cut_off();
+}
