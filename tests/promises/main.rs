@@ -26,6 +26,7 @@ mod mirror_faults;
 mod mirror_keep;
 mod mirror_live;
 mod mirror_modes;
+mod mirror_service;
 mod mirror_stress;
 mod mirror_traps;
 mod monitor;

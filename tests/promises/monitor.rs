@@ -5,7 +5,7 @@ mod export;
 mod live;
 mod log;
 mod names;
-mod told;
+pub(crate) mod told;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -36,7 +36,7 @@ pub fn lockstep() -> Command {
 }
 
 /// The program, as on a machine of its own whose state is below `home`. Logs are in `home/log/COMMAND.log`, data in
-/// `home/hub` and `home/agent`, unless flags say otherwise. Commands that ask a running hub or client (`put`, `status` ...)
+/// `home/hub`, `home/agent` and `home/mirror`, unless flags say otherwise. Commands that ask a running hub or client (`put`, `status` ...)
 /// are told which with `--data`.
 ///
 /// # Panics
@@ -54,6 +54,7 @@ pub fn lockstep_at(home: impl AsRef<Path>) -> Command {
         command.env(format!("LOCKSTEP_{}_LOG", name.to_uppercase()), home.join("log").join(format!("{name}.log")));
     }
     command.env("LOCKSTEP_HUB_DATA", home.join("hub")).env("LOCKSTEP_JOIN_DATA", home.join("agent"));
+    command.env("LOCKSTEP_MIRROR_DATA", home.join("mirror"));
     // Hubs of tests that run at the same time must not meet on one port.
     command.env("LOCKSTEP_HUB_HTTP", "none");
     command.env("HOME", home).env("XDG_STATE_HOME", home);

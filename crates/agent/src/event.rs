@@ -68,6 +68,12 @@ pub enum Event {
         /// Bytes of contents received since the agent started.
         content_bytes: u64,
     },
+    /// All that was told as applied or undone since the last time is in place, and nothing is known to differ from what the
+    /// hub has.
+    Settled {
+        /// Of what.
+        of: Kept,
+    },
     /// The hub is not there; it is tried again.
     Disconnected {
         /// Why.

@@ -356,12 +356,13 @@ impl Work {
     }
 
     fn round(&mut self, dirty: Dirty, cause: Cause) {
-        let Work { engine, holding, events, config, bytes_since_sync, .. } = self;
+        let Work { engine, holding, events, config, bytes_since_sync, told: report::Told { changed, .. }, .. } = self;
         let of = &config.kept;
         let mut told = HashSet::new();
         let outcome = engine.reconcile(holding, &dirty, &mut |event| match (event.action, cause) {
             (Action::Copied | Action::Updated | Action::Deleted, cause) => {
                 *bytes_since_sync += event.bytes;
+                *changed = true;
                 let path = event.path.clone();
                 events(match cause {
                     Cause::Hub => Event::Applied { of: of.clone(), path, action: event.action, bytes: event.bytes },

@@ -10,17 +10,39 @@
 //!   interval = "2s"
 //!   ```
 //!
+//! A command that takes [`Entries`] is run once for each table of an array of them:
+//!
+//!   ```toml
+//!   [mirror]
+//!   watch = true
+//!
+//!   [[mirror.pair]]
+//!   source = "/srv/site"
+//!   destination = "/backup/site"
+//!   exclude = ["*.tmp"]
+//!   ```
+//!
+//! The command line is parsed once for each, with the keys of the entry before those of the command's own table. Only in an
+//! entry have the arguments without a flag a key, which is their name.
+//!
 //! There is one mechanism and no list of settings: this file walks the commands the parser knows, gives each flag its
 //! variable, and hands the values of the file to the parser as that flag's defaults. So a value is read and
 //! checked by the same parser wherever it comes from, and a flag that is added later needs nothing here.
+
+mod conflict;
+mod entries;
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
+
+use conflict::{Conflict, conflict};
+pub(crate) use entries::Entries;
 
 /// The largest configuration file that is read. A file beyond it is not one of ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -36,32 +58,92 @@ pub(crate) trait Parsed: CommandFactory + FromArgMatches {
     fn alone(_word: &str) -> Option<Command> {
         None
     }
+
+    /// Which command takes entries.
+    const ENTRIES: Option<Entries> = None;
+}
+
+/// What a command line says, once or for each entry.
+#[derive(Debug)]
+pub(crate) enum Lines<C> {
+    /// The command line, completed.
+    One(C),
+    /// The command line, completed by each entry of the file in turn; at least one.
+    Each(Vec<C>),
 }
 
 /// Parses the command line of this process, completed from the environment and the configuration file.
 ///
 /// # Errors
 /// Wrong usage, wherever it was found, or a request for help or version, as the parser reports them.
-pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Result<C, clap::Error> {
+pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Result<Lines<C>, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(command) = alone::<C>(&args) {
         let mut command = with_variables(command, &[]);
         let matches = command.try_get_matches_from_mut(args)?;
-        return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command));
+        return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command)).map(Lines::One);
     }
-    let command = complete::<C>();
-    let (mut command, file) = match file_named(&command, &args) {
-        None => (command, None),
-        Some(file) => {
-            let table =
-                read(&file).map_err(|reason| usage(&command, format!("--config {}: {reason}", file.display())))?;
-            let settled = with_defaults(command.clone(), &table, &[])
-                .map_err(|reason| usage(&command, format!("--config {}: {reason}", file.display())))?;
-            (settled, Some((file, table)))
-        }
+    let mut command = complete::<C>();
+    let Some(file) = file_named(&command, &args) else {
+        let matches = command.try_get_matches_from_mut(args)?;
+        return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command)).map(Lines::One);
     };
-    let matches = command.try_get_matches_from_mut(args).map_err(|error| blame(error, file.as_ref(), &command))?;
-    C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let at = format!("--config {}", file.display());
+    let refuse = |at: &str, reason: String| usage(&command, format!("{at}: {reason}"));
+    let mut table = read(&file).map_err(|reason| refuse(&at, reason))?;
+    let entries = match C::ENTRIES {
+        Some(entries) => entries.take(&mut table).map_err(|reason| refuse(&at, reason))?,
+        None => Vec::new(),
+    };
+    let settled = with_defaults(command.clone(), &table, &[]).map_err(|reason| refuse(&at, reason))?;
+    let mut each = Vec::new();
+    for (n, (entry, kind)) in (1..).zip(entries.iter().zip(C::ENTRIES.iter().cycle())) {
+        let at = format!("{at}: {} {n}", kind.place());
+        let settled = kind.settle(&settled, entry).map_err(|reason| refuse(&at, reason))?;
+        each.push((at, settled, entry));
+    }
+    if each.is_empty() || !C::ENTRIES.is_some_and(|entries| entries.are_meant(&command, &args)) {
+        return finish(settled, args, &Source { at, file: &table, entry: None }).map(Lines::One);
+    }
+    let lines = each
+        .into_iter()
+        .map(|(at, command, entry)| finish(command, args.clone(), &Source { at, file: &table, entry: Some(entry) }));
+    lines.collect::<Result<_, _>>().map(Lines::Each)
+}
+
+/// Where values come from that nobody typed.
+struct Source<'t> {
+    /// How the place is told.
+    at: String,
+    /// The whole file.
+    file: &'t Table,
+    /// The entry that completes the command's own table.
+    entry: Option<&'t Table>,
+}
+
+impl Source<'_> {
+    /// Whether it says something of a flag of the command `word`.
+    fn has(&self, word: &str, flag: &str) -> bool {
+        let below = self.file.get(word).and_then(Value::as_table);
+        below.into_iter().chain(self.entry).any(|table| table.contains_key(flag))
+    }
+}
+
+/// Parses `args` by a command that was completed from `source`.
+fn finish<C: Parsed>(command: Command, args: Vec<OsString>, source: &Source<'_>) -> Result<C, clap::Error> {
+    let mut command = command;
+    loop {
+        let mut built = command.clone();
+        let matches = built.try_get_matches_from_mut(&args).map_err(|error| blame(error, source, &built))?;
+        match conflict(&built, &matches, source) {
+            None => return C::from_arg_matches(&matches).map_err(|error| error.format(&mut built)),
+            Some(Conflict::InFile(why)) => return Err(usage(&built, format!("{}: {why}", source.at))),
+            Some(Conflict::Overruled { word, id }) => {
+                command =
+                    command.mut_subcommand(word, |sub| sub.mut_arg(id, |arg| arg.default_value(Resettable::Reset)));
+            }
+        }
+    }
 }
 
 /// The whole parser, each flag with its variable.
@@ -137,7 +219,15 @@ fn with_defaults(mut command: Command, table: &Table, path: &[&str]) -> Result<C
             }
             _ => {
                 let arg = command.get_arguments().find(|arg| !path.is_empty() && setting(arg).as_deref() == Some(key));
-                let Some(arg) = arg else { return Err(unknown(&command, key, &here(key), path)) };
+                let Some(arg) = arg else {
+                    let mut known: Vec<String> =
+                        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+                    if path.is_empty() {
+                        return Err(unknown("there is no command for the table", known, key, key));
+                    }
+                    known.extend(command.get_arguments().filter_map(setting));
+                    return Err(unknown("unknown key", known, key, &here(key)));
+                };
                 let id = arg.get_id().clone();
                 let values = values(arg, value).map_err(|reason| format!("{}: {reason}", here(key)))?;
                 command = command.mut_arg(id, |arg| arg.required(false).default_values(values));
@@ -169,12 +259,7 @@ fn typed(value: &Value) -> Result<String, String> {
     }
 }
 
-fn unknown(command: &Command, key: &str, whole: &str, path: &[&str]) -> String {
-    let mut known: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    if !path.is_empty() {
-        known.extend(command.get_arguments().filter_map(setting));
-    }
-    let what = if path.is_empty() { "there is no command for the table" } else { "unknown key" };
+fn unknown(what: &str, known: Vec<String>, key: &str, whole: &str) -> String {
     match known.iter().min_by_key(|name| distance(name, key)) {
         Some(near) if distance(near, key) <= key.len().div_ceil(2) => format!("{what} {whole}; did you mean {near}?"),
         _ => format!("{what} {whole}; known here: {}", known.join(", ")),
@@ -202,10 +287,12 @@ fn usage(command: &Command, message: String) -> clap::Error {
 }
 
 /// A value of the file that its flag refuses: the parser names the flag, this adds where the value stands.
-fn blame(error: clap::Error, file: Option<&(PathBuf, Table)>, command: &Command) -> clap::Error {
-    let Some((file, table)) = file else { return error };
+fn blame(error: clap::Error, source: &Source<'_>, command: &Command) -> clap::Error {
     let from_file = match (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue)) {
-        (Some(arg), Some(value)) => holds(table, &arg.to_string(), &value.to_string()),
+        (Some(arg), Some(value)) => {
+            let mut tables = source.entry.into_iter().chain([source.file]);
+            tables.any(|table| holds(table, &arg.to_string(), &value.to_string()))
+        }
         _ => false,
     };
     if !from_file {
@@ -213,7 +300,7 @@ fn blame(error: clap::Error, file: Option<&(PathBuf, Table)>, command: &Command)
     }
     let text = error.render().to_string();
     let text = text.trim_start_matches("error: ").trim_end();
-    usage(command, format!("--config {}: {text}", file.display()))
+    usage(command, format!("{}: {text}", source.at))
 }
 
 /// Whether some key of `table` is the flag `arg` (shown as `--flag <VALUE>`) with this value.
@@ -242,7 +329,22 @@ mod tests {
         command: Sub,
     }
 
-    impl Parsed for Cli {}
+    impl Parsed for Cli {
+        const ENTRIES: Option<Entries> = Some(Entries { command: "watch", key: "one", shared: &["id"] });
+    }
+
+    fn one(lines: Result<Lines<Cli>, clap::Error>) -> Result<Cli, clap::Error> {
+        lines.map(|lines| if let Lines::One(cli) = lines { cli } else { panic!("several: {lines:?}") })
+    }
+
+    fn each(text: &str, args: &[&str]) -> Result<Vec<Sub>, String> {
+        let file = file(text);
+        let all = ["lockstep", "--config"].map(OsString::from).into_iter().chain([file.path().into()]);
+        match parse::<Cli>(all.chain(args.iter().map(Into::into))).map_err(|error| error.render().to_string())? {
+            Lines::Each(all) => Ok(all.into_iter().map(|cli| cli.command).collect()),
+            Lines::One(cli) => panic!("one: {cli:?}"),
+        }
+    }
 
     #[derive(Debug, Subcommand, PartialEq)]
     enum Sub {
@@ -252,7 +354,7 @@ mod tests {
             interval: std::time::Duration,
             #[arg(long)]
             share: Vec<String>,
-            #[arg(long)]
+            #[arg(long, conflicts_with = "share")]
             dry_run: bool,
             #[arg(long)]
             id: Option<u64>,
@@ -282,7 +384,7 @@ mod tests {
         let mut all: Vec<OsString> = ["lockstep", "--config"].map(Into::into).into();
         all.push(file.path().into());
         all.extend(args.iter().map(Into::into));
-        let cli = parse::<Cli>(all).map_err(|error| error.render().to_string())?;
+        let cli = one(parse::<Cli>(all)).map_err(|error| error.render().to_string())?;
         assert_eq!(cli.config.as_deref(), Some(file.path()));
         Ok(cli.command)
     }
@@ -294,8 +396,8 @@ mod tests {
 
     #[test]
     fn the_file_speaks_where_the_command_line_is_silent() {
-        let text = "[watch]\ninterval = \"2s\"\nshare = [\"a\", \"b\"]\ndry-run = true\nid = 7\n";
-        assert_eq!(run(text, &["watch", "d"]).unwrap(), watch(2, &["a", "b"], true, Some(7)));
+        let text = "[watch]\ninterval = \"2s\"\nshare = [\"a\", \"b\"]\nid = 7\n";
+        assert_eq!(run(text, &["watch", "d"]).unwrap(), watch(2, &["a", "b"], false, Some(7)));
     }
 
     #[test]
@@ -306,10 +408,48 @@ mod tests {
     }
 
     #[test]
+    fn of_flags_that_exclude_each_other_what_is_typed_counts_and_a_file_cannot_have_both() {
+        let text = "[watch]\nshare = [\"a\"]\n";
+        assert_eq!(run(text, &["watch", "d", "--dry-run"]).unwrap(), watch(1, &[], true, None));
+        let refused = run(&format!("{text}dry-run = true\n"), &["watch", "d"]).unwrap_err();
+        assert!(refused.contains("dry-run cannot be used with share"), "{refused}");
+        let off = run(&format!("{text}dry-run = false\n"), &["watch", "d"]).unwrap();
+        assert_eq!(off, watch(1, &["a"], false, None));
+    }
+
+    #[test]
+    fn each_entry_is_the_command_line_once_more() {
+        let text = "[watch]\nid = 7\ninterval = \"2s\"\n[[watch.one]]\ndir = \"d\"\ninterval = \"3s\"\n\
+                    [[watch.one]]\ndir = \"d\"\nshare = [\"a\"]\n";
+        let all = each(text, &["watch"]).unwrap();
+        assert_eq!(all, [watch(3, &[], false, Some(7)), watch(2, &["a"], false, Some(7))]);
+        let all = each(text, &["watch", "--interval", "5s", "--share", "b"]).unwrap();
+        assert_eq!(all, [watch(5, &["b"], false, Some(7)), watch(5, &["b"], false, Some(7))], "what is typed wins");
+        let typed = run(text, &["watch", "d"]).unwrap();
+        assert_eq!(typed, watch(2, &[], false, Some(7)), "who says what it is about means no entry");
+    }
+
+    #[test]
+    fn a_mistake_in_an_entry_names_the_entry_and_the_key() {
+        let entry =
+            |text: &str| each(&format!("[[watch.one]]\ndir = \"d\"\n[[watch.one]]\n{text}"), &["watch"]).unwrap_err();
+        assert!(
+            entry("dir = \"d\"\nshaer = [\"a\"]\n").contains("watch.one 2: unknown key shaer; did you mean share?")
+        );
+        assert!(entry("share = [\"a\"]\n").contains("watch.one 2: dir is missing"));
+        assert!(entry("dir = \"d\"\nid = 7\n").contains("watch.one 2: id is the same for all"));
+        let wrong = entry("dir = \"d\"\ninterval = \"soon\"\n");
+        assert!(wrong.contains("watch.one 2: ") && wrong.contains("--interval"), "{wrong}");
+        assert!(run("[watch.one]\ndir = \"d\"\n", &["watch", "d"]).unwrap_err().contains("[[watch.one]]"));
+        let other = run("[[watch.one]]\ndri = \"d\"\n", &["people", "list"]).unwrap_err();
+        assert!(other.contains("unknown key dri"), "also when another command runs: {other}");
+    }
+
+    #[test]
     fn the_file_is_found_behind_the_command_too() {
         let file = file("[watch]\nid = 9\n");
         let args = ["lockstep", "watch", "d", "--config"].map(OsString::from).into_iter().chain([file.path().into()]);
-        assert_eq!(parse::<Cli>(args).unwrap().command, watch(1, &[], false, Some(9)));
+        assert_eq!(one(parse::<Cli>(args)).unwrap().command, watch(1, &[], false, Some(9)));
     }
 
     #[test]

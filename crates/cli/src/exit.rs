@@ -24,6 +24,21 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The one of two that says more: of several things that were done it is the worst that counts.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let weight = |exit: Self| match exit {
+            Self::Done => 0,
+            Self::SomeFailed => 1,
+            Self::Guard => 2,
+            Self::Usage => 3,
+            Self::CouldNotRun => 4,
+            Self::Interrupted => 5,
+        };
+        if weight(other) > weight(self) { other } else { self }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -61,10 +76,15 @@ impl Failure {
         Self::new(exit, anyhow::Error::new(error).context("cannot write to standard output"))
     }
 
-    /// Tells the person, on stderr, one line: what failed, then each cause once.
+    /// What failed, then each cause once, in one line.
+    pub(crate) fn text(&self) -> String {
+        one_line(&self.error)
+    }
+
+    /// Tells the person, on stderr.
     pub(crate) fn print(&self) {
         if self.exit != Exit::Done {
-            say(format_args!("lockstep: {}", one_line(&self.error)));
+            say(format_args!("lockstep: {}", self.text()));
         }
     }
 }
@@ -110,6 +130,14 @@ mod tests {
         let codes = [Exit::Done, Exit::SomeFailed, Exit::Usage, Exit::CouldNotRun, Exit::Guard, Exit::Interrupted]
             .map(|exit| exit as u8);
         assert_eq!(codes, [0, 1, 2, 3, 4, 130]);
+    }
+
+    #[test]
+    fn of_several_ends_the_worst_counts() {
+        let order = [Exit::Done, Exit::SomeFailed, Exit::Guard, Exit::Usage, Exit::CouldNotRun, Exit::Interrupted];
+        for (n, exit) in order.into_iter().enumerate() {
+            assert!(order[..n].iter().all(|other| exit.or_worse(*other) == exit && other.or_worse(exit) == exit));
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `lockstep join`: keeps directories of this machine identical to a hub's shares, and its values as files, live.
 
+mod after;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agent::key::{Found, KeyFile, Machine};
 use agent::{Event, KeeperError, Kept, Trust};
@@ -13,6 +16,8 @@ use anyhow::Context as _;
 use wire::id::ClientId;
 use wire::link::JoinLink;
 
+use self::after::Hands;
+use crate::after::AfterArgs;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs, say};
 use crate::signals::{self, Signal};
@@ -59,6 +64,9 @@ pub(crate) struct Args {
     allow_mass_delete: bool,
 
     #[command(flatten)]
+    after: AfterArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -82,6 +90,7 @@ impl Args {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
     let data = args.data.clone().map_or_else(|| paths::default_data("agent"), Ok)?;
+    let hands = Arc::new(Hands::new(&args.after)?);
     let (addresses, trust, invite) = hub(args.hub.as_deref())?;
     let who = who(args.id.as_deref(), &data)?;
     let log_path = args.log.place("join")?;
@@ -106,6 +115,11 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             .map(|m| (m.dev(), m.ino()))
             .collect::<HashSet<_>>(),
     };
+    let hears = Arc::clone(&hands);
+    let tell = move |event: Event| {
+        hears.hear(&event);
+        tell(event);
+    };
     let ended = runtime::run(async {
         let asked = async {
             signals::asked(stop).await;
@@ -116,6 +130,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             never = notify::keep_alive() => match never {},
         }
     })?;
+    hands.finish();
     match ended {
         Ok(summary) => {
             let (shares, values) = (summary.shares.join(" "), summary.values.join(" "));
@@ -269,6 +284,7 @@ fn tell(event: Event) {
                 Kept::Values(_) => say(format_args!("values {name}: in sync, {entries} files")),
             }
         }
+        Event::Settled { of } => log!(debug, of, "settled"),
         Event::Disconnected { why, retry_in } => {
             // It runs, and looks for its hub: nobody who waits for it at the start of a machine is to wait for another machine.
             notify::tell(notify::READY);

@@ -28,7 +28,7 @@ const LEVEL_VARIABLE: &str = "LOCKSTEP_LOG";
 const NO_FILE: &str = "none";
 
 /// The flag every command has that runs on or changes something.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct LogArgs {
     /// Log file, or `none` [default: /var/log/lockstep/COMMAND.log for root, else
     /// $XDG_STATE_HOME/lockstep/log/COMMAND.log]
@@ -88,6 +88,15 @@ impl Log {
         }
         Ok(())
     }
+
+    /// Opens the file anew, for who moved it away.
+    ///
+    /// # Errors
+    /// When it cannot be opened; then the one before stays in use.
+    pub(crate) fn reopen(&self) -> Result<(), LogError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        file.lock().unwrap_or_else(PoisonError::into_inner).reopen()
+    }
 }
 
 /// Opens the log file of `command`, names it on stderr, and sends the program's own messages there.
@@ -105,8 +114,10 @@ pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
     Ok(log)
 }
 
+type SetLevel = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
 /// Changes how much the running command logs.
-static SET_LEVEL: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>> = OnceLock::new();
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
 
 /// From now on logs as much as `level` says, or as it would without one.
 ///

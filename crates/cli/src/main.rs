@@ -3,6 +3,7 @@
 //! Each command is one file with its `Args` and its `run`. Nothing here decides anything about data: that is the
 //! work of the crates below. Only this file ends the process.
 
+mod after;
 mod allow_deletes;
 mod args;
 mod cert;
@@ -42,6 +43,7 @@ use std::process::ExitCode;
 
 use clap::{Args as _, Parser, Subcommand};
 
+use crate::config::Lines;
 use crate::exit::{Exit, Failure};
 
 /// Keeps any number of machines on the latest data.
@@ -66,6 +68,7 @@ struct Common {
 macro_rules! commands {
     ($($word:literal => $variant:ident in $module:ident;)+) => {
         #[derive(Debug, Subcommand)]
+        #[allow(clippy::large_enum_variant, reason = "one is made, once")]
         enum Command {
             $(#[command(name = $word)] $variant($module::Args),)+
         }
@@ -117,6 +120,8 @@ commands! {
 }
 
 impl config::Parsed for Cli {
+    const ENTRIES: Option<config::Entries> = Some(mirror::PAIRS);
+
     fn alone(word: &str) -> Option<clap::Command> {
         let command = Command::parser(word)?;
         let root = clap::Command::new("lockstep").version(env!("CARGO_PKG_VERSION")).max_term_width(120);
@@ -126,8 +131,23 @@ impl config::Parsed for Cli {
 
 fn main() -> ExitCode {
     match config::parse::<Cli>(std::env::args_os()) {
-        Ok(cli) => finish(cli.command.run()),
+        Ok(Lines::One(cli)) => finish(cli.command.run()),
+        Ok(Lines::Each(all)) => finish(mirror::run_pairs(pairs(all), pairs_again)),
         Err(error) => exit::refuse(&error),
+    }
+}
+
+/// The pairs of a mirror, which alone is called once for each entry of a file.
+fn pairs(all: Vec<Cli>) -> Vec<mirror::Args> {
+    all.into_iter().filter_map(|cli| if let Command::Mirror(args) = cli.command { Some(args) } else { None }).collect()
+}
+
+/// The same command line, completed from the file as it is now.
+fn pairs_again() -> Result<Vec<mirror::Args>, String> {
+    match config::parse::<Cli>(std::env::args_os()) {
+        Ok(Lines::Each(all)) => Ok(pairs(all)),
+        Ok(Lines::One(_)) => Err("there is no [[mirror.pair]] any more".into()),
+        Err(error) => Err(error.render().to_string().trim_start_matches("error: ").trim_end().to_owned()),
     }
 }
 
@@ -137,13 +157,18 @@ fn main() -> ExitCode {
 /// As the parser says, when it cannot be given these.
 fn written_by(word: &str, args: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, clap::Error> {
     let line = ["lockstep".into(), word.into()].into_iter().chain(args.iter().cloned());
-    Ok(match config::parse::<Cli>(line)?.command {
+    let all = match config::parse::<Cli>(line)? {
+        Lines::One(cli) => vec![cli],
+        Lines::Each(all) => all,
+    };
+    let writes = |cli: Cli| match cli.command {
         Command::Hub(args) => args.writes(),
         Command::Join(args) => args.writes(),
         Command::Mirror(args) => args.writes(),
         Command::Monitor(args) => args.writes(),
         _ => Vec::new(),
-    })
+    };
+    Ok(all.into_iter().flat_map(writes).collect())
 }
 
 /// The hub's arguments as they are now: those of this process, completed from the environment and the configuration file anew.
@@ -151,8 +176,8 @@ fn written_by(word: &str, args: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, c
 /// # Errors
 /// As the parser says.
 fn hub_args_again() -> Result<hub::Args, clap::Error> {
-    match config::parse::<Cli>(std::env::args_os())?.command {
-        Command::Hub(args) => Ok(args),
+    match config::parse::<Cli>(std::env::args_os())? {
+        Lines::One(Cli { command: Command::Hub(args), .. }) => Ok(args),
         _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
     }
 }

@@ -1,4 +1,6 @@
-//! `lockstep status`: the hub at a glance, and who is in sync, who is not, and why.
+//! `lockstep status`: the hub at a glance, and who is in sync, who is not, and why; with `--mirror`, the mirrors that run.
+
+mod mirrors;
 
 use std::io::{self, Write};
 
@@ -12,9 +14,13 @@ use crate::{answered, runtime};
 /// Shows the hub, its shares, and who is in sync, who is not, and why
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Prints one JSON object
+    /// Prints one JSON object; with --mirror, one for each pair
     #[arg(long)]
     json: bool,
+
+    /// Shows the pairs of the `lockstep mirror --watch` that run on this machine as this user instead
+    #[arg(long, conflicts_with_all = ["hub", "id"])]
+    mirror: bool,
 
     #[command(flatten)]
     reach: ReachArgs,
@@ -23,8 +29,11 @@ pub(crate) struct Args {
 /// Prints the status.
 ///
 /// # Errors
-/// When the hub is not reached.
+/// When the hub is not reached, or no mirror runs.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
+    if args.mirror {
+        return mirrors::run(args.reach.data.as_deref(), args.json);
+    }
     let answer = runtime::start()?
         .block_on(async { args.reach.connect().await?.ask(Question::Status).await.map_err(answered) })?;
     let Answer::Status(status) = answer else {

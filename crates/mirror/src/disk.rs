@@ -5,6 +5,7 @@
 use crate::choose::{Choice, Chooser};
 use crate::guard::{Pin, PinBroken};
 use crate::keep::{Keep, What};
+use crate::live::Pulse;
 use crate::memory::{Memory, Recall};
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantDir, WantFile, WantLink, WantNode};
@@ -42,6 +43,8 @@ pub struct DiskSource {
     chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
+    /// Beats with each piece that is compared.
+    pub(crate) pulse: Pulse,
 }
 
 /// How a [`DiskSource`] looks.
@@ -82,6 +85,7 @@ impl DiskSource {
             compare: <[Vec<u8>; 2]>::default(),
             watcher: None,
             unsettled_here: None,
+            pulse: Pulse::default(),
         })
     }
 
@@ -234,6 +238,7 @@ impl DiskSource {
         left.resize(COMPARE_BYTES, 0);
         right.resize(COMPARE_BYTES, 0);
         loop {
+            self.pulse.beat();
             let n =
                 read_full(&mut a, left).map_err(|e| fsx::Error::from_io("read", source.path_of(&source_name), &e))?;
             let m = read_full(&mut b, right).map_err(|e| fsx::Error::from_io("read", dest.path_of(name), &e))?;
@@ -262,6 +267,7 @@ impl Source for DiskSource {
             memory: self.memory.as_ref().map(Memory::fork),
             chooser: self.chooser.as_ref().map(Chooser::fork),
             unsettled_here: None,
+            pulse: self.pulse.clone(),
         })
     }
 

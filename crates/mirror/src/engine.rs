@@ -265,7 +265,7 @@ impl Engine {
     pub(crate) fn hold_dest(&mut self, dest: Dir) {
         self.dest = Arc::new(dest);
         self.entries_known = None;
-        self.scratch = Scratch::default();
+        self.scratch = self.scratch.anew(&self.options, Arc::clone(&self.stop));
     }
 
     /// What to set to end a running pass soon: what is staged is switched, the rest is told in
@@ -278,6 +278,11 @@ impl Engine {
     pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
         self.stop = Arc::clone(&flag);
         self.scratch.stop_on(flag);
+    }
+
+    /// Has `pulse` beat while content is written.
+    pub(crate) fn beat_on(&mut self, pulse: &crate::Pulse) {
+        self.scratch.pulse = pulse.clone();
     }
 
     /// Permits (or no longer permits) deletions that the guard would hold.
@@ -325,4 +330,22 @@ fn portion() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let portion = (limit.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(*PORTION.start(), *PORTION.end());
     usize::try_from(portion).unwrap_or(32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_that_returned_is_written_as_the_one_before() {
+        let scratch = tempfile::tempdir().unwrap();
+        let open = || Dir::open_root(scratch.path()).unwrap();
+        let writing = Writing { verify: true, fsync: true, bytes_per_s: std::num::NonZeroU64::new(7) };
+        let mut engine = Engine::new(open(), Options { keep: Keep::ARCHIVE, writing, ..Options::default() });
+        let how = |engine: &Engine| format!("{:?}", (engine.scratch.keeping.keep, engine.scratch.writing()));
+        let before = how(&engine);
+        engine.hold_dest(open());
+        assert_eq!(how(&engine), before);
+        assert!(before.contains("fsync: true"), "{before}");
+    }
 }

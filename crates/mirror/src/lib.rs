@@ -6,6 +6,7 @@
 //!
 //! It never talks to a network and never prints: results go to a sink, problems into the [`Outcome`].
 
+pub mod after;
 pub mod backup;
 pub mod choose;
 mod delete;
@@ -31,6 +32,7 @@ mod switch;
 pub mod watch;
 mod writes;
 
+pub use after::{After, Runner};
 pub use backup::Backup;
 pub use choose::Choice;
 pub use diff::{Named, Side};
@@ -39,7 +41,7 @@ pub use disk::DiskSource;
 pub use engine::{Action, Counts, Engine, Event, Options, Outcome, Sink};
 pub use guard::DeleteLimit;
 pub use keep::{Keep, Unkept, What};
-pub use live::{Report, Standing, State, Stopper};
+pub use live::{Pulse, Report, Standing, State, Stopper};
 pub use mirror::{Mirror, MirrorError, MirrorOptions};
 pub use policy::{Left, Policy};
 pub use problem::Problem;

@@ -4,6 +4,7 @@
 //! once; what cannot be watched is polled; everything is checked once in a while, whatever the events said. While a root
 //! is away nothing is copied or deleted, and once it is back everything is compared.
 
+mod pulse;
 mod roots;
 mod standing;
 mod stopper;
@@ -20,6 +21,7 @@ use crate::guard::Pin;
 use crate::mirror::{Mirror, MirrorError};
 use crate::problem::Problem;
 use crate::watch::{News, Waker, Watcher};
+pub use pulse::Pulse;
 use roots::Return;
 pub use standing::{Standing, State};
 pub use stopper::Stopper;
@@ -38,6 +40,8 @@ const REWATCH_EVERY: Duration = Duration::from_secs(60);
 const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(30)];
 /// The paths of the roots, and the room on a disk that was full, are asked for this often.
 const ROOTS_EVERY: Duration = Duration::from_secs(1);
+/// However little there is to do, the loop goes round this often.
+pub const ROUND_MAX: Duration = ROOTS_EVERY;
 /// The longest wait for what is in the middle of a change, when the end in order was asked for.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -109,6 +113,7 @@ impl Mirror {
         report: &mut (dyn FnMut(Report<'_>) + Send),
     ) -> Result<Outcome, MirrorError> {
         self.stop_on(stopper.flag());
+        self.beat_on(stopper.pulse());
         let dest_pin = roots::pin_of(self.engine.dest())?;
         let now = crate::watch::now();
         let times = Times {
@@ -165,6 +170,7 @@ impl Live<'_> {
         self.tell_standing();
         while !self.mirror.is_stopped() && !self.stopper.is_draining() {
             self.wait();
+            self.stopper.pulse().beat();
             let now = crate::watch::now();
             if self.is_lost() {
                 self.look_for_roots(now);
@@ -347,8 +353,9 @@ impl Live<'_> {
             self.standing.settle(true);
             (self.report)(Report::Standing(&self.standing));
         }
-        let Self { mirror, report, told, .. } = self;
+        let Self { mirror, report, told, stopper, .. } = self;
         let mut outcome = mirror.pass(dirty, &mut |event| {
+            stopper.pulse().beat();
             let known = event.action == Action::Failed
                 && event.error.is_some_and(|problem| told.is_known(event.path, problem, why == Why::Again));
             if !known {
@@ -405,6 +412,7 @@ impl Live<'_> {
         now.polled = watchers().map(|watcher| watcher.unwatched().len() as u64).sum();
         now.problems = self.told.len();
         now.named = self.told.first(standing::NAMED_MAX);
+        now.lacks_room = self.told.lacks_room();
         let unsettled = self.source.as_ref().is_some_and(|source| source.next_deadline().is_some());
         // What fails is tried again as well, but that is another matter.
         let unfinished = !self.retry.is_empty() && self.told.len() == 0;

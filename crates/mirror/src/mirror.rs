@@ -207,6 +207,12 @@ impl Mirror {
         self.engine.stop_on(flag);
     }
 
+    /// What beats while a pass goes on.
+    pub(crate) fn beat_on(&mut self, pulse: &crate::Pulse) {
+        self.source.pulse = pulse.clone();
+        self.engine.beat_on(pulse);
+    }
+
     /// Makes the destination equal to the source, wherever they differ; each result goes to `sink`.
     ///
     /// What changed while it was copied, or had no room before something was deleted, is tried again. With

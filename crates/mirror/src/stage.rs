@@ -8,7 +8,9 @@ mod pace;
 mod sparse;
 mod verify;
 
+use crate::engine::Options;
 use crate::keep::{Keeping, Kept, Lack, What};
+use crate::live::Pulse;
 use crate::problem::Problem;
 use crate::source::{Supply, WantFile};
 use pace::Pace;
@@ -97,6 +99,8 @@ pub(crate) struct Scratch {
     pub(crate) keeping: Keeping,
     /// What of the last entry could not be kept, until somebody counts it.
     pub(crate) lacks: Vec<Lack>,
+    /// Beats with each piece that is written or read back.
+    pub(crate) pulse: Pulse,
 }
 
 impl Scratch {
@@ -105,9 +109,20 @@ impl Scratch {
         Self { writing, pace, keeping, ..Self::default() }
     }
 
+    /// For another file system, of which nothing is known yet.
+    pub(crate) fn anew(&self, options: &Options, stop: Arc<AtomicBool>) -> Self {
+        Self { pulse: self.pulse.clone(), ..Self::new(Keeping::new(options.keep), options.writing, stop) }
+    }
+
     /// Has a wait end when `stop` is set.
     pub(crate) fn stop_on(&mut self, stop: Arc<AtomicBool>) {
         self.pace = self.writing.bytes_per_s.map(|rate| Pace::new(rate, stop));
+    }
+
+    /// How content is written.
+    #[cfg(test)]
+    pub(crate) fn writing(&self) -> Writing {
+        self.writing
     }
 
     /// One for another thread: what all write keeps to one rate.
@@ -120,6 +135,7 @@ impl Scratch {
             no_unnamed: self.no_unnamed,
             keeping: self.keeping.clone(),
             lacks: Vec::new(),
+            pulse: self.pulse.clone(),
         }
     }
 
@@ -130,7 +146,9 @@ impl Scratch {
 
     /// Waits after `bytes` were written, if there is a rate to keep.
     fn wrote(&mut self, bytes: u64) -> Result<(), Failed> {
-        let go_on = self.pace.as_ref().is_none_or(|pace| pace.wait(bytes));
+        self.pulse.beat();
+        let pulse = &self.pulse;
+        let go_on = self.pace.as_ref().is_none_or(|pace| pace.wait(bytes, pulse));
         if go_on { Ok(()) } else { Err(Failed::Stopped) }
     }
 }
@@ -276,7 +294,7 @@ fn fill(
                 return Err(Failed::Mismatch);
             }
             to.write_all(&bytes).map_err(|e| fsx::Error::from_io("write", path, &e))?;
-            if scratch.writing.verify && !verify::holds(&bytes, to, path)? {
+            if scratch.writing.verify && !verify::holds(&bytes, to, path, &scratch.pulse)? {
                 return Err(Failed::NotVerified);
             }
             scratch.wrote(bytes.len() as u64)?;
@@ -284,7 +302,7 @@ fn fill(
         }
         Supply::File { mut file, before } => {
             copy(&mut file, to, before.size_bytes, want.content, scratch, path)?;
-            let verified = !scratch.writing.verify || verify::is_same(&mut file, to, path)?;
+            let verified = !scratch.writing.verify || verify::is_same(&mut file, to, path, &scratch.pulse)?;
             let keeping = &scratch.keeping;
             let attributes = match keeping.keep.has_attributes() {
                 true => Some(attributes_of(Grip::Open(file.as_fd()), keeping, path)?),

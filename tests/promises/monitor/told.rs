@@ -49,7 +49,7 @@ fn unit(dir: &Path) -> PathBuf {
 }
 
 /// The value of the last setting of this name, or of all where they add up.
-fn settings<'t>(unit: &'t str, name: &str) -> Vec<&'t str> {
+pub(crate) fn settings<'t>(unit: &'t str, name: &str) -> Vec<&'t str> {
     unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
 }
 
@@ -105,8 +105,21 @@ fn the_service_makes_no_call_that_its_sandbox_forbids_and_needs_no_right() {
     assert!(!lines(&fs::read(log.join("monitor.log")).unwrap()).is_empty());
     assert!(fs::read_dir(&history).unwrap().count() > 0);
 
+    let allowed = allowed_calls(&unit);
+    assert!(allowed.contains("read") && !allowed.contains("mount") && !allowed.contains("setuid"), "{allowed:?}");
+    let made = fs::read_to_string(&calls).unwrap();
+    let made = made.lines().filter_map(|line| line.split_whitespace().last());
+    // setpriv makes these before the program begins, as systemd does.
+    let before = ["setresuid", "setresgid", "setgroups", "capset", "total", "syscall"];
+    let forbidden: Vec<&str> =
+        made.filter(|call| !call.starts_with('-') && !before.contains(call) && !allowed.contains(*call)).collect();
+    assert!(forbidden.is_empty(), "{forbidden:?}");
+}
+
+/// The calls that the filters of a unit let through.
+pub(crate) fn allowed_calls(unit: &str) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
-    for filter in settings(&unit, "SystemCallFilter") {
+    for filter in settings(unit, "SystemCallFilter") {
         let (taken, sets) = filter.strip_prefix('~').map_or((false, filter), |sets| (true, sets));
         for call in sets.split(' ').flat_map(calls_of) {
             if taken {
@@ -116,14 +129,7 @@ fn the_service_makes_no_call_that_its_sandbox_forbids_and_needs_no_right() {
             };
         }
     }
-    assert!(allowed.contains("read") && !allowed.contains("mount") && !allowed.contains("setuid"), "{allowed:?}");
-    let made = fs::read_to_string(&calls).unwrap();
-    let made = made.lines().filter_map(|line| line.split_whitespace().last());
-    // setpriv makes these before the program begins, as systemd does.
-    let before = ["setresuid", "setresgid", "setgroups", "capset", "total", "syscall"];
-    let forbidden: Vec<&str> =
-        made.filter(|call| !call.starts_with('-') && !before.contains(call) && !allowed.contains(*call)).collect();
-    assert!(forbidden.is_empty(), "{forbidden:?}");
+    allowed
 }
 
 /// The user whom nothing belongs to.

@@ -66,11 +66,13 @@ pub(super) struct Told {
     ack: Option<Ack>,
     progress_at: Instant,
     in_sync: bool,
+    /// Something was applied or undone, and not told as settled yet.
+    pub(super) changed: bool,
 }
 
 impl Told {
     pub(super) fn new(now: Instant) -> Told {
-        Told { ack: None, progress_at: now, in_sync: false }
+        Told { ack: None, progress_at: now, in_sync: false, changed: false }
     }
 
     /// A new session knows of nothing.
@@ -135,7 +137,13 @@ impl Work {
             && self.holding.waiting() == 0
             && self.dirty.is_empty()
             && (self.again.is_empty() || self.holding.problems().len() > 0);
-        let Some(current) = self.root.current.filter(|_| settled && !self.root.compared) else { return };
+        let Some(current) = self.root.current.filter(|_| settled && !self.root.compared) else {
+            // A local change that was undone changes nothing of what was compared.
+            if settled && self.root.compared && self.told.in_sync {
+                self.tell_settled();
+            }
+            return;
+        };
         self.root.compared = true;
         if matches!(self.config.kept, Kept::Values(_)) {
             // A hub gives no root of values: what is in place was verified by its own hash, and the marks say that it is all.
@@ -189,6 +197,13 @@ impl Work {
             });
         }
         self.told.in_sync = in_sync;
+        self.tell_settled();
+    }
+
+    fn tell_settled(&mut self) {
+        if self.problems() == 0 && self.local.is_empty() && std::mem::take(&mut self.told.changed) {
+            (self.events)(Event::Settled { of: self.config.kept.clone() });
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::exit::Failure;
 const CHOOSING: &str = "Choosing (what is left out is left alone at the destination)";
 
 /// What to mirror.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(super) struct Choose {
     #[command(flatten)]
     rules: Rules,
@@ -60,7 +60,7 @@ pub(super) struct Choose {
 }
 
 /// Patterns in the order they were given, of which the last that matches decides.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rules(Vec<Rule>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

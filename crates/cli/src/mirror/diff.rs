@@ -1,27 +1,16 @@
 //! `lockstep mirror --diff`: which names each side has.
 
-use std::io::{self, Write};
-
 use mirror::{Mirror, Named, Side};
 use serde_json::json;
 use tree::path::escape;
 
-use crate::exit::{Exit, Failure};
-use crate::logging::Log;
+use super::output::{Teller, now};
+use crate::exit::Exit;
 
 /// Prints each name, in the order of the paths, and how many there are.
-///
-/// # Errors
-/// When nobody can read the report.
-pub(super) fn run(mirror: &mut Mirror, json: bool, log: &Log) -> Result<Exit, Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut failed: Option<io::Error> = None;
+pub(super) fn run(mirror: &mut Mirror, teller: &Teller) -> Exit {
+    let json = teller.is_json();
     let mut counts = [0_u64; 3];
-    let mut print = |line: String| {
-        if failed.is_none() {
-            failed = writeln!(out, "{line}").err();
-        }
-    };
     let problems = mirror.diff(&mut |named: &Named<'_>| {
         let (slot, sign, word) = match named.side {
             Side::Source => (0, ">>", "only-source"),
@@ -30,43 +19,32 @@ pub(super) fn run(mirror: &mut Mirror, json: bool, log: &Log) -> Result<Exit, Fa
         };
         counts[slot] += 1;
         let path = named.path;
-        print(if json {
+        if json {
             let kind = named.kind.map(|kind| kind.to_string());
-            json!({ "time": super::now(), "action": word, "path": escape(path.as_bytes()), "kind": kind }).to_string()
+            teller.show(json!({ "time": now(), "action": word, "path": escape(path.as_bytes()), "kind": kind }));
         } else {
-            format!("{sign} {path}")
-        });
+            teller.print(&format!("{sign} {path}"));
+        }
     });
     let [source, destination, both] = counts;
     let failures = problems.len();
     for (path, problem) in &problems {
-        eprintln!("{problem}");
-        log_line(log, &format!("{} failed {path}: {problem}", super::now()));
+        teller.warn(&problem.to_string());
+        teller.log(&format!("failed {path}: {problem}"));
         if json {
             let (path, error) = (escape(path.as_bytes()), problem.to_string());
-            print(json!({ "time": super::now(), "action": "failed", "path": path, "error": error }).to_string());
+            teller.show(json!({ "time": now(), "action": "failed", "path": path, "error": error }));
         }
     }
     let text = format!("only in the source {source}, only in the destination {destination}, in both {both}");
-    print(if json {
-        json!({
-            "time": super::now(), "action": "diff", "only_source": source, "only_destination": destination,
+    if json {
+        teller.show(json!({
+            "time": now(), "action": "diff", "only_source": source, "only_destination": destination,
             "both": both, "failed": failures,
-        })
-        .to_string()
+        }));
     } else {
-        text.clone()
-    });
-    log_line(log, &format!("{} diff {text}, failed {failures}", super::now()));
-    match failed.or(out.flush().err()) {
-        Some(error) => Err(Failure::output(error)),
-        None if problems.is_empty() => Ok(Exit::Done),
-        None => Ok(Exit::SomeFailed),
+        teller.print(&text);
     }
-}
-
-fn log_line(log: &Log, line: &str) {
-    if let Err(error) = log.append_line(line.as_bytes()) {
-        eprintln!("log: {error}");
-    }
+    teller.log(&format!("diff {text}, failed {failures}"));
+    if problems.is_empty() { Exit::Done } else { Exit::SomeFailed }
 }

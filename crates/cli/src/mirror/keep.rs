@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tree::path::escape;
 
 /// What to keep.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "What is kept")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct KeepArgs {

@@ -13,7 +13,7 @@ const LEAVING: &str = "Leaving things alone";
 const SURE: &str = "Being sure, and gentle";
 
 /// How to mirror.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(super) struct Modes {
     /// Deletes nothing
     #[arg(long, help_heading = LEAVING)]

@@ -43,7 +43,7 @@ impl What {
         match self {
             What::Hub => Some("hub"),
             What::Join => Some("agent"),
-            What::Mirror => None,
+            What::Mirror => Some("mirror"),
             What::Monitor => Some("monitor"),
         }
     }
@@ -111,11 +111,19 @@ impl Service {
         if let Some(stdin) = &self.stdin {
             lines.set("StandardInput", &format!("file:{}", specifiers_escaped(&stdin.display().to_string())));
         }
-        if matches!(self.what, What::Hub | What::Monitor) {
+        if matches!(self.what, What::Hub | What::Mirror | What::Monitor) {
             lines.set("ExecReload", "kill -HUP $MAINPID");
         }
         if matches!(self.what, What::Hub | What::Join) {
             lines.set("WatchdogSec", "60s");
+        }
+        if self.what == What::Mirror {
+            // A single system call may take longer than its loop otherwise does, as the sync of a very large file.
+            lines.set("WatchdogSec", "5min");
+        }
+        if matches!(self.what, What::Join | What::Mirror) {
+            // What a command of --after started ends with it, and that command when it was told all.
+            lines.set("KillMode", "mixed");
         }
         lines.set("TimeoutStartSec", "infinity");
         lines.set("Restart", "on-failure");

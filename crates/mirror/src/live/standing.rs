@@ -29,6 +29,8 @@ pub struct Standing {
     pub problems: u64,
     /// The first of them, and why.
     pub named: Vec<(RelPath, String)>,
+    /// Some of them fail because the destination's disk is full.
+    pub lacks_room: bool,
     /// Deletions that a guard holds back.
     pub held: Option<Held>,
     /// What is wrong with a root, while it is away.

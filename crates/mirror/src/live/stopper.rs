@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::Pulse;
+
 /// Ends a live mirror from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Stopper {
     flag: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
     followed: Arc<AtomicBool>,
+    pulse: Pulse,
     pub(super) bell: Arc<Bell>,
 }
 
@@ -41,6 +44,11 @@ impl Stopper {
     /// The flag that [`Stopper::stop`] sets.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
+    }
+
+    /// What tells whether the mirror goes on.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether an end in order was asked for.

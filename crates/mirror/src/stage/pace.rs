@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::live::Pulse;
+
 /// The longest sleep at once, so that a stop is noticed.
 const SLEEP: Duration = Duration::from_millis(50);
 /// Bytes between two looks at the clock: what an eighth of a second allows, between these.
@@ -31,7 +33,7 @@ impl Pace {
 
     /// Waits as long as writing `bytes` should have taken. Returns whether to go on; what was not written while there
     /// was nothing to write is not caught up with.
-    pub(super) fn wait(&self, bytes: u64) -> bool {
+    pub(super) fn wait(&self, bytes: u64, pulse: &Pulse) -> bool {
         let until = {
             let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
             *paid = due(*paid, Instant::now(), bytes, self.bytes_per_s);
@@ -43,6 +45,7 @@ impl Pace {
                 return true;
             }
             std::thread::sleep(left.min(SLEEP));
+            pulse.beat();
         }
         false
     }
@@ -87,6 +90,6 @@ mod tests {
     fn a_stop_ends_the_wait() {
         let stop = Arc::new(AtomicBool::new(true));
         let pace = Pace::new(NonZeroU64::new(1).unwrap(), stop);
-        assert!(!pace.wait(1 << 40));
+        assert!(!pace.wait(1 << 40, &Pulse::default()));
     }
 }

@@ -6,6 +6,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use tree::fsx;
 
+use crate::live::Pulse;
+
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -13,26 +15,26 @@ const READ_BYTES: usize = 256 * 1024;
 ///
 /// What was written goes to the disk first, and the kernel is asked to forget it, so that it comes from the disk again.
 /// It may decline (other users of the file, a file system in memory), and a disk may answer from memory of its own.
-pub(super) fn is_same(from: &mut File, written: &mut File, path: &Path) -> Result<bool, fsx::Error> {
-    let wanted = hash(from, path)?;
-    Ok(wanted == read_back(written, path)?)
+pub(super) fn is_same(from: &mut File, written: &mut File, path: &Path, pulse: &Pulse) -> Result<bool, fsx::Error> {
+    let wanted = hash(from, path, pulse)?;
+    Ok(wanted == read_back(written, path, pulse)?)
 }
 
 /// Whether `written` holds `bytes`.
-pub(super) fn holds(bytes: &[u8], written: &mut File, path: &Path) -> Result<bool, fsx::Error> {
-    Ok(blake3::hash(bytes) == read_back(written, path)?)
+pub(super) fn holds(bytes: &[u8], written: &mut File, path: &Path, pulse: &Pulse) -> Result<bool, fsx::Error> {
+    Ok(blake3::hash(bytes) == read_back(written, path, pulse)?)
 }
 
-fn read_back(written: &mut File, path: &Path) -> Result<blake3::Hash, fsx::Error> {
+fn read_back(written: &mut File, path: &Path, pulse: &Pulse) -> Result<blake3::Hash, fsx::Error> {
     rustix::fs::fdatasync(&*written).map_err(|e| fsx::Error::new("write to disk", path, e))?;
     // A hint: where it is not heard, what is read is still compared.
     if let Err(e) = rustix::fs::fadvise(&*written, 0, None, Advice::DontNeed) {
         tracing::debug!("cannot have {} read from the disk: {e}", path.display());
     }
-    hash(written, path)
+    hash(written, path, pulse)
 }
 
-fn hash(file: &mut File, path: &Path) -> Result<blake3::Hash, fsx::Error> {
+fn hash(file: &mut File, path: &Path, pulse: &Pulse) -> Result<blake3::Hash, fsx::Error> {
     let error = |e: &std::io::Error| fsx::Error::from_io("read back", path, e);
     file.seek(SeekFrom::Start(0)).map_err(|e| error(&e))?;
     let mut hasher = blake3::Hasher::new();
@@ -42,6 +44,7 @@ fn hash(file: &mut File, path: &Path) -> Result<blake3::Hash, fsx::Error> {
             Ok(0) => return Ok(hasher.finalize()),
             Ok(n) => {
                 hasher.update(&buffer[..n]);
+                pulse.beat();
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => return Err(error(&e)),
@@ -60,15 +63,18 @@ mod tests {
         let content: Vec<u8> = (0..700_000u32).flat_map(u32::to_le_bytes).collect();
         from.write_all_at(&content, 0).unwrap();
         written.write_all_at(&content, 0).unwrap();
-        let path = Path::new("f");
-        assert!(is_same(&mut from, &mut written, path).unwrap() && holds(&content, &mut written, path).unwrap());
+        let (path, pulse) = (Path::new("f"), &Pulse::default());
+        assert!(
+            is_same(&mut from, &mut written, path, pulse).unwrap()
+                && holds(&content, &mut written, path, pulse).unwrap()
+        );
         for at in [0, content.len() as u64 - 1, READ_BYTES as u64] {
             written.write_all_at(&[content[usize::try_from(at).unwrap()] ^ 1], at).unwrap();
-            assert!(!is_same(&mut from, &mut written, path).unwrap(), "byte {at}");
-            assert!(!holds(&content, &mut written, path).unwrap());
+            assert!(!is_same(&mut from, &mut written, path, pulse).unwrap(), "byte {at}");
+            assert!(!holds(&content, &mut written, path, pulse).unwrap());
             written.write_all_at(&content[usize::try_from(at).unwrap()..][..1], at).unwrap();
         }
         written.set_len(content.len() as u64 - 1).unwrap();
-        assert!(!is_same(&mut from, &mut written, path).unwrap());
+        assert!(!is_same(&mut from, &mut written, path, pulse).unwrap());
     }
 }
