@@ -4,6 +4,7 @@
 #   make build   the program: target/release/lockstep
 #   make test    every test, in small sizes; also what continuous integration runs
 #   make soak    the same tests in the sizes the project promises; hours
+#   make fuzz    the fuzz targets, five minutes each; needs a C++ compiler
 #   make bench   every figure that is a time or a ratio, side by side with peers
 #   make peers   what `make bench` compares with and is not installed: Debian's packages, unpacked into target/peers
 #   make lint    format, clippy and documentation, without a warning
@@ -12,7 +13,7 @@
 CARGO ?= cargo
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/lockstep
 
-.PHONY: demo build test soak bench peers lint clean rust
+.PHONY: demo build test soak fuzz bench peers lint clean rust
 
 demo: build
 	$(BINARY) demo
@@ -25,6 +26,9 @@ test: rust
 
 soak: rust
 	LOCKSTEP_TEST_SIZE=soak bash make/test.sh
+
+fuzz: rust
+	bash make/fuzz.sh
 
 bench: build
 	$(CARGO) run --release --locked -p lockstep-bench

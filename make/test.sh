@@ -129,6 +129,7 @@ step "examples in the documentation" "${tests[@]}" --doc --no-fail-fast
 step "promises" "${tests[@]}" --test promises --no-fail-fast
 tested=$((SECONDS - began))
 
+[ "$size" = small ] || step "fuzzing" bash make/fuzz.sh
 if [ "${CI:-}" = true ] || [ "$size" = soak ]; then
     step "from a fresh clone" "${tests[@]}" --test promises -- --ignored fresh_clone
     if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then

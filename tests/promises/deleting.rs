@@ -242,7 +242,7 @@ fn m2_3_what_a_hub_without_its_index_cannot_read_stays_at_every_agent_and_is_tol
 }
 
 /// Runs `start` in a thread whose children have no right to pass over modes, also as root.
-fn without_override(start: impl FnOnce() + Send) {
+pub(crate) fn without_override(start: impl FnOnce() + Send) {
     thread::scope(|scope| {
         let started = scope.spawn(|| {
             for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {

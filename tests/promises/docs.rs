@@ -161,6 +161,38 @@ fn every_documented_command_line_is_one_the_program_has() {
     }
 }
 
+/// Names of tests in a text: long words in code, with underscores.
+fn tests_named(text: &str) -> BTreeSet<String> {
+    let is_test = |word: &&str| {
+        word.len() >= 20
+            && word.matches('_').count() >= 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    text.split('`').skip(1).step_by(2).filter(is_test).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_test_the_documents_name_exists() {
+    let mut sources = String::new();
+    let mut dirs = vec![workspace().join("tests"), workspace().join("crates")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                sources += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    for name in ["docs/abuse.md", "docs/traps.md"] {
+        let named = tests_named(&fs::read_to_string(workspace().join(name)).unwrap());
+        assert!(named.len() > 20, "{name} names {named:?}");
+        let missing: Vec<_> = named.iter().filter(|test| !sources.contains(&format!("fn {test}("))).collect();
+        assert!(missing.is_empty(), "{name} names tests that are not there: {missing:?}");
+    }
+}
+
 #[test]
 fn the_readers_of_the_documents_see_what_is_there() {
     assert_eq!(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod audit;
 mod command_line;
 mod deleting;
 mod demo;
@@ -20,10 +21,12 @@ mod login;
 mod machines;
 mod mirror;
 mod mirror_choose;
+mod mirror_disasters;
 mod mirror_faults;
 mod mirror_keep;
 mod mirror_live;
 mod mirror_modes;
+mod mirror_stress;
 mod mirror_traps;
 mod monitor;
 mod operating;
@@ -32,6 +35,7 @@ mod presence;
 mod python_client;
 mod readers;
 mod realinput;
+mod rights;
 mod scenario;
 mod sessions;
 mod shares;
@@ -44,3 +48,4 @@ mod top;
 mod values;
 mod values_as_files;
 mod web;
+mod why;

@@ -1,5 +1,6 @@
 //! Stock Socket.IO clients take part as they are: python-socketio and socket.io-client, over WebSocket and long polling.
 
+mod abuse;
 mod conformance;
 mod crowd;
 mod differential;

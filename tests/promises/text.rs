@@ -2,7 +2,7 @@
 
 mod abuse;
 mod shell;
-mod typist;
+pub(crate) mod typist;
 
 use std::collections::BTreeMap;
 use std::fs;

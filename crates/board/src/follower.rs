@@ -8,13 +8,14 @@
 //! - So does one that stayed behind for [`BEHIND_MOVES_MAX`] batches, by whatever little, and for the same reason.
 //! - A walk fixes the head H that it begins with. It sends entries as they are, so also newer than H, and goes on live
 //!   from H; what comes a second time is ignored by the client as not newer.
-//! - Batches with nothing in them are sent only to say something: once on arrival at the head, once more when the board
-//!   became complete, and when [`MARK_SEQS`] foreign seqs were passed, or the hub asked ([`Follower::mark`]).
+//! - Batches with nothing in them are sent only to say something: that nothing more is on the way to the head, where the
+//!   client does not know it yet, be it at the head or with nothing but foreign seqs before it; once more when the board became
+//!   complete; and when [`MARK_SEQS`] foreign seqs were passed, or the hub asked ([`Follower::mark`]).
 
 use crate::index::{Board, Index, Name, Record};
 use crate::mutant::{self, Mutant, small_in_tests};
 use crate::pattern::Pattern;
-use crate::version::{Cursor, Epoch, Resume, Run, WalkMark};
+use crate::version::{Cursor, Epoch, Resume, Run, Version, WalkMark};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub struct Limits {
 /// The answer to a client that asks to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The board's epoch.
+    /// The board's epoch, as it is called for who follows this pattern.
     pub epoch: Epoch,
     /// The board's run, to which the client's cursor belongs from now on.
     pub run: Run,
@@ -101,6 +102,17 @@ pub enum Mark {
     },
 }
 
+/// What a client knows of where it stands, by the last batch it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing since it began, or since its walk ended.
+    Nothing,
+    /// How far it has come, but not that this is all.
+    Place,
+    /// That it is current, when the board had become complete so often.
+    Current(u64),
+}
+
 /// Where a follower stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
@@ -119,10 +131,9 @@ pub struct Follower {
     state: State,
     /// The state's own need of tombstones, as the writer sees it.
     pin: Arc<AtomicU64>,
-    /// Whether the client was told at least once where it stands since it began, or since its walk ended.
-    greeted: bool,
-    /// The board's count of completions when the client last got `current`.
-    told: u64,
+    told: Told,
+    /// The newest that the client knows of: up to it, what is older is no state that the board ever had, and not `current`.
+    seen: u64,
     /// How many batches in a row left it far from the head.
     behind: u32,
 }
@@ -135,9 +146,17 @@ enum State {
 
 impl Follower {
     /// Begins where `cursor` says, if it belongs to the board's history; otherwise with a walk from zero.
+    ///
+    /// A cursor that was given for another part of the pattern, or for the whole where this is a part, is of no use here.
     pub fn new(board: &Board, pattern: Pattern, cursor: Option<Cursor>) -> Follower {
+        let plain = |cursor: Cursor| Cursor {
+            version: Version { epoch: pattern.disguised(cursor.version.epoch), ..cursor.version },
+            ..cursor
+        };
+        let cursor = cursor.map(plain);
         // The pin is set under the lock under which the horizon was looked at, else a purge could come in between.
         let view = board.view();
+        let seen = cursor.as_ref().map_or(0, |cursor| cursor.seen);
         let resume = cursor.map_or(Resume::Reset, |cursor| view.lineage().resume(view.head(), &cursor));
         let reset = resume == Resume::Reset;
         let state = match resume {
@@ -147,10 +166,11 @@ impl Follower {
             }
             Resume::Reset => State::Walk { from: 0, head: view.head(), after: None, reset: true },
         };
-        let start = Start { epoch: view.lineage().epoch, run: view.lineage().run, reset };
+        let start = Start { epoch: pattern.disguised(view.lineage().epoch), run: view.lineage().run, reset };
         let pin = board.pin(state.pin());
         drop(view);
-        Follower { board: board.clone(), pattern, start, state, pin, greeted: false, told: 0, behind: 0 }
+        let seen = if reset { 0 } else { seen };
+        Follower { board: board.clone(), pattern, start, state, pin, told: Told::Nothing, seen, behind: 0 }
     }
 
     /// What the client is told before its first batch.
@@ -172,8 +192,8 @@ impl Follower {
         }
     }
 
-    /// Whether the client waits for something that no shared batch brings: the first word on where it stands, or the
-    /// `current` of a board that became complete. [`Follower::next`] then gives it, if need be as an empty batch.
+    /// Whether the client waits for something that no shared batch brings: the first word on where it stands, that it is
+    /// current, or the `current` of a board that became complete. [`Follower::next`] then gives it, if need be as an empty batch.
     pub fn owes(&self) -> bool {
         match self.state {
             State::Walk { .. } => true,
@@ -193,19 +213,26 @@ impl Follower {
         self.step(limits, true)
     }
 
-    /// The hub gave this client a shared batch (from, to] that [`live_batch`] made for the follower's pattern.
+    /// The hub gave this client a shared batch with this mark, which [`live_batch`] made for the follower's pattern, with what it
+    /// tells.
     ///
-    /// Not for a follower elsewhere than at `from`: the call is then without effect.
-    pub fn advance_live(&mut self, from: u64, to: u64) {
-        if let State::Live { from: at } = &mut self.state
-            && *at == from
+    /// Not for a follower elsewhere than where the batch begins: the call is then without effect.
+    pub fn advance_live(&mut self, mark: &Mark, told: Told) {
+        if let (State::Live { from: at }, Mark::Live { from, to, view, .. }) = (&self.state, mark)
+            && at == from
             && to >= from
         {
-            *at = to;
-            self.greeted = true;
-            self.moved(to, self.board.head());
+            self.gave_live(*to, *view, told);
+            self.moved(*to, self.board.head());
             self.pin.store(self.state.pin(), Ordering::Release);
         }
+    }
+
+    fn gave_live(&mut self, to: u64, view: u64, told: Told) {
+        self.state = State::Live { from: to };
+        self.seen = self.seen.max(view);
+        // A kept batch may be from before a view of which the client was given a part.
+        self.told = if self.seen == to { told } else { Told::Place };
     }
 
     fn step(&mut self, limits: Limits, asked: bool) -> Option<Batch> {
@@ -227,15 +254,13 @@ impl Follower {
                     let from = *from;
                     let must = asked && view.head() > from || self.owes_at(&view, from);
                     let batch = live(&view, &self.pattern, from, limits, must);
-                    if let Some(Batch { mark: Mark::Live { to, current, .. }, .. }) = &batch {
-                        self.state = State::Live { from: *to };
-                        self.greeted = true;
-                        self.moved(*to, view.head());
-                        if *current {
-                            self.told = view.completions();
+                    ControlFlow::Break(batch.map(|(batch, told)| {
+                        if let Mark::Live { to, view: of, .. } = batch.mark {
+                            self.gave_live(to, of, told);
+                            self.moved(to, view.head());
                         }
-                    }
-                    ControlFlow::Break(batch)
+                        batch
+                    }))
                 }
                 State::Walk { from, head, after, reset } => {
                     let passed = pass(&view, &self.pattern, *from, after.as_deref(), (*head, *reset), limits);
@@ -248,10 +273,11 @@ impl Follower {
                         let (head, last) = (*head, passed.last);
                         let upto = after.clone().unwrap_or_default();
                         let mark = Mark::Walk { head, upto, last, reset: *reset && complete };
+                        self.seen = passed.records.iter().map(|record| record.seq).fold(self.seen.max(head), u64::max);
                         if last {
                             let from = if mutant::is(Mutant::WalkEndsAtPresentHead) { view.head() } else { head };
                             self.state = State::Live { from };
-                            self.greeted = false;
+                            self.told = Told::Nothing;
                             self.behind = 0;
                         }
                         ControlFlow::Break(Some(Batch { records: passed.records, mark }))
@@ -271,8 +297,13 @@ impl Follower {
     }
 
     fn owes_at(&self, index: &Index, from: u64) -> bool {
-        let untold = index.complete() && self.told != index.completions();
-        from == index.head() && (untold || !self.greeted)
+        let owes = match self.told {
+            Told::Nothing => true,
+            Told::Place => index.complete(),
+            Told::Current(completions) => index.complete() && completions != index.completions(),
+        };
+        // Wherever it is: with nothing but foreign seqs before it no other batch comes.
+        owes && (from == index.head() || !mutant::is(Mutant::CurrentOnlyAtTheHead))
     }
 }
 
@@ -298,8 +329,8 @@ impl State {
 ///
 /// `None` when there is nothing for them: at the head, when less than [`MARK_SEQS`] seqs were passed without a match, or
 /// when the way is longer than [`LIVE_WAY_ENTRIES_MAX`] entries; then [`Follower::next`] of each goes by name. Valid for
-/// followers that live: for them the tombstones above `from` are kept.
-pub fn live_batch(board: &Board, pattern: &Pattern, from: u64, limits: Limits) -> Option<Batch> {
+/// followers that live: for them the tombstones above `from` are kept. With it what it tells them of where they stand.
+pub fn live_batch(board: &Board, pattern: &Pattern, from: u64, limits: Limits) -> Option<(Batch, Told)> {
     let view = board.view();
     if from >= view.head() || from < view.lineage().horizon || view.since(from).nth(LIVE_WAY_ENTRIES_MAX).is_some() {
         return None;
@@ -308,7 +339,7 @@ pub fn live_batch(board: &Board, pattern: &Pattern, from: u64, limits: Limits) -
 }
 
 /// The batch after `from` by seq. With `must` also an empty one that moves nothing far.
-fn live(index: &Index, pattern: &Pattern, from: u64, limits: Limits, must: bool) -> Option<Batch> {
+fn live(index: &Index, pattern: &Pattern, from: u64, limits: Limits, must: bool) -> Option<(Batch, Told)> {
     let head = index.head();
     let mut fill = Fill::new(limits);
     let mut to = head;
@@ -330,7 +361,8 @@ fn live(index: &Index, pattern: &Pattern, from: u64, limits: Limits, must: bool)
     let complete = index.complete() || mutant::is(Mutant::CurrentWhileIncomplete);
     let current = to == head && complete;
     let says = !fill.records.is_empty() || must || to - from >= MARK_SEQS;
-    says.then_some(Batch { records: fill.records, mark: Mark::Live { from, to, view: head, current } })
+    let told = if current { Told::Current(index.completions()) } else { Told::Place };
+    says.then_some((Batch { records: fill.records, mark: Mark::Live { from, to, view: head, current } }, told))
 }
 
 /// One stretch of a walk.

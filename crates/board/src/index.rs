@@ -235,20 +235,29 @@ impl Index {
         above.filter_map(|(_, name)| self.get(name))
     }
 
-    /// The entries that `pattern` may match after the name `after`, in order, tombstones included: a narrow superset.
+    /// The entries that `pattern` may match after the name `after`, in order, tombstones included: a narrow superset, without
+    /// any name that it was narrowed to leave out.
     pub(crate) fn walk<'a>(
         &'a self,
         pattern: &'a Pattern,
-        after: Option<&[u8]>,
+        after: Option<&'a [u8]>,
     ) -> impl Iterator<Item = &'a Record> + use<'a> {
-        let prefix = pattern.prefix();
+        pattern.parts().flat_map(move |part| self.walk_part(part, after))
+    }
+
+    /// As [`Index::walk`], of what one pattern is written as.
+    fn walk_part<'a>(&'a self, part: &'a [u8], after: Option<&'a [u8]>) -> impl Iterator<Item = &'a Record> + use<'a> {
+        let (prefix, exact) = match part.strip_suffix(b"*") {
+            Some(prefix) => (prefix, false),
+            None => (part, true),
+        };
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let end = if pattern.is_exact() { Bound::Included(prefix) } else { Bound::Unbounded };
+        let end = if exact { Bound::Included(prefix) } else { Bound::Unbounded };
         // A mark of a peer may lie past the one exact name; a range must not end before it begins.
-        let past = pattern.is_exact() && after.is_some_and(|after| after >= prefix);
+        let past = exact && after.is_some_and(|after| after >= prefix);
         let range = (!past).then(|| self.range((from, end)));
         range.into_iter().flatten().take_while(move |record| record.name.starts_with(prefix))
     }

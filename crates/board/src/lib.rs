@@ -35,7 +35,8 @@ mod writer;
 mod model_tests;
 
 pub use follower::{
-    Batch, Follower, LIVE_WAY_ENTRIES_MAX, Limits, MARK_SEQS, Mark, Position, SHORT_WAY_ENTRIES_MAX, Start, live_batch,
+    Batch, Follower, LIVE_WAY_ENTRIES_MAX, Limits, MARK_SEQS, Mark, Position, SHORT_WAY_ENTRIES_MAX, Start, Told,
+    live_batch,
 };
 pub use index::{Board, Index, NAME_BYTES_MAX, Name, Record, Wake};
 pub use pattern::{Pattern, PatternError};

@@ -74,6 +74,7 @@ canaries! {
     canary_replicas_that_forget_tombstones_are_caught: ReplicaForgetsTombstones,
     canary_replicas_that_keep_what_was_not_sent_are_caught: ReplicaKeepsUnsent,
     canary_drops_for_an_incomplete_board_are_caught: DropsWhileIncomplete,
+    canary_followers_that_are_told_they_are_current_only_at_the_head_are_caught: CurrentOnlyAtTheHead,
     canary_current_of_an_incomplete_board_is_caught: CurrentWhileIncomplete,
     canary_boards_complete_by_their_epoch_alone_are_caught: CompleteByEpochAlone,
     canary_commits_shown_before_they_are_stored_are_caught: ShownUnstored,

@@ -31,6 +31,8 @@ pub(crate) enum Mutant {
     ReplicaKeepsUnsent,
     /// A board that is not complete has things dropped for it.
     DropsWhileIncomplete,
+    /// Nobody is told that it is current but at the very head, though nothing but foreign seqs is before it.
+    CurrentOnlyAtTheHead,
     /// A board that is not complete says `current`.
     CurrentWhileIncomplete,
     /// A board counts as complete because its epoch stayed, though its first scan never ended.

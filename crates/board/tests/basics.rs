@@ -66,11 +66,11 @@ fn m3_7_a_client_gets_the_snapshot_then_each_change_and_always_has_the_latest() 
     assert_eq!((replica.head(), board.head()), (3, 3));
 
     writer.commit(vec![remove("a"), put("d", "1"), remove("never was")]).unwrap();
-    let shared = live_batch(&board, &Pattern::all(), 3, Limits { entries: 99, ..LIMITS }).unwrap();
+    let (shared, told) = live_batch(&board, &Pattern::all(), 3, Limits { entries: 99, ..LIMITS }).unwrap();
     assert_eq!(shared.mark, Mark::Live { from: 3, to: 5, view: 5, current: true });
     assert!(shared.records.iter().all(|record| record.aside.is_empty()), "what is noted here is never sent");
     replica.apply(&shared).unwrap();
-    follower.advance_live(3, 5);
+    follower.advance_live(&shared.mark, told);
     assert_eq!(follower.position(), Position::Live(5));
     assert_eq!(follower.next(LIMITS), None);
     assert_eq!(shown(&replica), pairs(&[("b", "2"), ("c", "1"), ("d", "1")]));

@@ -77,17 +77,25 @@ proptest! {
                 }
             }
             while let Position::Live(from) = shared.position()
-                && let Some(batch) = live_batch(&board, &pattern, from, limits)
+                && let Some((batch, told)) = live_batch(&board, &pattern, from, limits)
             {
                 prop_assert!(batch.records.len() <= entries);
                 let own = alone.next(limits);
                 prop_assert_eq!(own.as_ref(), Some(&batch), "the same batch, made for one");
-                let Mark::Live { from, to, .. } = batch.mark else { panic!("{batch:?}") };
                 grouped.apply(&batch).unwrap();
                 single.apply(&batch).unwrap();
-                shared.advance_live(from, to);
+                shared.advance_live(&batch.mark, told);
             }
-            prop_assert_eq!(alone.next(limits), None);
+            // One that was cut short by the limits is told that it is current after all, where nothing but foreign seqs follow.
+            let (rest, own) = (shared.next(limits), alone.next(limits));
+            prop_assert_eq!(&rest, &own);
+            if let Some(batch) = rest {
+                prop_assert!(batch.records.is_empty() && matches!(batch.mark, Mark::Live { current: true, .. }), "{:?}", batch);
+                grouped.apply(&batch).unwrap();
+                single.apply(&batch).unwrap();
+            }
+            prop_assert_eq!((shared.next(limits), alone.next(limits)), (None, None));
+            prop_assert!(grouped.is_current() && single.is_current());
             let held = |replica: &Replica| -> BTreeMap<Vec<u8>, Vec<u8>> {
                 replica.iter_from(b"").map(|(name, held)| (name.to_vec(), held.value.to_vec())).collect()
             };
@@ -228,4 +236,20 @@ fn readers_go_on_while_the_store_is_written() {
     go_on.send(()).unwrap();
     assert_eq!(committing.join().unwrap().unwrap(), 1);
     assert_eq!((board.head(), board.len()), (1, 1));
+}
+
+#[test]
+fn m3_7_who_comes_back_with_nothing_of_its_names_missing_is_told_so() {
+    let mut writer = open();
+    let board = writer.board();
+    let (follower, mut replica) = caught_up(&board, "mine*");
+    drop(follower);
+    writer.commit(vec![put("others", "1")]).unwrap();
+    let mut follower = follow(&board, "mine*", &mut replica);
+    assert!(!replica.is_current() && follower.owes());
+    drain(&mut follower, &mut replica);
+    assert!(replica.is_current() && !follower.owes());
+    // Nobody is told again for what is not theirs.
+    writer.commit(vec![put("others", "2")]).unwrap();
+    assert_eq!(follower.next(WIDE), None);
 }

@@ -49,7 +49,7 @@ pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Resu
         let matches = command.try_get_matches_from_mut(args)?;
         return C::from_arg_matches(&matches).map_err(|error| error.format(&mut command));
     }
-    let command = with_variables(C::command(), &[]);
+    let command = complete::<C>();
     let (mut command, file) = match file_named(&command, &args) {
         None => (command, None),
         Some(file) => {
@@ -62,6 +62,11 @@ pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Resu
     };
     let matches = command.try_get_matches_from_mut(args).map_err(|error| blame(error, file.as_ref(), &command))?;
     C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The whole parser, each flag with its variable.
+pub(crate) fn complete<C: Parsed>() -> Command {
+    with_variables(C::command(), &[])
 }
 
 /// The one command that is called, where its word comes first and no file is named, whose other tables are to be checked.

@@ -4,13 +4,15 @@ use std::io::Write;
 use std::time::Duration;
 
 use wire::answer::{Answer, Question};
+use wire::rights::IdRange;
 
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
 use crate::reach::ReachArgs;
+use crate::rights::RightsArgs;
 use crate::{answered, runtime};
 
-/// Makes an invite and prints the line with which a machine joins; on the hub's own machine
+/// Makes an invite and prints the line with which a machine joins; for the hub's own machine and admins
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How many machines may use it
@@ -20,6 +22,17 @@ pub(crate) struct Args {
     /// For how long: 30m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
     expires: Duration,
+
+    /// Only for these IDs: 100-199, or 7
+    #[arg(long, value_name = "RANGE", value_parser = IdRange::parse)]
+    ids: Option<IdRange>,
+
+    /// A tag for whoever enrols by it; repeatable
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+
+    #[command(flatten)]
+    rights: RightsArgs,
 
     /// Prints one JSON object
     #[arg(long)]
@@ -32,9 +45,10 @@ pub(crate) struct Args {
 /// Prints the join line.
 ///
 /// # Errors
-/// When the hub of this machine does not run, or this is another machine.
+/// When the hub is not reached, or does not allow it.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let question = Question::Invite { uses: args.uses, expires_s: args.expires.as_secs(), id: None };
+    let Args { uses, expires, ids, tag, rights, .. } = args;
+    let question = Question::Invite { uses, expires_s: expires.as_secs(), ids, rights: rights.into(), tags: tag };
     let answer =
         runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
     print_link(&answer, args.json)

@@ -18,6 +18,7 @@ mod invite;
 mod join;
 mod leave;
 mod logging;
+mod man;
 mod mirror;
 mod monitor;
 mod notify;
@@ -25,6 +26,7 @@ mod paths;
 mod plot;
 mod put;
 mod reach;
+mod rights;
 mod runtime;
 mod service;
 mod signals;
@@ -33,6 +35,7 @@ mod table;
 mod token;
 mod top;
 mod wait;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -106,7 +109,9 @@ commands! {
     "status" => Status in status;
     "top" => Top in top;
     "cert" => Cert in cert;
+    "man" => Man in man;
     "wait" => Wait in wait;
+    "why" => Why in why;
     "allow-deletes" => AllowDeletes in allow_deletes;
     "service" => Service in service;
 }

@@ -47,7 +47,7 @@ pub(crate) struct Args {
 
     /// Tells which names are only in SRC (>>), only in DST (<<) and in both (--); compares and changes nothing
     #[arg(long, conflicts_with_all = ["watch", "dry_run", "existing", "update", "backup_dir", "max_delete", "no_delete",
-        "allow_mass_delete", "checksum", "ctime", "verify", "fsync", "bwlimit"])]
+        "allow_mass_delete", "checksum", "ctime", "verify", "fsync", "bwlimit", "threads"])]
     diff: bool,
 
     #[command(flatten)]
@@ -116,6 +116,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         state: args.modes.state.clone(),
         own,
         keep: args.keep.keep(),
+        threads: args.modes.threads,
     };
     let mut mirror = Mirror::open(&args.source, &destination, options).map_err(refused)?;
     if args.diff {
@@ -185,7 +186,7 @@ struct Output<'a> {
     json: bool,
     dry_run: bool,
     destination: &'a Path,
-    stdout: io::BufWriter<io::StdoutLock<'static>>,
+    stdout: io::BufWriter<io::Stdout>,
     failed: Option<io::Error>,
     skips: u64,
     said: keep::Said,
@@ -193,7 +194,7 @@ struct Output<'a> {
 
 impl<'a> Output<'a> {
     fn new(args: &Args, log: &'a Log, destination: &'a Path) -> Self {
-        let stdout = io::BufWriter::new(io::stdout().lock());
+        let stdout = io::BufWriter::new(io::stdout());
         let said = keep::Said::default();
         Self { log, json: args.json, dry_run: args.dry_run, destination, stdout, failed: None, skips: 0, said }
     }

@@ -2,7 +2,7 @@
 //!
 //! The log holds the very lines of stdout, so that it can be read like them; what goes wrong is said on stderr.
 
-mod choice;
+pub(crate) mod choice;
 mod keeping;
 mod output;
 mod resident;

@@ -69,6 +69,17 @@ impl ReachArgs {
         }
     }
 
+    /// Takes flags that stand behind words which may begin with a hyphen.
+    ///
+    /// # Errors
+    /// When they are none of these.
+    pub(crate) fn update(&mut self, flags: Vec<String>) -> Result<(), Failure> {
+        use clap::{Args as _, FromArgMatches as _};
+        let parser = Self::augment_args(clap::Command::new("lockstep").no_binary_name(true).disable_help_flag(true));
+        let parsed = parser.try_get_matches_from(flags).and_then(|matches| self.update_from_arg_matches(&matches));
+        parsed.map_err(|error| Failure::usage(error.to_string().trim_end()))
+    }
+
     async fn try_once(&self) -> Result<Client, Unreached> {
         if let (Some(hub), Some(id)) = (&self.hub, &self.id) {
             let (mut addresses, trust, invite) = join::hub(Some(hub)).map_err(Unreached::Failure)?;

@@ -1,57 +1,98 @@
 //! What the hub answers to questions.
 
+use crate::access::{self, Access};
 use crate::backup;
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
-use crate::roster::{Roster, TOKEN_DAYS_MAX};
+use crate::roster::{Gives, Roster, TOKEN_DAYS_MAX};
 use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
 use crate::wait;
+use crate::why;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::answer::{Answer, Behind, ClientRow, Question, ShareStatus, Status, TokenRow};
+use wire::answer::{Answer, Behind, ClientChange, ClientRow, Question, ShareStatus, Status, TokenRow};
 use wire::id::ClientId;
-use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX};
+use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX, FRAME_BYTES_MAX};
 use wire::link::{InviteCode, JoinLink};
 use wire::message::{Code, Refusal};
+use wire::rights::{BadRights, IdRange, Rights, tags_changed};
 use wire::roster::{RosterError, Token};
+
+/// What the rows of one answer take at most, so that it fits into its frame.
+const CLIENT_ROWS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 
 /// Answers a question of `role`.
 pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
+    let access = role.access();
     match question {
-        Question::Status => Ok(Answer::Status(status(hub))),
-        Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after))),
-        Question::Client { id } => Ok(Answer::Clients(vec![client(hub, id)?.row(hub)])),
+        Question::Status => Ok(Answer::Status(status(hub, &access))),
+        Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after, &access).0)),
+        Question::Client { id } => Ok(Answer::Clients(vec![client(hub, id, &access)?.row(hub, &access)])),
         Question::Wait { target, clients, timeout_ms } => {
-            wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms)).await.map(Answer::Wait)
+            wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms), &access).await.map(Answer::Wait)
         }
-        Question::Invite { uses, expires_s, id } => {
-            only_here(role)?;
-            let id = id.map(client_id).transpose()?;
+        Question::Why { target, client } => why::why(hub, target.as_deref(), client, &access).map(Answer::Why),
+        Question::Invite { uses, expires_s, ids, rights, tags } => {
+            access.to_administer()?;
+            let bad = |bad: BadRights| refusal(Code::Limit, bad.to_string());
+            let rights = Rights::default().changed(&rights).map_err(bad)?;
+            let tags = tags_changed(&[], &tags, &[]).map_err(bad)?;
+            let detail = format!("uses {uses}, for {expires_s} s{}{}", told_ids(ids), told_rights(&rights, &tags));
+            let gives = Gives { ids, rights, tags };
             let expires_ms = i64::try_from(expires_s.saturating_mul(1000)).unwrap_or(i64::MAX);
-            let made = hub.registry.change(|roster| roster.new_invite(uses, expires_ms, id, clock::now_ms())).await;
+            let made = hub.registry.change(|roster| roster.new_invite(uses, expires_ms, gives, clock::now_ms())).await;
             let code = made.map_err(roster_refusal)?;
-            tracing::info!(uses, expires_s, "an invite was made");
+            tracing::info!(uses, expires_s, by = access.id(), "an invite was made");
+            hub.audit.note(role.did("invited", None, detail));
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
+        Question::Administer { id, change } => {
+            access.to_administer()?;
+            let client_id = client_id(id)?;
+            let made = hub.registry.change(|roster| roster.administer(client_id, &change)).await;
+            // Also where it was not kept: what was decided meanwhile may have been by what is undone.
+            rights_moved(hub, client_id);
+            made.map_err(roster_refusal)?;
+            tracing::info!(id, by = access.id(), "its name, tags or rights were changed");
+            hub.audit.note(role.did("changed", Some(id), told_change(&change)));
+            hub.tables.notify_one();
+            Ok(Answer::Clients(vec![client(hub, id, &access)?.row(hub, &access)]))
+        }
+        Question::Import { rows, dry_run } => {
+            access.to_administer()?;
+            let made = hub.registry.change(|roster| roster.import(&rows, dry_run)).await;
+            rows.iter().filter_map(|row| ClientId::new(row.id).ok()).for_each(|id| rights_moved(hub, id));
+            let (imported, changed) = made.map_err(roster_refusal)?;
+            if !changed.is_empty() {
+                tracing::info!(clients = changed.len(), by = access.id(), "an inventory was imported");
+                for row in rows.iter().filter(|row| changed.iter().any(|id| id.get() == row.id)) {
+                    hub.audit.note(role.did("imported", Some(row.id), told_change(&row.change)));
+                }
+                hub.tables.notify_one();
+            }
+            Ok(Answer::Imported(imported))
+        }
         Question::Reissue { id } => {
-            only_here(role)?;
+            access.to_administer()?;
             let client = client_id(id)?;
             let made = hub.registry.change(|roster| roster.reissue(client, clock::now_ms())).await;
             let code = made.map_err(roster_refusal)?;
             tracing::info!(id, "a new unique ID may be fetched once");
+            hub.audit.note(role.did("reissued", Some(id), String::new()));
             Ok(Answer::Link { link: link(hub, Some(code))?.reveal().into() })
         }
         Question::Revoke { id } => {
-            only_here(role)?;
+            access.to_administer()?;
             let client = client_id(id)?;
             hub.registry.change(|roster| roster.revoke(client)).await.map_err(roster_refusal)?;
             if let Some(session) = hub.presence.get(id) {
                 session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
             }
             tracing::warn!(id, "revoked");
+            hub.audit.note(role.did("revoked", Some(id), String::new()));
             hub.revoked.send_replace(());
             hub.tables.notify_one();
             hub.moved();
@@ -67,6 +108,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             let new = |roster: &mut Roster| roster.new_token(name, client, may_put, expires_ms, clock::now_ms());
             let made = hub.registry.change(new).await;
             let (bearer, token) = made.map_err(roster_refusal)?;
+            let puts = if may_put { ", may put" } else { "" };
+            hub.audit.note(role.did("token", client.map(ClientId::get), format!("{}{puts}", token.name)));
             tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, "a token was made");
             Ok(Answer::Token { token: bearer.reveal().into(), row: token_row(&token, true) })
         }
@@ -85,6 +128,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             let of = if role.is_local() { None } else { acts_as(role, None)? };
             hub.registry.change(|roster| roster.revoke_token(&name, of)).await.map_err(roster_refusal)?;
             tracing::warn!(name, "a token was revoked");
+            hub.audit.note(role.did("token_revoked", of.map(ClientId::get), name.clone()));
             hub.revoked.send_replace(());
             Ok(Answer::Done)
         }
@@ -96,8 +140,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
         }
         Question::Leave => leave(hub, role).await,
         Question::AllowDeletes { share } => {
-            only_here(role)?;
-            let found = find(hub, &share)?;
+            access.to_administer()?;
+            let found = find(hub, &share, &access)?;
             if found.allow_deletes().await.is_none() {
                 let text = format!("share {share} has stopped; the log says why; restart the hub");
                 return Err(refusal(Code::HubFailed, text));
@@ -118,10 +162,51 @@ async fn leave(hub: &Hub, role: &Role) -> Result<Answer, Refusal> {
     let client = client_id(session.id)?;
     hub.registry.change(|roster| roster.leave(client)).await.map_err(roster_refusal)?;
     tracing::warn!(id = session.id, name = session.name, address = session.address, "left for good");
+    hub.audit.note(role.did("left", Some(session.id), String::new()));
     hub.revoked.send_replace(());
     hub.tables.notify_one();
     hub.moved();
     Ok(Answer::Done)
+}
+
+fn told_ids(ids: Option<IdRange>) -> String {
+    ids.map_or_else(String::new, |ids| format!(", for ids {} to {}", ids.first, ids.last))
+}
+
+/// What rights and tags are, for the audit log; nothing of those that everybody has.
+fn told_rights(rights: &Rights, tags: &[String]) -> String {
+    let mut told = String::new();
+    if rights.role != Default::default() {
+        told.push_str(&format!(", role {}", rights.role.as_str()));
+    }
+    for (what, list) in [("reads", &rights.read), ("puts", &rights.put), ("joins", &rights.shares)] {
+        if let Some(list) = list {
+            told.push_str(&format!(", {what} {list:?}"));
+        }
+    }
+    if rights.clients != Default::default() {
+        told.push_str(&format!(", sees {}", rights.clients.as_str()));
+    }
+    if !tags.is_empty() {
+        told.push_str(&format!(", tags {tags:?}"));
+    }
+    told
+}
+
+/// What was changed, for the audit log.
+fn told_change(change: &ClientChange) -> String {
+    let ClientChange { name, tags, tags_add, tags_remove, rights } = change;
+    let mut told = Vec::new();
+    told.extend(name.as_ref().map(|name| format!("name {name:?}")));
+    told.extend(tags.as_ref().map(|tags| format!("tags {tags:?}")));
+    told.extend((!tags_add.is_empty()).then(|| format!("+{tags_add:?}")));
+    told.extend((!tags_remove.is_empty()).then(|| format!("-{tags_remove:?}")));
+    told.extend(rights.role.map(|role| format!("role {}", role.as_str())));
+    for (what, list) in [("reads", &rights.read), ("puts", &rights.put), ("joins", &rights.shares)] {
+        told.extend(list.as_ref().map(|list| format!("{what} {list:?}")));
+    }
+    told.extend(rights.clients.map(|sees| format!("sees {}", sees.as_str())));
+    told.join(", ")
 }
 
 /// What a failed put is told.
@@ -136,6 +221,7 @@ pub(crate) fn put_refusal(error: &PutError) -> Refusal {
         PutError::Store(_) => (Code::HubFailed, Some(1000)),
         PutError::Stopping => (Code::Stopping, Some(1000)),
         PutError::Unmet => (Code::NotAllowed, None),
+        PutError::NotAllowed(refusal) => return refusal.clone(),
     };
     Refusal { code, text: error.to_string(), retry_ms }
 }
@@ -148,28 +234,57 @@ pub(crate) fn link(hub: &Hub, invite: Option<InviteCode>) -> Result<JoinLink, Re
     JoinLink::new(&host, port, hub.fingerprint, invite).map_err(|e| refusal(Code::HubFailed, e.to_string()))
 }
 
-/// The next part of the list of clients; what went wrong with single files is told of one client at a time.
-pub(crate) fn clients(hub: &Hub, all: bool, after: u64) -> Vec<ClientRow> {
-    let listed = standing::everybody(hub).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
-    let brief = |standing: Standing| {
-        let mut row = standing.row(hub);
-        row.shares.iter_mut().chain(&mut row.values).for_each(|held| held.first_problems.clear());
-        row
-    };
-    listed.take(CLIENT_ROWS_MAX).map(brief).collect()
+/// Cuts who is here with other rights than it has now; it comes back with those.
+fn rights_moved(hub: &Hub, id: ClientId) {
+    if let Some(session) = hub.presence.get(id.get()).filter(|session| session.access != hub.access_of(id)) {
+        session.end(access::changed());
+    }
+    hub.revoked.send_replace(());
+    hub.moved();
 }
 
-pub(crate) fn status(hub: &Hub) -> Status {
-    let clients = standing::everybody(hub);
+/// The next part of the list of clients, and whether there is more; what went wrong with single files is told of one client at
+/// a time.
+pub(crate) fn clients(hub: &Hub, all: bool, after: u64, access: &Access) -> (Vec<ClientRow>, bool) {
+    let listed =
+        standing::everybody(hub, access).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for standing in listed {
+        let mut row = standing.row(hub, access);
+        row.shares.iter_mut().chain(&mut row.values).for_each(|held| held.first_problems.clear());
+        bytes += row_bytes(&row);
+        if rows.len() == CLIENT_ROWS_MAX || bytes > CLIENT_ROWS_BYTES_MAX && !rows.is_empty() {
+            return (rows, true);
+        }
+        rows.push(row);
+    }
+    (rows, false)
+}
+
+/// About how much a row takes in an answer, with room to spare.
+fn row_bytes(row: &ClientRow) -> usize {
+    let held = row.shares.iter().chain(&row.values).map(|held| held.name.len() + 96).sum::<usize>();
+    let lists = row.rights.iter().flat_map(|rights| [&rights.read, &rights.put, &rights.shares]).flatten().flatten();
+    let texts = lists.chain(&row.tags).map(|text| text.len() + 4).sum::<usize>();
+    row.name.len() + row.version.len() + row.address.len() + held + texts + 256
+}
+
+pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
+    let clients = standing::everybody(hub, access);
+    let values_seen = match access.reads_all() {
+        true => hub.data.board.len(),
+        false => hub.data.board.read(|index| index.iter_from(b"").filter(|record| access.reads(&record.name)).count()),
+    };
+    let shares = hub.shares.values().filter(|share| access.joins(&share.name));
     let values = Followers::of(&Goal::values(hub), &clients);
     Status {
         hub: hub.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at_ms: hub.started_at_ms,
         addresses: hub.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
-        clients_active: hub.presence.count() as u64,
-        values: hub.data.board.len() as u64,
-        shares: hub.shares.values().map(|share| share_status(share, &clients)).collect(),
+        clients_active: clients.iter().filter(|client| client.session.is_some()).count() as u64,
+        values: values_seen as u64,
+        shares: shares.map(|share| share_status(share, &clients)).collect(),
         values_in_sync: values.in_sync,
         values_not_in_sync: values.not_in_sync,
         values_behind: values.behind,
@@ -211,15 +326,17 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
     }
 }
 
-/// The share of that name; else what there is.
-pub(crate) fn find<'a>(hub: &'a Hub, share: &str) -> Result<&'a Arc<Share>, Refusal> {
+/// The share of that name; else what there is for whoever asks.
+pub(crate) fn find<'a>(hub: &'a Hub, share: &str, access: &Access) -> Result<&'a Arc<Share>, Refusal> {
+    access.to_join(share)?;
     hub.shares.get(share).ok_or_else(|| {
-        let known: Vec<&str> = hub.shares.keys().map(String::as_str).collect();
+        let known: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
         refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {}", known.join(", ")))
     })
 }
 
-pub(crate) fn client(hub: &Hub, id: u64) -> Result<Standing, Refusal> {
+pub(crate) fn client(hub: &Hub, id: u64, access: &Access) -> Result<Standing, Refusal> {
+    access.to_see(id)?;
     let found = hub.roster().client(client_id(id)?).cloned();
     let found = found.ok_or_else(|| refusal(Code::NotFound, format!("no client has the id {id}")))?;
     Ok(standing::of(hub, found))
@@ -257,7 +374,13 @@ fn only_here(role: &Role) -> Result<(), Refusal> {
 }
 
 fn roster_refusal(error: RosterError) -> Refusal {
-    refusal(Code::HubFailed, error.to_string())
+    let code = match &error {
+        RosterError::Storage(_) | RosterError::Unfit { .. } => Code::HubFailed,
+        RosterError::Unknown { .. } | RosterError::TokenUnknown => Code::NotFound,
+        RosterError::Rights(_) | RosterError::Name | RosterError::TokensFull => Code::Limit,
+        RosterError::TokenTaken | RosterError::Revoked { .. } | RosterError::AdminToBe { .. } => Code::NotAllowed,
+    };
+    refusal(code, error.to_string())
 }
 
 pub(crate) fn refusal(code: Code, text: String) -> Refusal {

@@ -3,6 +3,7 @@
 //! Files are read by blocking threads a few frames ahead of the socket, so memory is bounded by the frames in between
 //! and a slow client slows only itself.
 
+use crate::access::Access;
 use crate::answers::find;
 use crate::core::Hub;
 use crate::io::{Incoming, ReadError};
@@ -37,7 +38,7 @@ where
         let ready = ready;
         loop {
             let ended = match incoming.next(FRAME_BYTES_MAX).await {
-                Ok(message) => match supply(&hub, message, &ready).await {
+                Ok(message) => match supply(&hub, &session.access, message, &ready).await {
                     Ok(()) => continue,
                     Err(ended) => ended,
                 },
@@ -79,13 +80,13 @@ where
     ended
 }
 
-async fn supply(hub: &Arc<Hub>, message: ToHub, ready: &mpsc::Sender<Bytes>) -> Result<(), Ended> {
+async fn supply(hub: &Arc<Hub>, access: &Access, message: ToHub, ready: &mpsc::Sender<Bytes>) -> Result<(), Ended> {
     let (share, wanted) = match message {
         ToHub::Want { share, contents } => (share, Wanted::Contents(contents)),
         ToHub::WantChunks { share, content, chunks } => (share, Wanted::Chunks(content, chunks)),
         _ => return Err(Ended::Told(protocol_error(&"only wants belong on a bulk connection"))),
     };
-    let share = Arc::clone(find(hub, &share).map_err(Ended::Told)?);
+    let share = Arc::clone(find(hub, &share, access).map_err(Ended::Told)?);
     for portion in wanted.portions() {
         let share = Arc::clone(&share);
         let read = tokio::task::spawn_blocking(move || read(&share, portion)).await;

@@ -1,5 +1,7 @@
 //! The hub itself: everything its connections share, and nothing of any transport.
 
+use crate::access::Access;
+use crate::audit::Audit;
 use crate::clock;
 use crate::counts::Counts;
 use crate::data::Data;
@@ -25,6 +27,7 @@ use wire::limiter::Limiter;
 use wire::link::Fingerprint;
 use wire::login::{Enrol, Now, Policy};
 use wire::message::{Code, Refusal};
+use wire::roster::Known;
 
 /// Everything that connections share.
 pub(crate) struct Hub {
@@ -51,7 +54,9 @@ pub(crate) struct Hub {
     pub(crate) standing: watch::Sender<u64>,
     /// Rings when a table on disk is out of date.
     pub(crate) tables: Arc<Notify>,
-    /// Moves when a client or a token was revoked: whoever is served for one looks whether it still is let in.
+    /// Who came in, who was turned away, and who changed what anybody may.
+    pub(crate) audit: Audit,
+    /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
     /// When those who are here are to come back, once the hub stops.
     pub(crate) farewell: Farewell,
@@ -63,7 +68,7 @@ pub(crate) struct Hub {
 const FULL_AGAIN_MS: u64 = 10_000;
 
 /// By board and pattern.
-type Groups = HashMap<(String, Vec<u8>), Weak<Group>>;
+type Groups = HashMap<(String, Pattern), Weak<Group>>;
 
 /// What a [`Hub`] is made of.
 pub(crate) struct Parts {
@@ -77,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) fleet: Fleet,
     pub(crate) registry: Registry,
     pub(crate) tables: Arc<Notify>,
+    pub(crate) audit: Audit,
 }
 
 /// A board that can be followed: how it is called, who wakes, and what goes along.
@@ -110,6 +116,7 @@ impl Hub {
             group_numbers: AtomicU32::new(1),
             standing: watch::Sender::new(0),
             tables: parts.tables,
+            audit: parts.audit,
             revoked: watch::Sender::new(()),
             farewell: Farewell::default(),
             stopping: watch::Sender::new(false),
@@ -140,7 +147,7 @@ impl Hub {
     /// Whether nobody but who is here already can log in.
     pub(crate) fn is_full(&self, id: ClientId) -> Option<Refusal> {
         let most = self.limits.get().clients;
-        if (self.presence.count() as u64) < most || self.presence.get(id.get()).is_some() {
+        if (self.presence.count(&Access::everything()) as u64) < most || self.presence.get(id.get()).is_some() {
             return None;
         }
         let text = format!("this hub is full: {most} clients are logged in (--max-clients); try again later");
@@ -166,8 +173,33 @@ impl Hub {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The board called `name`, as clients call it.
-    pub(crate) fn followable(&self, name: &str) -> Option<Followable> {
+    /// What a client may, as of now.
+    pub(crate) fn access_of(&self, id: ClientId) -> Access {
+        let roster = self.roster();
+        let known = roster.client(id).filter(|client| client.known != Known::Revoked);
+        known.map_or_else(|| Access::nothing(id), |client| Access::of(id, &client.rights))
+    }
+
+    /// The board called `name`, as clients call it, and what of `pattern` whoever asks may follow: the only way to one.
+    ///
+    /// # Errors
+    /// When it may follow nothing of it, or there is no such board.
+    pub(crate) fn to_follow(
+        &self,
+        name: &str,
+        pattern: Pattern,
+        access: &Access,
+    ) -> Result<(Followable, Pattern), Refusal> {
+        let pattern = access.to_follow(name, pattern)?;
+        let what = self.followable(name).ok_or_else(|| {
+            let known: Vec<&str> = self.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
+            let text = format!("this hub has no {name}; it shares: {}", known.join(", "));
+            Refusal { code: Code::NotFound, text, retry_ms: None }
+        })?;
+        Ok((what, pattern))
+    }
+
+    fn followable(&self, name: &str) -> Option<Followable> {
         match name {
             "data" => {
                 Some(Followable { board: self.data.board.clone(), wakers: Arc::clone(&self.data.wakers), extras: None })
@@ -189,7 +221,7 @@ impl Hub {
     pub(crate) fn group(&self, name: &str, what: &Followable, pattern: &Pattern) -> Arc<Group> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|_, group| group.strong_count() > 0);
-        let key = (name.to_owned(), pattern.as_bytes().to_vec());
+        let key = (name.to_owned(), pattern.clone());
         if let Some(group) = groups.get(&key).and_then(Weak::upgrade) {
             return group;
         }
@@ -214,7 +246,7 @@ impl Hub {
 /// Hubs for tests of what needs one.
 #[cfg(test)]
 pub(crate) mod testing {
-    use super::{Hub, Parts};
+    use super::{Audit, Hub, Parts};
     use crate::data::{Data, DataThread};
     use crate::fleet::Fleet;
     use crate::roster::Registry;
@@ -241,6 +273,7 @@ pub(crate) mod testing {
             fleet: Fleet::new().unwrap(),
             registry,
             tables,
+            audit: Audit::open(data_dir).unwrap(),
         });
         (Arc::new(hub), thread)
     }

@@ -9,6 +9,7 @@ mod room;
 
 pub(crate) use condition::{Condition, tag};
 
+use crate::access::Access;
 use crate::lag::Heads;
 use crate::limits::{Limits, Live};
 use crate::wake::Wakers;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wire::codec::{decode_stored, encode_stored};
 use wire::limits::{CONTENT_TYPE_BYTES_MAX, VALUE_NAME_BYTES_MAX};
-use wire::message::{Content, Stored, Version};
+use wire::message::{Content, Refusal, Stored, Version};
 
 /// Puts that wait for the disk at most; beyond it a session waits with its next frame.
 const PUTS_WAITING_MAX: usize = 4096;
@@ -82,6 +83,8 @@ pub(crate) enum PutError {
     Stopping,
     #[error("the value is not as you expected it; nothing was changed: look at it again")]
     Unmet,
+    #[error("{}", .0.text)]
+    NotAllowed(Refusal),
 }
 
 /// What was put.
@@ -137,7 +140,7 @@ impl Data {
     }
 
     /// Puts a value, or removes it; returns once it is on disk.
-    pub(crate) async fn put(&self, name: Bytes, content: Option<Content>, by: u64) -> Result<Version, PutError> {
+    pub(crate) async fn put(&self, name: Bytes, content: Option<Content>, by: &Access) -> Result<Version, PutError> {
         self.put_if(name, content, by, Condition::Any).await.map(|put| put.version)
     }
 
@@ -146,7 +149,7 @@ impl Data {
         &self,
         name: Bytes,
         content: Option<Content>,
-        by: u64,
+        by: &Access,
         condition: Condition,
     ) -> Result<Put, PutError> {
         let mut offered = self.offer(name, content, by, condition).await?;
@@ -159,7 +162,7 @@ impl Data {
         &self,
         name: Bytes,
         content: Option<Content>,
-        by: u64,
+        by: &Access,
         condition: Condition,
     ) -> Result<Offered, PutError> {
         let offered = self.take(name, content, by, condition).await;
@@ -173,18 +176,19 @@ impl Data {
         &self,
         name: Bytes,
         content: Option<Content>,
-        by: u64,
+        by: &Access,
         condition: Condition,
     ) -> Result<Offered, PutError> {
         let limits = self.limits.get();
         check(&name, content.as_ref(), &limits)?;
-        match self.pace.next(by, limits.puts_per_s, crate::clock::now()) {
+        by.to_put(&name).map_err(PutError::NotAllowed)?;
+        match self.pace.next(by.id(), limits.puts_per_s, crate::clock::now()) {
             Ok(Duration::ZERO) => {}
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(again) => return Err(PutError::TooFast(limits.puts_per_s, again)),
         }
         let content_bytes = content.as_ref().map_or(0, |content| content.bytes.len() as u64);
-        let stored = content.map(|content| Stored { content, by, at_ms: crate::clock::now_ms() });
+        let stored = content.map(|content| Stored { content, by: by.id(), at_ms: crate::clock::now_ms() });
         let value = stored.map(|s| encode_stored(&s)).transpose().map_err(|e| PutError::Store(e.to_string()))?;
         let (done, answer) = oneshot::channel();
         let bytes = value.clone().unwrap_or_default();
@@ -216,18 +220,27 @@ impl Data {
     }
 
     /// The newest value of one name, with its tag.
-    pub(crate) fn tagged(&self, name: &[u8]) -> Option<(String, Stored)> {
-        let record = self.board.get(name)?;
-        let bytes = record.value?;
-        Some((tag(self.board.version().epoch, record.seq, &bytes), decode_stored(&bytes).ok()?))
+    ///
+    /// # Errors
+    /// When it may not be read.
+    pub(crate) fn tagged(&self, name: &[u8], to: &Access) -> Result<Option<(String, Stored)>, Refusal> {
+        to.to_get(name)?;
+        let found = self.board.get(name).and_then(|record| Some((record.seq, record.value?)));
+        Ok(found
+            .and_then(|(seq, bytes)| Some((tag(self.board.version().epoch, seq, &bytes), decode_stored(&bytes).ok()?))))
     }
 
     /// The newest value of one name.
-    pub(crate) fn get(&self, name: &[u8]) -> Option<(Version, Stored)> {
-        let record = self.board.get(name)?;
-        let stored = decode_stored(&record.value?).ok()?;
+    ///
+    /// # Errors
+    /// When it may not be read.
+    pub(crate) fn get(&self, name: &[u8], to: &Access) -> Result<Option<(Version, Stored)>, Refusal> {
+        to.to_get(name)?;
+        let found = self.board.get(name).and_then(|record| Some((record.seq, record.value?)));
         let version = self.board.version();
-        Some((Version { epoch: version.epoch, run: version.run, seq: record.seq }, stored))
+        Ok(found.and_then(|(seq, bytes)| {
+            Some((Version { epoch: version.epoch, run: version.run, seq }, decode_stored(&bytes).ok()?))
+        }))
     }
 
     /// Copies the board as it is stored by then into the file `to`, which is missing or empty; puts wait meanwhile.

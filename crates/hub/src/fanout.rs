@@ -8,7 +8,7 @@
 //! well, and at its end it stands where a kept batch begins. Guarded by `bench/fanout`.
 
 use crate::counts::{Counts, Via, left_out};
-use board::{Board, Follower, Limits, Pattern, Position};
+use board::{Board, Follower, Limits, Mark, Pattern, Position, Told};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,11 +52,17 @@ struct Kept {
 
 #[derive(Clone)]
 struct Shared {
-    from: u64,
-    to: u64,
+    mark: Mark,
+    told: Told,
     /// Versions that it leaves out.
     left_out: u64,
     frame: Bytes,
+}
+
+impl Shared {
+    fn begins_at(&self, seq: u64) -> bool {
+        matches!(self.mark, Mark::Live { from, .. } if from == seq)
+    }
 }
 
 impl Group {
@@ -76,7 +82,7 @@ impl Group {
             && from < self.board.head()
             && let Some(shared) = self.shared(from, Arc::strong_count(self) > 1)?
         {
-            follower.advance_live(from, shared.to);
+            follower.advance_live(&shared.mark, shared.told);
             self.counts.told(Via::Native).left_out(shared.left_out);
             return Ok(Some(shared.frame));
         }
@@ -87,14 +93,13 @@ impl Group {
     /// The batch that begins at `from`: a kept one, or a new one, kept if there is anybody else to take it.
     fn shared(&self, from: u64, keep: bool) -> Result<Option<Shared>, EncodeError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = kept.batches.iter().rev().find(|b| b.from == from) {
+        if let Some(shared) = kept.batches.iter().rev().find(|kept| kept.begins_at(from)) {
             return Ok(Some(shared.clone()));
         }
         let limits = Limits { entries: BATCH_ENTRIES_MAX, bytes: BATCH_BYTES_MAX };
-        let Some(batch) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
-        let board::Mark::Live { to, .. } = batch.mark else { return Ok(None) };
+        let Some((batch, told)) = board::live_batch(&self.board, &self.pattern, from, limits) else { return Ok(None) };
         let left_out = left_out(&batch, &self.pattern);
-        let shared = Shared { from, to, left_out, frame: self.encode(batch)? };
+        let shared = Shared { mark: batch.mark.clone(), told, left_out, frame: self.encode(batch)? };
         if !keep {
             return Ok(Some(shared));
         }
@@ -108,7 +113,7 @@ impl Group {
     }
 
     fn encode(&self, batch: board::Batch) -> Result<Bytes, EncodeError> {
-        let live = matches!(batch.mark, board::Mark::Live { .. });
+        let live = matches!(batch.mark, Mark::Live { .. });
         let inline = live && batch.records.len() <= INLINE_ENTRIES_MAX;
         let mut room = BATCH_BYTES_MAX;
         let records = batch
@@ -126,11 +131,11 @@ impl Group {
             })
             .collect();
         let mark = match batch.mark {
-            board::Mark::Live { from, to, view, current } => {
+            Mark::Live { from, to, view, current } => {
                 let current = current.then(|| self.root_at(to)).flatten();
                 message::Mark::Live { from, to, view, current }
             }
-            board::Mark::Walk { head, upto, last, reset } => message::Mark::Walk { head, upto, last, reset },
+            Mark::Walk { head, upto, last, reset } => message::Mark::Walk { head, upto, last, reset },
         };
         codec::encode_frame(&ToClient::Batch(message::Batch { group: self.number, records, mark }))
     }

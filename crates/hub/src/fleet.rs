@@ -1,5 +1,6 @@
 //! The board `fleet`: who is there (`client/ID`) and the newest vitals of each (`vitals/ID`). In memory.
 
+use crate::access::Access;
 use crate::wake::Wakers;
 use board::{Board, BoardError, MemoryStore, OpenOptions, Write, Writer};
 use bytes::Bytes;
@@ -38,6 +39,15 @@ impl Fleet {
         let present =
             Present { id: session.id, name: &session.name, address: &session.address, transport: session.transport };
         self.put(format!("client/{}", session.id), serde_json::to_vec(&present));
+    }
+
+    /// Who is here, as far as whoever asks may know, and as of which version: entries of `client/ID`.
+    pub(crate) fn present(&self, to: &Access) -> (Vec<Bytes>, board::Version) {
+        let id = |name: &[u8]| str::from_utf8(name.strip_prefix(b"client/")?).ok()?.parse().ok();
+        self.board.read(|index| {
+            let here = index.by_prefix(b"client/").filter(|record| id(&record.name).is_some_and(|id| to.sees(id)));
+            (here.filter_map(|record| record.value.clone()).collect(), index.version())
+        })
     }
 
     pub(crate) fn left(&self, id: u64) {

@@ -41,8 +41,8 @@ use std::sync::Arc;
 /// Everything that is answered over HTTP.
 fn routes(hub: Arc<Hub>, socketio: &SocketIo) -> Router {
     let table = |table| {
-        get(move |State(hub): State<Arc<Hub>>, _who: auth::Who, headers: HeaderMap| async move {
-            told::table(&hub, table, &headers).await
+        get(move |State(hub): State<Arc<Hub>>, who: auth::Who, headers: HeaderMap| async move {
+            told::table(&hub, who, table, &headers).await
         })
     };
     Router::new()

@@ -7,12 +7,14 @@
 //! It never follows a path that a client names, never tells one client's secrets to another, and never prints: what
 //! happened goes to `tracing`, what is asked is answered.
 //!
-//! From the inside out: `roster` (who is known), `presence` (who is here), `share`, `data` and `fleet` (the boards'
+//! From the inside out: `roster` (who is known), `access` (what each may), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
-//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads).
+//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads), `audit` (what happened).
 
 mod accept;
+mod access;
 mod answers;
+mod audit;
 mod authority;
 pub mod backup;
 mod bulk;
@@ -27,6 +29,8 @@ mod door;
 mod fanout;
 mod farewell;
 mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod io;
 mod lag;
@@ -47,6 +51,7 @@ mod tables;
 mod text;
 mod wait;
 mod wake;
+mod why;
 
 pub use authority::CA_NAME;
 pub use http::{HttpConfig, Origin, TlsError};
@@ -55,7 +60,7 @@ pub use local::SOCKET_NAME;
 pub use settings::Settings;
 pub use share::ShareError;
 pub use state::StateError;
-pub use tables::write_clients;
+pub use tables::{read_inventory, write_clients};
 pub use wire::login::Enrol;
 
 use crate::core::{Hub, Parts};
@@ -144,6 +149,9 @@ pub enum Error {
     /// A share.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// Its audit log.
+    #[error("the audit log: {0}")]
+    Audit(#[from] vitals::log::LogError),
     /// Its roster.
     #[error(transparent)]
     Roster(#[from] RosterError),
@@ -231,6 +239,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         fleet,
         registry,
         tables,
+        audit: audit::Audit::open(data_dir.path())?,
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
@@ -262,6 +271,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     }
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
+    tasks.spawn(audit::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
     let link = first_link(&hub, enrol).await;
     up(Up {
@@ -272,11 +282,11 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         text: text_address,
         enrol,
         fingerprint,
-        shares: reception::shares(&hub),
+        shares: reception::shares(&hub, &access::Access::everything()),
         link,
     });
     stop.await;
-    let clients = hub.presence.count();
+    let clients = hub.presence.count(&access::Access::everything());
     let span = hub.farewell.begin(clients);
     tracing::info!(clients, span_ms = span.as_millis(), "stopping; clients are told to come back within the span");
     hub.stopping.send_replace(true);
@@ -287,6 +297,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     }
     // The tables once more, now that nobody is here; then the stores, so that the next start finds them closed.
     tables::write_all(&hub).await;
+    hub.audit.write_counts(true);
     let closed = tokio::task::spawn_blocking(move || {
         hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();
@@ -379,7 +390,8 @@ async fn first_link(hub: &Hub, enrol: Enrol) -> Option<String> {
         Enrol::Open => None,
         Enrol::Closed => return None,
         Enrol::Invite => {
-            let made = hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_MS, None, clock::now_ms())).await;
+            let made =
+                hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_MS, Default::default(), clock::now_ms())).await;
             match made {
                 Ok(code) => Some(code),
                 Err(error) => {

@@ -3,6 +3,7 @@
 //! One session an id: a second login with a valid proof takes over from the first, which is told so. A session leaves
 //! only its own place (serial numbers), so one that dies late cannot take its successor off the list.
 
+use crate::access::Access;
 use crate::clock;
 use board::Pattern;
 use std::collections::{HashMap, VecDeque};
@@ -33,8 +34,12 @@ pub(crate) struct Session {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) transport: &'static str,
+    /// What it may, as of its login; where that is changed, the session ends.
+    pub(crate) access: Access,
     /// Here only by a stream it reads: it makes room for a login.
     guest: bool,
+    /// Where the one was that this one took over from.
+    pub(crate) took_over: Option<String>,
     end: watch::Sender<Option<Refusal>>,
     last_seen_ms: AtomicI64,
     told: Mutex<Told>,
@@ -85,6 +90,7 @@ pub(crate) struct Arrival {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) transport: &'static str,
+    pub(crate) access: Access,
 }
 
 impl Session {
@@ -218,8 +224,11 @@ impl Told {
 impl Presence {
     /// Enters a client; whoever held its id is told that it was taken over.
     pub(crate) fn enter(&self, arrival: Arrival) -> Arc<Session> {
-        let session = self.session(arrival, false);
-        let before = lock(&self.sessions).insert(session.id, Arc::clone(&session));
+        let mut sessions = lock(&self.sessions);
+        let took_over = sessions.get(&arrival.id).filter(|before| !before.guest).map(|before| before.address.clone());
+        let session = self.session(arrival, false, took_over);
+        let before = sessions.insert(session.id, Arc::clone(&session));
+        drop(sessions);
         if let Some(before) = before {
             before.end(Refusal {
                 code: Code::TakenOver,
@@ -238,7 +247,7 @@ impl Presence {
     /// # Errors
     /// With the session that it has.
     pub(crate) fn enter_as_guest(&self, arrival: Arrival) -> Result<Arc<Session>, Arc<Session>> {
-        let session = self.session(arrival, true);
+        let session = self.session(arrival, true, None);
         let mut sessions = lock(&self.sessions);
         match sessions.get(&session.id) {
             // One that is over leaves in a moment, and only its own place.
@@ -250,7 +259,7 @@ impl Presence {
         }
     }
 
-    fn session(&self, arrival: Arrival, guest: bool) -> Arc<Session> {
+    fn session(&self, arrival: Arrival, guest: bool, took_over: Option<String>) -> Arc<Session> {
         Arc::new(Session {
             id: arrival.id,
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
@@ -258,7 +267,9 @@ impl Presence {
             name: arrival.name,
             address: arrival.address,
             transport: arrival.transport,
+            access: arrival.access,
             guest,
+            took_over,
             end: watch::Sender::new(None),
             last_seen_ms: AtomicI64::new(clock::now_ms()),
             told: Mutex::default(),
@@ -285,8 +296,9 @@ impl Presence {
         lock(&self.sessions).values().find(|s| bool::from(s.token.0.ct_eq(&token.0))).cloned()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        lock(&self.sessions).len()
+    /// How many are here of those that whoever asks may know of.
+    pub(crate) fn count(&self, to: &Access) -> usize {
+        lock(&self.sessions).keys().filter(|id| to.sees(**id)).count()
     }
 
     /// Says so when one id goes back and forth between two machines.
@@ -324,7 +336,8 @@ mod tests {
     use wire::message::Version;
 
     fn arrival(id: u64, address: &str) -> Arrival {
-        Arrival { id, token: Token([7; 32]), name: "m".into(), address: address.into(), transport: "native" }
+        let (name, address, access) = ("m".into(), address.into(), Access::everything());
+        Arrival { id, token: Token([7; 32]), name, address, transport: "native", access }
     }
 
     #[tokio::test]
@@ -334,9 +347,9 @@ mod tests {
         let second = presence.enter(arrival(7, "b"));
         assert_eq!(first.ended().await.code, Code::TakenOver);
         assert!(!presence.leave(&first));
-        assert_eq!(presence.count(), 1);
+        assert_eq!(presence.count(&Access::everything()), 1);
         assert!(presence.leave(&second));
-        assert_eq!(presence.count(), 0);
+        assert_eq!(presence.count(&Access::everything()), 0);
     }
 
     fn ack(fid: Number, seq: u64) -> Ack {

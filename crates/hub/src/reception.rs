@@ -1,6 +1,8 @@
 //! Coming in, the same behind every transport: the login's steps at one desk, a proof for a single request, and a place
 //! among the active clients until it is left.
 
+use crate::access::{self, Access};
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::counts::Via;
@@ -39,6 +41,7 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
     if let Err(error) = kept.wait().await {
         step = login.hub_failed(&error);
     }
+    hub.audit.login(address, via.as_str(), &step);
     if let Then::In(admitted) = &step.then
         && !login.is_proof()
         && let Some(full) = hub.is_full(admitted.id)
@@ -46,6 +49,15 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
         hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
         hub.counts.told(via).refused.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(id = admitted.id.get(), %address, "refused: {}", full.text);
+        hub.audit.note(Entry {
+            event: "login",
+            id: Some(admitted.id.get()),
+            by: None,
+            address: address.to_string(),
+            transport: via.as_str(),
+            outcome: full.code.as_str(),
+            detail: full.text.clone(),
+        });
         step = Step { say: vec![ToClient::Refused(full)], then: Then::End, note: None };
     }
     match &step.note {
@@ -120,7 +132,7 @@ impl Stay {
         address: SocketAddr,
         transport: &'static str,
     ) -> Result<Stay, RandomError> {
-        let session = hub.presence.enter(arrival(admitted, address, transport)?);
+        let session = hub.presence.enter(arrival(hub, admitted, address, transport)?);
         Ok(Stay::entered(hub, session, admitted))
     }
 
@@ -129,6 +141,8 @@ impl Stay {
         // Revoked while it logged in: the roster was asked before, the list of sessions is looked at after.
         if hub.roster().client(id).is_some_and(|c| c.known == wire::roster::Known::Revoked) {
             session.end(Refusal { code: Code::Revoked, text: format!("id {id} was revoked"), retry_ms: None });
+        } else if hub.access_of(id) != session.access {
+            session.end(access::changed());
         }
         let (name, version) = (&admitted.name, &admitted.software);
         let about = About { name, address: &session.address, transport, version };
@@ -136,6 +150,19 @@ impl Stay {
         hub.fleet.arrived(&session);
         hub.moved();
         hub.tables.notify_one();
+        let entry = |event, detail| Entry {
+            event,
+            id: Some(session.id),
+            address: without_port(&session.address),
+            transport,
+            outcome: "ok",
+            detail,
+            ..Entry::default()
+        };
+        hub.audit.note(entry("login", String::new()));
+        if let Some(before) = &session.took_over {
+            hub.audit.note(entry("taken_over", format!("from {before}")));
+        }
         tracing::info!(%id, name, address = session.address, transport, "logged in");
         Stay { hub: Arc::clone(hub), session, why: None }
     }
@@ -150,7 +177,7 @@ impl Stay {
             id: self.session.id,
             token: self.session.token,
             hub: self.hub.name.clone(),
-            shares: shares(&self.hub),
+            shares: shares(&self.hub, &self.session.access),
             silence_max_ms: u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -184,13 +211,25 @@ impl Drop for Stay {
     }
 }
 
-fn arrival(admitted: &Admitted, address: SocketAddr, transport: &'static str) -> Result<Arrival, RandomError> {
+/// Where somebody came from, without the port, which is another each time.
+pub(crate) fn without_port(address: &str) -> String {
+    address.parse::<SocketAddr>().map_or_else(|_| address.to_owned(), |address| address.ip().to_string())
+}
+
+fn arrival(
+    hub: &Hub,
+    admitted: &Admitted,
+    address: SocketAddr,
+    transport: &'static str,
+) -> Result<Arrival, RandomError> {
+    let renamed = hub.roster().client(admitted.id).filter(|client| client.renamed).map(|client| client.name.clone());
     Ok(Arrival {
         id: admitted.id.get(),
         token: Token::fresh()?,
-        name: admitted.name.clone(),
+        name: renamed.unwrap_or_else(|| admitted.name.clone()),
         address: address.to_string(),
         transport,
+        access: hub.access_of(admitted.id),
     })
 }
 
@@ -236,7 +275,7 @@ impl Guest {
         if let Some(full) = self.hub.is_full(admitted.id) {
             return Err(full);
         }
-        let arrival = arrival(admitted, self.address, "http").map_err(|error| Refusal {
+        let arrival = arrival(&self.hub, admitted, self.address, "http").map_err(|error| Refusal {
             code: Code::HubFailed,
             text: error.to_string(),
             retry_ms: Some(1000),
@@ -279,7 +318,7 @@ impl Guest {
     }
 }
 
-/// What this hub shares.
-pub(crate) fn shares(hub: &Hub) -> Vec<ShareInfo> {
-    hub.shares.values().map(|share| share.info()).collect()
+/// What this hub shares with whoever asks.
+pub(crate) fn shares(hub: &Hub, to: &Access) -> Vec<ShareInfo> {
+    hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| share.info()).collect()
 }

@@ -20,9 +20,11 @@ use std::path::Path;
 use std::sync::Arc;
 use store::Store;
 use tokio::sync::oneshot;
+use wire::answer::{ClientChange, ImportRow, Imported};
 use wire::bearer::{Bearer, BearerHash};
 use wire::id::ClientId;
 use wire::link::{InviteCode, InviteHash};
+use wire::rights::{IdRange, Rights};
 use wire::roster::{Book, Change, Client, Grant, Invite, InvitePurpose, Known, RosterError, Token};
 use wire::unique_id::KeyHash;
 
@@ -46,6 +48,15 @@ pub(crate) struct Roster {
     begun: usize,
     /// Nothing is written any more.
     closed: bool,
+}
+
+/// What an invite gives to whoever enrols by it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gives {
+    /// One of these ids; `None`: any.
+    pub(crate) ids: Option<IdRange>,
+    pub(crate) rights: Rights,
+    pub(crate) tags: Vec<String>,
 }
 
 /// A change on its way to disk.
@@ -95,10 +106,10 @@ impl Roster {
         &mut self,
         uses: u32,
         expires_in_ms: i64,
-        id: Option<ClientId>,
+        gives: Gives,
         now_ms: i64,
     ) -> Result<InviteCode, RosterError> {
-        self.invite(InvitePurpose::Enrol(id), uses.max(1), expires_in_ms, now_ms)
+        self.invite(InvitePurpose::Enrol(gives.ids), uses.max(1), expires_in_ms, gives, now_ms)
     }
 
     /// A one-off invite with which the known client `id` gets a new unique ID. The old one stays right until the new one
@@ -107,7 +118,7 @@ impl Roster {
     /// # Errors
     /// When nobody has that id, it was revoked, or as [`Roster::new_invite`].
     pub(crate) fn reissue(&mut self, id: ClientId, now_ms: i64) -> Result<InviteCode, RosterError> {
-        self.invite(InvitePurpose::Reissue(id), 1, REISSUE_EXPIRES_MS, now_ms)
+        self.invite(InvitePurpose::Reissue(id), 1, REISSUE_EXPIRES_MS, Gives::default(), now_ms)
     }
 
     /// A new bearer token of that name, or of the first free one: the token is in the answer and nowhere else.
@@ -174,10 +185,55 @@ impl Roster {
         self.make(change)
     }
 
+    /// Changes a client's name, tags or rights. Its session is the caller's to cut.
+    ///
+    /// # Errors
+    /// When nobody has that id, what is given is none of them, or the roster is closed.
+    pub(crate) fn administer(&mut self, id: ClientId, change: &ClientChange) -> Result<(), RosterError> {
+        let change = self.book.plan_administer(id, change, false)?;
+        self.make(change)
+    }
+
+    /// Takes over an inventory, all of it or nothing; gives which clients changed.
+    ///
+    /// # Errors
+    /// When the roster is closed. Rows that are wrong are told in the answer.
+    pub(crate) fn import(
+        &mut self,
+        rows: &[ImportRow],
+        dry_run: bool,
+    ) -> Result<(Imported, Vec<ClientId>), RosterError> {
+        let (mut imported, mut whole, mut ids) = (Imported::default(), Change::default(), BTreeSet::new());
+        for (number, row) in (0..).zip(rows) {
+            let planned = ClientId::new(row.id).map_err(|bad| bad.to_string()).and_then(|id| {
+                if !ids.insert(id) {
+                    return Err(format!("id {id} stands in the inventory twice"));
+                }
+                self.book.plan_administer(id, &row.change, true).map_err(|error| error.to_string())
+            });
+            match planned {
+                Ok(change) if change.is_empty() => imported.unchanged += 1,
+                Ok(change) => {
+                    imported.changed += 1;
+                    whole.clients.extend(change.clients);
+                }
+                Err(why) => imported.wrong.push((number, why)),
+            }
+        }
+        if dry_run || !imported.wrong.is_empty() {
+            return Ok((imported, Vec::new()));
+        }
+        let ids = whole.clients.iter().map(|client| client.id).collect();
+        self.make(whole)?;
+        Ok((imported, ids))
+    }
+
     /// A client is in. Written by the next [`Registry::flush`].
     pub(crate) fn note_login(&mut self, id: ClientId, about: &About<'_>, now_ms: i64) {
         self.edit(id, |client| {
-            client.name = about.name.to_owned();
+            if !client.renamed {
+                client.name = about.name.to_owned();
+            }
             client.address = about.address.to_owned();
             client.transport = about.transport.to_owned();
             client.version = about.version.to_owned();
@@ -205,6 +261,7 @@ impl Roster {
         purpose: InvitePurpose,
         uses: u32,
         expires_in_ms: i64,
+        gives: Gives,
         now_ms: i64,
     ) -> Result<InviteCode, RosterError> {
         let code = InviteCode::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
@@ -216,6 +273,8 @@ impl Roster {
             uses_left: uses,
             created_at_ms: now_ms,
             expires_at_ms: now_ms.saturating_add(expires_in_ms),
+            rights: gives.rights,
+            tags: gives.tags,
         })?;
         self.make(change)?;
         Ok(code)
@@ -327,8 +386,8 @@ impl wire::roster::Roster for Roster {
         self.book.provisional_of(code)
     }
 
-    fn next_free_id(&self) -> Option<ClientId> {
-        self.book.next_free_id()
+    fn next_free_id(&self, among: Option<IdRange>) -> Option<ClientId> {
+        self.book.next_free_id(among)
     }
 
     fn sweep(&mut self, now_ms: i64) -> Result<(), RosterError> {

@@ -4,12 +4,15 @@
 //! first, then for each follow what its cursor lacks. The writer holds no messages for a client: a client that does not
 //! read costs one frame and its cursor, and its own reader stops when the queue of answers is full.
 
+use crate::access::Access;
 use crate::answers;
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::fanout::Group;
 use crate::io::{Incoming, ReadError};
 use crate::presence::{Sampled, Session};
+use crate::reception::without_port;
 use board::{Cursor, Follower, Pattern, Version, WalkMark};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -44,10 +47,7 @@ pub(crate) enum Role {
 
 impl Role {
     pub(crate) fn id(&self) -> u64 {
-        match self {
-            Role::Client(session) | Role::Relay(session) => session.id,
-            Role::Local => 0,
-        }
+        self.session().map_or(0, |session| session.id)
     }
 
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
@@ -59,6 +59,23 @@ impl Role {
 
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Role::Local)
+    }
+
+    /// What the audit log says of something that it did to a client.
+    pub(crate) fn did(&self, event: &'static str, id: Option<u64>, detail: String) -> Entry {
+        let (address, transport) = match self.session() {
+            Some(session) => (without_port(&session.address), session.transport),
+            None => (String::new(), "local"),
+        };
+        Entry { event, id, by: Some(self.id()), address, transport, outcome: "ok", detail }
+    }
+
+    /// What it may.
+    pub(crate) fn access(&self) -> Access {
+        match self {
+            Role::Client(session) | Role::Relay(session) => session.access.clone(),
+            Role::Local => Access::everything(),
+        }
     }
 }
 
@@ -93,6 +110,7 @@ where
     let write = Writer { outgoing, queue, awake: Arc::clone(&awake), follows: Vec::new() }.run();
     let read = Reader {
         hub: Arc::clone(&hub),
+        access: role.access(),
         role: role.clone(),
         orders: orders.clone(),
         awake,
@@ -148,12 +166,21 @@ pub(crate) fn protocol_error(error: &dyn std::fmt::Display) -> Refusal {
 struct Reader {
     hub: Arc<Hub>,
     role: Role,
+    access: Access,
     orders: mpsc::Sender<Order>,
     awake: Arc<Notify>,
-    /// What is followed, by number: the board's name, and whether the client's standing there is told.
-    follows: HashMap<u32, (String, bool)>,
+    follows: HashMap<u32, Followed>,
     requests: JoinSet<()>,
     permits: Arc<Semaphore>,
+}
+
+/// Something that is followed.
+struct Followed {
+    /// The board's name.
+    board: String,
+    pattern: Pattern,
+    /// Whether the client's standing there is told.
+    counts: bool,
 }
 
 impl Reader {
@@ -196,7 +223,7 @@ impl Reader {
             }
             ToHub::Follow { fid, board, pattern, cursor } => self.follow(fid, board, &pattern, cursor).await,
             ToHub::Unfollow { fid } => {
-                if let Some((board, true)) = self.follows.remove(&fid)
+                if let Some(Followed { board, counts: true, .. }) = self.follows.remove(&fid)
                     && let Role::Client(session) = &self.role
                 {
                     session.follows_no_more(&board, fid);
@@ -205,9 +232,9 @@ impl Reader {
                 self.order(Order::Unfollow { fid }).await
             }
             ToHub::Put { req, name, value } => {
-                let (hub, id) = (Arc::clone(&self.hub), self.role.id());
+                let (hub, access) = (Arc::clone(&self.hub), self.access.clone());
                 self.request(async move {
-                    match hub.data.put(name, value, id).await {
+                    match hub.data.put(name, value, &access).await {
                         Ok(version) => ToClient::PutDone { req, version },
                         Err(error) => ToClient::Failed { req, refusal: answers::put_refusal(&error) },
                     }
@@ -215,12 +242,16 @@ impl Reader {
                 .await
             }
             ToHub::Get { req, name } => {
-                let value = self.hub.data.get(&name);
-                self.say(&ToClient::Got { req, value }).await
+                let got = match self.hub.data.get(&name, &self.access) {
+                    Ok(value) => ToClient::Got { req, value },
+                    Err(refusal) => ToClient::Failed { req, refusal },
+                };
+                self.say(&got).await
             }
-            ToHub::Ack(ack) => {
+            ToHub::Ack(mut ack) => {
                 let Role::Client(session) = &self.role else { return Err(self.misplaced("an ack")) };
-                if let Some((board, true)) = self.follows.get(&ack.fid) {
+                if let Some(Followed { board, pattern, counts: true }) = self.follows.get(&ack.fid) {
+                    ack.applied.epoch = pattern.disguised(ack.applied.epoch);
                     session.acked(board, ack);
                     self.hub.moved();
                 }
@@ -263,10 +294,9 @@ impl Reader {
             Ok(pattern) => pattern,
             Err(error) => return self.say(&fail(Code::Protocol, error.to_string())).await,
         };
-        let Some(what) = self.hub.followable(&name) else {
-            let known: Vec<&str> = self.hub.shares.keys().map(String::as_str).collect();
-            let text = format!("this hub has no {name}; it shares: {}", known.join(", "));
-            return self.say(&fail(Code::NotFound, text)).await;
+        let (what, pattern) = match self.hub.to_follow(&name, pattern, &self.access) {
+            Ok(followable) => followable,
+            Err(refusal) => return self.say(&ToClient::Failed { req: fid, refusal }).await,
         };
         // Of a share, only who follows all of it has it; of values, each by itself is of use.
         let counts = pattern == Pattern::all() || name == "data";
@@ -278,11 +308,11 @@ impl Reader {
             ToClient::Following { fid, group: group.number, epoch: start.epoch, run: start.run, reset: start.reset };
         let first = encode_frame(&following).map_err(|e| Ended::Write(std::io::Error::other(e)))?;
         if counts && let Role::Client(session) = &self.role {
-            session.follows(&name, fid, pattern);
+            session.follows(&name, fid, pattern.clone());
             self.note_kept(session, true);
             self.hub.moved();
         }
-        self.follows.insert(fid, (name, counts));
+        self.follows.insert(fid, Followed { board: name, pattern, counts });
         self.order(Order::Follow { fid, follower: Box::new(follower), group, first }).await
     }
 

@@ -1,5 +1,6 @@
 //! Who has what: the one judgement behind `status`, `wait`, `clients` and the tables.
 
+use crate::access::Access;
 use crate::core::Hub;
 use crate::lag::Heads;
 use crate::presence::{Session, Told};
@@ -21,12 +22,13 @@ const COUNTED_MAX: usize = 1000;
 pub(crate) struct Standing {
     pub(crate) client: Client,
     pub(crate) session: Option<Arc<Session>>,
+    access: Access,
     told: Told,
 }
 
-/// Everybody on the roster.
-pub(crate) fn everybody(hub: &Hub) -> Vec<Standing> {
-    let clients: Vec<Client> = hub.roster().list().cloned().collect();
+/// Everybody on the roster that whoever asks may know of.
+pub(crate) fn everybody(hub: &Hub, to: &Access) -> Vec<Standing> {
+    let clients: Vec<Client> = hub.roster().list().filter(|client| to.sees(client.id.get())).cloned().collect();
     clients.into_iter().map(|client| of(hub, client)).collect()
 }
 
@@ -34,7 +36,8 @@ pub(crate) fn everybody(hub: &Hub) -> Vec<Standing> {
 pub(crate) fn of(hub: &Hub, client: Client) -> Standing {
     let session = hub.presence.get(client.id.get());
     let told = session.as_ref().map(|s| s.told()).unwrap_or_default();
-    Standing { client, session, told }
+    let access = Access::of(client.id, &client.rights);
+    Standing { client, session, access, told }
 }
 
 impl Standing {
@@ -45,6 +48,7 @@ impl Standing {
     pub(crate) fn state(&self) -> ClientState {
         match (&self.client.known, &self.session) {
             (Known::Revoked, _) => ClientState::Revoked,
+            (Known::Expected, _) => ClientState::Expected,
             (_, Some(_)) => ClientState::Active,
             (Known::Provisional { .. }, None) => ClientState::Provisional,
             (Known::Confirmed { .. }, None) => ClientState::Away,
@@ -53,14 +57,14 @@ impl Standing {
 
     /// Whether this client is to have `goal`: it follows it now, or, where it keeps it, did when it was last here.
     pub(crate) fn follows(&self, goal: &Goal) -> bool {
-        if self.state() == ClientState::Revoked {
+        if self.state() == ClientState::Revoked || !self.may_have(goal) {
             return false;
         }
         // One that has just logged in follows what it keeps again in a moment.
         let before = || match (&goal.of, goal.key.strip_prefix("share/")) {
             (_, Some(share)) => self.client.shares.iter().any(|s| s == share),
             (Of::Value(name), _) => self.kept_values().any(|pattern| pattern.matches(name)),
-            (Of::All, None) => !self.client.values.is_empty(),
+            (Of::All, None) => self.kept_values().next().is_some(),
         };
         let now = || match &goal.of {
             Of::Value(name) => self.told.follows(&goal.key, |pattern| pattern.matches(name)),
@@ -68,6 +72,15 @@ impl Standing {
             Of::All => self.told.follows(&goal.key, whole),
         };
         self.session.is_some() && now() || before()
+    }
+
+    /// Whether it may have `goal` at all; who may not is waited for by nobody.
+    pub(crate) fn may_have(&self, goal: &Goal) -> bool {
+        match (&goal.of, goal.key.strip_prefix("share/")) {
+            (_, Some(share)) => self.access.joins(share),
+            (Of::Value(name), None) => self.access.reads(name),
+            (Of::All, None) => true,
+        }
     }
 
     /// Why this client does not have all of `goal`; `None` if it has.
@@ -90,13 +103,24 @@ impl Standing {
         Some(Behind { id: self.id(), name: self.client.name.clone(), what: goal.what.clone(), why })
     }
 
+    /// What it acknowledged of `goal`.
+    pub(crate) fn ack(&self, goal: &Goal) -> Option<&Ack> {
+        match &goal.of {
+            Of::Value(name) => self.told.ack(&goal.key, |pattern| pattern.matches(name)),
+            Of::All if goal.key == DATA => None,
+            Of::All => self.told.ack(&goal.key, whole),
+        }
+    }
+
     /// Why it does not have all values of a pattern that it keeps as files.
     fn lacks(&self, kept: &Pattern, goal: &Goal) -> Option<String> {
         why_not(self.told.ack(DATA, |pattern| pattern == kept), goal, Some(&|name| kept.matches(name)))
     }
 
+    /// What it keeps of values, as far as it may have them.
     fn kept_values(&self) -> impl Iterator<Item = Pattern> {
-        self.client.values.iter().filter_map(|text| Pattern::parse(text).ok())
+        let kept = self.client.values.iter().filter_map(|text| Pattern::parse(text).ok());
+        kept.filter_map(|pattern| self.access.to_follow(DATA, pattern).ok())
     }
 
     /// At the head of all it follows, without problems.
@@ -122,11 +146,13 @@ impl Standing {
         lags.reduce(|(versions, span), (more, longer)| (versions + more, span.max(longer)))
     }
 
-    pub(crate) fn row(&self, hub: &Hub) -> ClientRow {
+    /// What whoever asks may know of it: not what else there is that it may not have itself.
+    pub(crate) fn row(&self, hub: &Hub, to: &Access) -> ClientRow {
         let client = &self.client;
-        let shares = hub.shares.values().map(|share| Goal::head_of(share)).filter(|goal| self.follows(goal));
+        let shares = hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| Goal::head_of(share));
+        let shares = shares.filter(|goal| self.follows(goal));
         let shares = shares.map(|goal| held_row(goal.what, self.told.ack(&goal.key, whole), goal.seq)).collect();
-        let values = if self.state() == ClientState::Revoked { Vec::new() } else { self.values_rows(hub) };
+        let values = if self.state() == ClientState::Revoked { Vec::new() } else { self.values_rows(hub, to) };
         ClientRow {
             id: self.id(),
             name: client.name.clone(),
@@ -141,10 +167,12 @@ impl Standing {
             in_sync: self.in_sync(hub),
             vitals: self.told.vitals.clone(),
             values,
+            tags: client.tags.clone(),
+            rights: to.sees_rights_of(self.id()).then(|| client.rights.clone()),
         }
     }
 
-    fn values_rows(&self, hub: &Hub) -> Vec<ClientShare> {
+    fn values_rows(&self, hub: &Hub, to: &Access) -> Vec<ClientShare> {
         let board = &hub.data.board;
         let row = |kept: Pattern| {
             let ack = self.told.ack(DATA, |pattern| *pattern == kept);
@@ -156,7 +184,7 @@ impl Standing {
             let head = board.read(newer);
             held_row(String::from_utf8_lossy(kept.as_bytes()).into_owned(), ack, head)
         };
-        self.kept_values().map(row).collect()
+        self.kept_values().filter(|kept| to.to_follow(DATA, kept.clone()).as_ref() == Ok(kept)).map(row).collect()
     }
 }
 

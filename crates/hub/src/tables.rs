@@ -8,9 +8,12 @@
 
 mod cell;
 mod clients;
+mod inventory;
 
 pub use clients::write_clients;
+pub use inventory::read_inventory;
 
+use crate::access::Access;
 use crate::clock;
 use crate::core::Hub;
 use crate::standing;
@@ -41,13 +44,13 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// The table's bytes as of now.
-    pub(crate) fn make(self, hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+    /// The table's bytes as of now, with what whoever asks may know.
+    pub(crate) fn make(self, hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
         match self {
-            Table::Clients => clients(hub),
-            Table::Server => server(hub),
-            Table::Values => values(hub),
-            Table::Vitals => vitals(hub),
+            Table::Clients => clients(hub, to),
+            Table::Server => server(hub, to),
+            Table::Values => values(hub, to),
+            Table::Vitals => vitals(hub, to),
         }
     }
 }
@@ -116,9 +119,10 @@ impl Written {
 
     /// Makes anew what is out of date, and writes what differs from the last time.
     fn write(&mut self, hub: &Hub) {
+        let all = Access::everything();
         if !self.clients {
-            self.clients =
-                self.replace(hub, "clients.csv", clients(hub)) & self.replace(hub, "server.csv", server(hub));
+            self.clients = self.replace(hub, "clients.csv", clients(hub, &all))
+                & self.replace(hub, "server.csv", server(hub, &all));
             // What is merely worth knowing of clients goes to disk at the same pace.
             if let Err(error) = hub.registry.flush() {
                 tracing::error!(%error, "the roster was not written; it is tried again");
@@ -127,7 +131,7 @@ impl Written {
         }
         // Before its values are: what is put from here on is looked at again.
         let version = hub.data.board.version();
-        if self.values != Some(version) && self.replace(hub, "values.csv", values(hub)) {
+        if self.values != Some(version) && self.replace(hub, "values.csv", values(hub, &all)) {
             self.values = Some(version);
         }
     }
@@ -163,35 +167,35 @@ async fn write(hub: &Arc<Hub>, mut written: Written) -> Written {
     })
 }
 
-fn clients(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+fn clients(hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
     let mut table = Vec::new();
-    write_clients(&mut table, standing::everybody(hub).iter().map(|client| client.row(hub)))?;
+    write_clients(&mut table, standing::everybody(hub, to).iter().map(|client| client.row(hub, to)))?;
     Ok(table)
 }
 
-fn server(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+fn server(hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["name", "started_at", "addresses", "shares", "clients_active", "version"])?;
     let addresses = hub.addresses.read().unwrap_or_else(PoisonError::into_inner).join(" ");
-    let shares: Vec<&str> = hub.shares.keys().map(String::as_str).collect();
+    let shares: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| to.joins(share)).collect();
     table.write_record([
         &cell::name(hub.name.as_bytes()),
         &clock::rfc3339(hub.started_at_ms),
         &addresses,
         &cell::name(shares.join(" ").as_bytes()),
-        &hub.presence.count().to_string(),
+        &hub.presence.count(to).to_string(),
         env!("CARGO_PKG_VERSION"),
     ])?;
     finish(table)
 }
 
-fn values(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+fn values(hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["name", "version", "changed_at", "changed_by", "size", "value"])?;
-    let records: Vec<_> = hub
-        .data
-        .board
-        .read(|index| index.iter_from(b"").filter_map(|r| Some((r.name.clone(), r.seq, r.value.clone()?))).collect());
+    let records: Vec<_> = hub.data.board.read(|index| {
+        let readable = index.iter_from(b"").filter(|record| to.reads(&record.name));
+        readable.filter_map(|r| Some((r.name.clone(), r.seq, r.value.clone()?))).collect()
+    });
     for (name, seq, value) in records {
         let Ok(stored) = decode_stored(&value) else { continue };
         let bytes = &stored.content.bytes;
@@ -208,11 +212,11 @@ fn values(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
     finish(table)
 }
 
-fn vitals(hub: &Hub) -> Result<Vec<u8>, csv::Error> {
+fn vitals(hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["id", "name", "sampled_at", "cpu_busy_pct", "mem_used_bytes", "mem_total_bytes"])?;
-    for client in standing::everybody(hub) {
-        let row = client.row(hub);
+    for client in standing::everybody(hub, to) {
+        let row = client.row(hub, to);
         let Some(vitals) = &row.vitals else { continue };
         // What is not known is an empty field, which pandas reads as missing.
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();

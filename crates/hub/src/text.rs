@@ -9,9 +9,9 @@
 //! presence is its connection: keep-alive probes tell within [`wire::limits::SILENCE_MAX`] that there is nobody any more.
 
 mod dialogue;
-mod grammar;
-mod lines;
-mod quote;
+pub(crate) mod grammar;
+pub(crate) mod lines;
+pub(crate) mod quote;
 mod session;
 
 use crate::accept;

@@ -1,5 +1,6 @@
 //! `wait`: whether everybody has everything that happened up to now.
 
+use crate::access::Access;
 use crate::answers::{client, refusal};
 use crate::core::Hub;
 use crate::share::Share;
@@ -25,16 +26,17 @@ pub(crate) async fn wait(
     target: Option<String>,
     only: &[u64],
     timeout: Duration,
+    access: &Access,
 ) -> Result<WaitAnswer, Refusal> {
     let deadline = Instant::now() + timeout.min(WAIT_MAX);
     for id in only {
-        client(hub, *id)?;
+        client(hub, *id, access)?;
     }
-    let (goals, shares) = goals(hub, target.as_deref(), deadline).await?;
+    let (goals, shares) = goals(hub, target.as_deref(), deadline, access).await?;
     let mut moved = hub.standing.subscribe();
     loop {
         moved.mark_unchanged();
-        let clients = standing::everybody(hub);
+        let clients = standing::everybody(hub, access);
         let (asked, mut behind) = judge(&clients, &goals, only);
         let shares: Vec<ShareBehind> = shares.iter().filter_map(share_behind).collect();
         let done = behind.is_empty() && shares.is_empty();
@@ -78,16 +80,21 @@ fn share_behind(awaited: &Awaited) -> Option<ShareBehind> {
 
 /// What is to be had: of a share, everything that happened in its directory until now; of a value, its newest version. Where
 /// nothing is named, all shares, and the values of those that keep them as files.
-async fn goals(hub: &Arc<Hub>, target: Option<&str>, deadline: Instant) -> Result<(Vec<Goal>, Vec<Awaited>), Refusal> {
+async fn goals(
+    hub: &Arc<Hub>,
+    target: Option<&str>,
+    deadline: Instant,
+    access: &Access,
+) -> Result<(Vec<Goal>, Vec<Awaited>), Refusal> {
     let shares: Vec<_> = match target {
-        None => hub.shares.values().cloned().collect(),
-        Some(name) => match (hub.shares.get(name), hub.data.board.get(name.as_bytes())) {
-            (Some(share), _) => vec![Arc::clone(share)],
-            (None, Some(record)) => {
+        None => hub.shares.values().filter(|share| access.joins(&share.name)).cloned().collect(),
+        Some(name) => match hub.shares.get(name).filter(|_| access.joins(name)) {
+            Some(share) => vec![Arc::clone(share)],
+            None => {
+                access.to_get(name.as_bytes())?;
+                let missing = || refusal(Code::NotFound, format!("no share and no value is called {name}"));
+                let record = hub.data.board.get(name.as_bytes()).ok_or_else(missing)?;
                 return Ok((vec![Goal::value(hub, name, record.seq)], Vec::new()));
-            }
-            (None, None) => {
-                return Err(refusal(Code::NotFound, format!("no share and no value is called {name}")));
             }
         },
     };

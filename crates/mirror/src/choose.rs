@@ -75,6 +75,11 @@ impl Chooser {
         Self { choice, device: root.dev, scopes: Vec::new(), compiled: HashMap::new() }
     }
 
+    /// One for another thread; what was compiled is shared, what is compiled from now on is not.
+    pub(crate) fn fork(&self) -> Self {
+        Self { choice: self.choice.clone(), device: self.device, scopes: Vec::new(), compiled: self.compiled.clone() }
+    }
+
     /// Forgets what was read of ignore files, since they may have changed.
     pub(crate) fn forget(&mut self) {
         self.scopes.clear();

@@ -9,10 +9,11 @@ use crate::memory::{Memory, Recall};
 use crate::problem::Problem;
 use crate::source::{Look, Same, Source, Supply, Want, WantDir, WantFile, WantLink, WantNode};
 use crate::watch::Watcher;
+use crate::writes::Writes;
 use crate::{plan, policy};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +21,6 @@ use tree::at::{Attributes, Grip, ListBuffer, Node, Takes, stat_of};
 use tree::filter::Scope;
 use tree::{Dir, Found, Kind, Listing, Name, RelPath, Stat, fsx};
 
-/// How many of our own writes are remembered; forgetting them costs a comparison, nothing else.
-const WRITES_MAX: usize = 65_536;
 /// Bytes read at once of each side when contents are compared.
 const COMPARE_BYTES: usize = 128 * 1024;
 
@@ -34,8 +33,7 @@ pub struct DiskSource {
     /// The directories from the root to the one last asked for, held.
     held: Vec<(RelPath, Arc<Dir>)>,
     list_buffer: ListBuffer,
-    /// What we wrote: the source's and the destination's metadata at that moment.
-    writes: HashMap<RelPath, (Stat, Stat)>,
+    writes: Writes,
     compare: [Vec<u8>; 2],
     watcher: Option<Arc<Watcher>>,
     /// What the last run left, and this one leaves.
@@ -80,8 +78,8 @@ impl DiskSource {
             options,
             held: Vec::new(),
             list_buffer: ListBuffer::default(),
-            writes: HashMap::new(),
-            compare: [vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]],
+            writes: Writes::default(),
+            compare: <[Vec<u8>; 2]>::default(),
             watcher: None,
             unsettled_here: None,
         })
@@ -233,6 +231,8 @@ impl DiskSource {
             return Ok(false);
         };
         let [left, right] = &mut self.compare;
+        left.resize(COMPARE_BYTES, 0);
+        right.resize(COMPARE_BYTES, 0);
         loop {
             let n =
                 read_full(&mut a, left).map_err(|e| fsx::Error::from_io("read", source.path_of(&source_name), &e))?;
@@ -248,6 +248,32 @@ impl DiskSource {
 }
 
 impl Source for DiskSource {
+    fn fork(&self) -> Option<Self> {
+        Some(Self {
+            root: Arc::clone(&self.root),
+            path: self.path.clone(),
+            pin: self.pin.clone(),
+            options: self.options.clone(),
+            held: Vec::new(),
+            list_buffer: ListBuffer::default(),
+            writes: self.writes.fork(),
+            compare: <[Vec<u8>; 2]>::default(),
+            watcher: self.watcher.clone(),
+            memory: self.memory.as_ref().map(Memory::fork),
+            chooser: self.chooser.as_ref().map(Chooser::fork),
+            unsettled_here: None,
+        })
+    }
+
+    fn join(&mut self, other: Self) {
+        self.writes.join(other.writes);
+        // A mount point is listed, and so pinned, by one thread.
+        self.pin.mounts.extend(other.pin.mounts);
+        if let (Some(memory), Some(other)) = (&mut self.memory, other.memory) {
+            memory.join(other);
+        }
+    }
+
     fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
         // What was said to be unsettled is asked again for every look at the disk.
         self.unsettled_here = None;
@@ -318,7 +344,7 @@ impl Source for DiskSource {
         let meta = plan::meta_same(want.mode, want.mtime_ns, found);
         // Two versions of a size can bear one time, for the clock that stamps files ticks slowly. What we copied
         // ourselves tells them apart by inode and ctime.
-        let copied = self.writes.get(path).zip(want.found).is_some_and(|((source, _), now)| !source.is_unchanged(&now));
+        let copied = want.found.is_some_and(|now| self.writes.is_outdated(path, &now));
         let recalled = self.memory.as_ref().zip(want.found).map(|(memory, now)| memory.recall(path, &now, found));
         let named = look == Look::Content || copied || recalled == Some(Recall::Changed);
         let read = self.options.checksum || (named && want.mtime_ns == found.mtime_ns);
@@ -326,16 +352,15 @@ impl Source for DiskSource {
             return Ok(if want.mtime_ns == found.mtime_ns { meta } else { Same::Different });
         }
         let Some(before) = want.found else { return Ok(Same::Different) };
-        let ours = self.writes.get(path).is_some_and(|(s, d)| s.is_unchanged(&before) && d.is_unchanged(found));
-        if ours && !self.options.checksum {
+        if !self.options.checksum && self.writes.is_same(path, &before, found) {
             return Ok(meta);
         }
         if !self.same_content(path, &before, dest, name)? {
             return Ok(Same::Different);
         }
         // Read once, for as long as both sides stay as they are.
-        if let Some(written) = self.writes.get_mut(path) {
-            *written = (before, *found);
+        if self.writes.contains(path) {
+            self.writes.insert(path, &before, found);
         }
         Ok(meta)
     }
@@ -350,6 +375,7 @@ impl Source for DiskSource {
     }
 
     fn begin(&mut self) {
+        self.writes.share();
         if let Some(chooser) = &mut self.chooser {
             chooser.forget();
         }
@@ -414,10 +440,7 @@ impl Source for DiskSource {
     fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
         self.kept(path, want, stat);
         if let Want::File(WantFile { found: Some(found), .. }) = want {
-            if self.writes.len() >= WRITES_MAX {
-                self.writes.clear();
-            }
-            self.writes.insert(path.clone(), (*found, *stat));
+            self.writes.insert(path, found, stat);
         }
     }
 }

@@ -9,13 +9,14 @@ use crate::dirty::Dirty;
 use crate::guard::{DeleteLimit, Held};
 use crate::keep::{Keep, Keeping, UnkeptByWhat};
 use crate::links::Links;
-use crate::pass::Pass;
+use crate::pass;
 use crate::policy::{Left, Policy};
 use crate::problem::Problem;
 use crate::source::Source;
 use crate::stage::{Scratch, Writing};
 use rustix::fd::OwnedFd;
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tree::at::{ListBuffer, TempNames};
@@ -49,8 +50,10 @@ pub struct Options {
     pub writing: Writing,
     /// Files and directories that are our own (device, inode): at the destination they are neither replaced nor deleted.
     pub own: HashSet<(u64, u64)>,
-    /// How many staged files wait for their switch at most.
+    /// How many staged files wait for their switch at most, of all threads.
     pub portion: usize,
+    /// How many threads work on a pass, where its source can be asked by several.
+    pub threads: NonZeroUsize,
 }
 
 impl Default for Options {
@@ -67,6 +70,7 @@ impl Default for Options {
             keep: Keep::NOTHING,
             own: HashSet::new(),
             portion: portion(),
+            threads: NonZeroUsize::MIN,
         }
     }
 }
@@ -109,6 +113,9 @@ pub struct Event<'a> {
     pub error: Option<&'a Problem>,
 }
 
+/// Who is told of each result, by one thread at a time.
+pub type Sink<'a> = &'a mut (dyn FnMut(&Event<'_>) + Send);
+
 /// How many entries had which result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -136,6 +143,35 @@ pub struct Counts {
     pub bytes: u64,
 }
 
+impl Counts {
+    fn take_in(&mut self, other: Counts) {
+        let Counts {
+            copied,
+            updated,
+            skipped,
+            deleted,
+            failed,
+            left,
+            dirs,
+            files_copied,
+            files_updated,
+            files_deleted,
+            bytes,
+        } = other;
+        self.copied += copied;
+        self.updated += updated;
+        self.skipped += skipped;
+        self.deleted += deleted;
+        self.failed += failed;
+        self.left += left;
+        self.dirs += dirs;
+        self.files_copied += files_copied;
+        self.files_updated += files_updated;
+        self.files_deleted += files_deleted;
+        self.bytes += bytes;
+    }
+}
+
 /// What a pass did, and what is left.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -160,6 +196,24 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what another thread did in the same pass.
+    pub(crate) fn take_in(&mut self, other: Outcome) {
+        let Outcome { counts, problems, waiting, again, held, unkept, replaced, stopped } = other;
+        self.counts.take_in(counts);
+        self.problems.extend(problems);
+        self.waiting.extend(waiting);
+        self.again.merge(again);
+        self.held = self.held.or(held);
+        for (what, more) in unkept {
+            match self.unkept.get_mut(&what) {
+                Some(held) => held.entries += more.entries,
+                None => drop(self.unkept.insert(what, more)),
+            }
+        }
+        self.replaced.extend(replaced);
+        self.stopped |= stopped;
+    }
+
     /// Whether nothing had to be done and nothing failed.
     pub fn is_quiet(&self) -> bool {
         let Counts { copied, updated, deleted, failed, .. } = self.counts;
@@ -172,7 +226,7 @@ impl Outcome {
 pub struct Engine {
     pub(crate) dest: Arc<Dir>,
     pub(crate) options: Options,
-    pub(crate) temps: TempNames,
+    pub(crate) temps: Arc<TempNames>,
     pub(crate) scratch: Scratch,
     /// Which names are one file, on both sides.
     pub(crate) links: Links,
@@ -192,7 +246,7 @@ impl Engine {
         Self {
             dest: Arc::new(dest),
             options,
-            temps: TempNames::new(),
+            temps: Arc::new(TempNames::new()),
             scratch,
             links: Links::default(),
             list_buffer: ListBuffer::default(),
@@ -234,13 +288,23 @@ impl Engine {
     /// Makes the destination what `source` says, wherever `dirty` says to look; each result goes to `sink`.
     ///
     /// It never fails as a whole: what could not be done is in the outcome.
-    pub fn reconcile<S: Source + ?Sized>(
-        &mut self,
-        source: &mut S,
-        dirty: &Dirty,
-        sink: &mut dyn FnMut(&Event<'_>),
-    ) -> Outcome {
-        Pass::new(self, source, dirty, sink).run()
+    pub fn reconcile<S: Source>(&mut self, source: &mut S, dirty: &Dirty, sink: Sink<'_>) -> Outcome {
+        pass::run(self, source, dirty, sink)
+    }
+
+    /// One for another thread on the same pass: it shares what is held, and knows nothing of hard links and guards.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            dest: Arc::clone(&self.dest),
+            options: self.options.clone(),
+            temps: Arc::clone(&self.temps),
+            scratch: self.scratch.fork(),
+            links: Links::default(),
+            list_buffer: ListBuffer::default(),
+            entries_known: None,
+            held: None,
+            stop: Arc::clone(&self.stop),
+        }
     }
 
     /// Has what is in `dir` by now outlast a power cut, where that is wanted.

@@ -29,13 +29,14 @@ mod stage;
 pub mod sweep;
 mod switch;
 pub mod watch;
+mod writes;
 
 pub use backup::Backup;
 pub use choose::Choice;
 pub use diff::{Named, Side};
 pub use dirty::Dirty;
 pub use disk::DiskSource;
-pub use engine::{Action, Counts, Engine, Event, Options, Outcome};
+pub use engine::{Action, Counts, Engine, Event, Options, Outcome, Sink};
 pub use guard::DeleteLimit;
 pub use keep::{Keep, Unkept, What};
 pub use live::{Report, Standing, State, Stopper};

@@ -59,7 +59,7 @@ pub enum Report<'a> {
 struct Live<'a> {
     mirror: &'a mut Mirror,
     stopper: Stopper,
-    report: &'a mut dyn FnMut(Report<'_>),
+    report: &'a mut (dyn FnMut(Report<'_>) + Send),
     source: Option<Arc<Watcher>>,
     dest: Option<Watcher>,
     dest_pin: Pin,
@@ -103,7 +103,11 @@ impl Mirror {
     ///
     /// # Errors
     /// When one of the directories cannot be watched at all.
-    pub fn watch(&mut self, stopper: Stopper, report: &mut dyn FnMut(Report<'_>)) -> Result<Outcome, MirrorError> {
+    pub fn watch(
+        &mut self,
+        stopper: Stopper,
+        report: &mut (dyn FnMut(Report<'_>) + Send),
+    ) -> Result<Outcome, MirrorError> {
         self.stop_on(stopper.flag());
         let dest_pin = roots::pin_of(self.engine.dest())?;
         let now = crate::watch::now();

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tree::at::TempNames;
 use tree::{Dir, Name, RelPath, Stat, fsx};
@@ -43,7 +44,7 @@ pub(crate) struct Memory {
     /// Says which pair of directories it is about.
     pair: [u8; 32],
     /// Of the last run, sorted.
-    before: Vec<Entry>,
+    before: Arc<Vec<Entry>>,
     /// Of this run, as it came.
     now: Vec<Entry>,
     /// More files than are remembered.
@@ -55,11 +56,11 @@ impl Memory {
     pub(crate) fn open(path: &Path, source: &Dir, dest: &Dir) -> Result<(Self, Option<String>), fsx::Error> {
         let pair = pair(source, dest)?;
         let (before, note) = match read(path, &pair) {
-            Ok(before) => (before, None),
+            Ok(before) => (Arc::new(before), None),
             Err(why) => {
                 let shown = tree::path::escape(path.as_os_str().as_encoded_bytes());
                 let note = format!("the state in {shown} {why}, so it is not used: this run compares by size and time");
-                (Vec::new(), Some(note))
+                (Arc::default(), Some(note))
             }
         };
         Ok((Self { path: path.to_owned(), pair, before, now: Vec::new(), full: false }, note))
@@ -93,6 +94,17 @@ impl Memory {
         self.now.push(entry);
     }
 
+    /// One for another thread: it knows the same of the last run, and what it remembers comes back by [`Memory::join`].
+    pub(crate) fn fork(&self) -> Self {
+        let (path, before) = (self.path.clone(), Arc::clone(&self.before));
+        Self { path, pair: self.pair, before, now: Vec::new(), full: false }
+    }
+
+    pub(crate) fn join(&mut self, other: Self) {
+        self.full |= other.full || self.now.len() + other.now.len() > FILES_MAX;
+        self.now.extend(other.now.into_iter().take(FILES_MAX - self.now.len()));
+    }
+
     /// Writes what is known now in place of the file. `whole`: everything was looked at, so what was not met is gone.
     ///
     /// Returns a note if not everything could be remembered.
@@ -114,7 +126,7 @@ impl Memory {
         self.now.iter().for_each(|entry| bytes.extend_from_slice(entry));
         bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
         write(&self.path, &bytes)?;
-        self.before = std::mem::take(&mut self.now);
+        self.before = Arc::new(std::mem::take(&mut self.now));
         Ok(self
             .full
             .then(|| format!("only {FILES_MAX} files are remembered; the others are compared by size and time")))

@@ -7,7 +7,7 @@ use crate::backup::Backup;
 use crate::choose::Choice;
 use crate::dirty::Dirty;
 use crate::disk::{DiskOptions, DiskSource};
-use crate::engine::{Action, Engine, Event, Options, Outcome};
+use crate::engine::{Action, Engine, Event, Options, Outcome, Sink};
 use crate::guard::DeleteLimit;
 use crate::keep::Keep;
 use crate::memory::Memory;
@@ -16,6 +16,7 @@ use crate::stage::Writing;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,10 @@ pub const DEFAULT_SUFFIX: &str = "-mirror";
 /// How often what failed only for the moment (a file that changed, a full disk that was then emptied) is tried
 /// again within one run.
 const ROUNDS_MAX: u32 = 3;
+/// Threads on a pass where nobody says how many: by more, a disk and its journal hardly become faster.
+pub const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("it is not zero");
+/// Threads on a pass, whatever is asked for: each may hold a directory for every level it goes down.
+pub const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 
 /// What to mirror, and how.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +62,8 @@ pub struct MirrorOptions {
     pub keep: Keep,
     /// Files that are our own (device, inode), as the log: neither copied, nor replaced, nor deleted.
     pub own: HashSet<(u64, u64)>,
+    /// How many threads work on a pass; if it is not said, as many as there are processors, up to [`THREADS_DEFAULT_MAX`].
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Why a mirror cannot run. Nothing was touched.
@@ -165,6 +172,7 @@ impl Mirror {
                 backup: backup.backup.map(|(backup, _)| backup),
                 left_alone: backup.inside,
                 own,
+                threads: options.threads.unwrap_or_else(threads).min(THREADS_MAX),
                 ..Options::default()
             },
         );
@@ -203,7 +211,7 @@ impl Mirror {
     ///
     /// What changed while it was copied, or had no room before something was deleted, is tried again. With
     /// [`MirrorOptions::state`], a file whose inode or ctime is not what the last run left is read.
-    pub fn once(&mut self, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
+    pub fn once(&mut self, sink: Sink<'_>) -> Outcome {
         let mut outcome = self.pass(&Dirty::everything(), sink);
         let mut rounds = 1;
         while rounds < ROUNDS_MAX && !self.engine.is_stopped() && worth_another(&outcome) {
@@ -222,7 +230,7 @@ impl Mirror {
     }
 
     /// Writes the state of a run that changed something but the report.
-    fn remember(&mut self, outcome: &mut Outcome, sink: &mut dyn FnMut(&Event<'_>)) {
+    fn remember(&mut self, outcome: &mut Outcome, sink: Sink<'_>) {
         let Some(memory) = self.source.memory.as_mut().filter(|_| !self.engine.options.dry_run) else { return };
         let whole = !outcome.stopped && outcome.problems.is_empty() && outcome.counts.left == 0;
         match memory.save(whole) {
@@ -237,7 +245,7 @@ impl Mirror {
     }
 
     /// One pass over what `dirty` marks.
-    pub fn pass(&mut self, dirty: &Dirty, sink: &mut dyn FnMut(&Event<'_>)) -> Outcome {
+    pub fn pass(&mut self, dirty: &Dirty, sink: Sink<'_>) -> Outcome {
         if self.choice.gitignore {
             let mut wider = dirty.clone();
             self.choice.widen(&mut wider);
@@ -250,6 +258,11 @@ impl Mirror {
     pub(crate) fn is_stopped(&self) -> bool {
         self.engine.stop.load(Ordering::Relaxed)
     }
+}
+
+/// As many as there are processors for this process.
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(THREADS_DEFAULT_MAX))
 }
 
 fn worth_another(outcome: &Outcome) -> bool {

@@ -1,25 +1,32 @@
-//! One pass of the engine: walk and compare, in the order of the paths.
+//! One pass of the engine: walk and compare, directories before what is in them.
 //!
 //! What it finds becomes staged [`Step`]s, which are switched in portions, and deletions and directories, which
 //! [`finish`] does at the end. [`compare`] looks, [`put`] stages and switches; new directories are [`fresh`]'s.
+//!
+//! Several threads may work on a pass, each with a [`Pass`] of its own ([`team`]). Everything they find comes together in that
+//! of the first, which alone holds what is left for the end against the guards, and alone knows of hard links.
 
 mod compare;
+mod crew;
 mod finish;
 mod fresh;
 mod keep;
 mod links;
 mod open;
 mod put;
+mod team;
 
 use crate::dirty::{self, Dirty, Hint};
-use crate::engine::{Action, Engine, Event, Outcome};
+use crate::engine::{Action, Engine, Event, Outcome, Sink};
 use crate::problem::Problem;
 use crate::source::{Source, Want};
 use crate::switch::Step;
+use crew::Crew;
 use finish::Delete;
 use links::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use team::{Job, Manner, Told};
 use tree::{Dir, Kind, Name, RelPath, Stat};
 
 /// How often a file that changes while it is read is read again in one pass.
@@ -46,11 +53,21 @@ enum Why {
     Made,
 }
 
-pub(crate) struct Pass<'a, S: ?Sized> {
+pub(crate) struct Pass<'a, 't, S> {
     engine: &'a mut Engine,
     source: &'a mut S,
     dirty: &'a Dirty,
-    sink: &'a mut dyn FnMut(&Event<'_>),
+    crew: &'a Crew<'t, Job>,
+    manner: Manner,
+    /// Results that wait to be told.
+    told: Vec<Told>,
+    found: Found,
+    groups: Groups,
+}
+
+/// What one thread has found and done.
+#[derive(Default)]
+struct Found {
     out: Outcome,
     steps: Vec<Step>,
     deletes: Vec<Delete>,
@@ -58,8 +75,11 @@ pub(crate) struct Pass<'a, S: ?Sized> {
     finals: BTreeMap<RelPath, Why>,
     /// Directories this pass has dealt with, with all that is below them.
     covered: BTreeSet<RelPath>,
+    /// Names of files with several, which one thread alone deals with once all else was looked at.
+    linked: BTreeSet<RelPath>,
+    /// What could not be reached, for a directory above it is none.
+    blocked: Vec<Job>,
     tally: Tally,
-    groups: Groups,
 }
 
 /// What was counted on the way.
@@ -71,42 +91,38 @@ struct Tally {
     dest_entries: u64,
 }
 
-impl<'a, S: Source + ?Sized> Pass<'a, S> {
-    pub(crate) fn new(
+/// Makes the destination what `source` says, wherever `dirty` says to look.
+pub(crate) fn run<S: Source>(engine: &mut Engine, source: &mut S, dirty: &Dirty, sink: Sink<'_>) -> Outcome {
+    source.begin();
+    let threads = team::threads(engine, dirty);
+    let crew = Crew::new(threads, sink);
+    Pass::new(engine, source, dirty, &crew, Manner::Alone { put_off: Vec::new() }).run()
+}
+
+impl<'a, 't, S: Source> Pass<'a, 't, S> {
+    fn new(
         engine: &'a mut Engine,
         source: &'a mut S,
         dirty: &'a Dirty,
-        sink: &'a mut dyn FnMut(&Event<'_>),
+        crew: &'a Crew<'t, Job>,
+        manner: Manner,
     ) -> Self {
-        Self {
-            engine,
-            source,
-            dirty,
-            sink,
-            out: Outcome::default(),
-            steps: Vec::new(),
-            deletes: Vec::new(),
-            finals: BTreeMap::new(),
-            covered: BTreeSet::new(),
-            tally: Tally::default(),
-            groups: Groups::default(),
-        }
+        let (told, found, groups) = (Vec::new(), Found::default(), Groups::default());
+        Self { engine, source, dirty, crew, manner, told, found, groups }
     }
 
-    pub(crate) fn run(mut self) -> Outcome {
+    fn run(mut self) -> Outcome {
         let dirty = self.dirty;
-        self.source.begin();
         if dirty.root_entry() {
             self.compare_root();
         }
         self.bring_siblings_of_named();
-        for (path, look) in dirty.iter() {
-            if self.stopped() {
-                break;
-            }
-            if !self.is_covered(path) {
-                self.visit(path, look);
-            }
+        // By depth, since what was done above may have dealt with what is below.
+        let mut marked: Vec<&RelPath> = dirty.iter().map(|(path, _)| path).collect();
+        marked.sort_by_key(|path| path.depth());
+        for level in marked.chunk_by(|a, b| a.depth() == b.depth()) {
+            let left = level.iter().filter(|path| !self.is_covered(path));
+            self.do_all(left.map(|path| Job::Look((*path).clone())).collect());
         }
         self.finish_links();
         self.finish()
@@ -114,7 +130,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     /// Has a directory's mode and times set at the end.
     fn finish_later(&mut self, path: &RelPath, why: Why) {
-        let held = self.finals.entry(path.clone()).or_insert(why);
+        let held = self.found.finals.entry(path.clone()).or_insert(why);
         *held = why.max(*held);
     }
 
@@ -126,7 +142,7 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     fn is_covered(&self, path: &RelPath) -> bool {
         let mut at = Some(path.clone());
         while let Some(path) = at {
-            if self.covered.contains(&path) {
+            if self.found.covered.contains(&path) {
                 return true;
             }
             at = path.parent();
@@ -135,8 +151,8 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
     }
 
     fn stopped(&mut self) -> bool {
-        self.out.stopped |= self.engine.is_stopped();
-        self.out.stopped
+        self.found.out.stopped |= self.engine.is_stopped();
+        self.found.out.stopped
     }
 
     fn keep(&mut self, path: &RelPath, want: &Want, found: &Stat) {
@@ -146,13 +162,13 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
 
     fn look_again(&mut self, path: &RelPath) {
         match path.split() {
-            Some((dir, name)) => self.out.again.insert(&dir, &name, Hint { content: true, by_event: false }),
-            None => self.out.again.insert_root_entry(),
+            Some((dir, name)) => self.found.out.again.insert(&dir, &name, Hint { content: true, by_event: false }),
+            None => self.found.out.again.insert_root_entry(),
         }
         if self.dirty.removed_by_event(path)
             && let Some((dir, name)) = path.split()
         {
-            self.out.again.insert_removed(&dir, &name);
+            self.found.out.again.insert_removed(&dir, &name);
         }
     }
 
@@ -167,15 +183,15 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
         self.look_again(path);
         if let Ok(Some(Want::Dir(_))) = self.source.entry(path) {
             // What is in it was not looked at, either.
-            self.out.again.insert_all(path, dirty::All { recursive: true, content: false });
+            self.found.out.again.insert_all(path, dirty::All { recursive: true, content: false });
         }
-        self.out.counts.failed += 1;
-        (self.sink)(&Event { action: Action::Failed, path, kind: None, bytes: 0, error: Some(&problem) });
-        self.out.problems.push((path.clone(), problem));
+        self.found.out.counts.failed += 1;
+        self.pass_on(Event { action: Action::Failed, path, kind: None, bytes: 0, error: Some(&problem) });
+        self.found.out.problems.push((path.clone(), problem));
     }
 
     fn tell(&mut self, action: Action, path: &RelPath, kind: Option<Kind>, bytes: u64) {
-        let counts = &mut self.out.counts;
+        let counts = &mut self.found.out.counts;
         counts.bytes += bytes;
         let file = u64::from(kind == Some(Kind::File));
         match action {
@@ -195,6 +211,6 @@ impl<'a, S: Source + ?Sized> Pass<'a, S> {
             Action::Left(_) => counts.left += 1,
             Action::Failed | Action::Held | Action::Waiting | Action::Unsettled => {}
         }
-        (self.sink)(&Event { action, path, kind, bytes, error: None });
+        self.pass_on(Event { action, path, kind, bytes, error: None });
     }
 }

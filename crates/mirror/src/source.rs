@@ -124,7 +124,24 @@ pub enum Supply {
 }
 
 /// What should be.
-pub trait Source {
+pub trait Source: Send {
+    /// Another one of the same for another thread, if there can be one. What is told to it is known to this one after
+    /// [`Source::join`].
+    fn fork(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// Takes in what was told to one of [`Source::fork`].
+    fn join(&mut self, other: Self)
+    where
+        Self: Sized,
+    {
+        drop(other);
+    }
+
     /// What should stand in `dir`, sorted by name.
     ///
     /// # Errors

@@ -110,6 +110,19 @@ impl Scratch {
         self.pace = self.writing.bytes_per_s.map(|rate| Pace::new(rate, stop));
     }
 
+    /// One for another thread: what all write keeps to one rate.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            buffer: Vec::new(),
+            writing: self.writing,
+            pace: self.pace.clone(),
+            no_clone: self.no_clone,
+            no_unnamed: self.no_unnamed,
+            keeping: self.keeping.clone(),
+            lacks: Vec::new(),
+        }
+    }
+
     /// How much is written at once.
     fn piece(&self, most: u64) -> u64 {
         self.pace.as_ref().map_or(most, |pace| pace.piece().min(most))
@@ -117,7 +130,7 @@ impl Scratch {
 
     /// Waits after `bytes` were written, if there is a rate to keep.
     fn wrote(&mut self, bytes: u64) -> Result<(), Failed> {
-        let go_on = self.pace.as_mut().is_none_or(|pace| pace.wait(bytes));
+        let go_on = self.pace.as_ref().is_none_or(|pace| pace.wait(bytes));
         if go_on { Ok(()) } else { Err(Failed::Stopped) }
     }
 }

@@ -11,6 +11,8 @@ pub mod chunk;
 pub mod entry;
 pub mod filter;
 pub mod fsx;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod hash;
 pub mod listing;
 pub mod path;

@@ -1,6 +1,7 @@
 //! Questions a person or a program asks a hub, and what comes back: also the schema of `--json`.
 
 use crate::message::{ShareInfo, Vitals};
+use crate::rights::{IdRange, Rights, RightsChange};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,10 @@ pub enum Question {
     Status,
     /// The clients: active ones, or the whole roster.
     Clients {
-        /// Also away, provisional and revoked ones.
+        /// Also away, provisional, revoked and expected ones.
         all: bool,
-        /// Only those with an id above this: an answer holds at most [`crate::limits::CLIENT_ROWS_MAX`], by id.
+        /// Only those with an id above this: an answer holds at most [`crate::limits::CLIENT_ROWS_MAX`], by id, and fewer
+        /// where they are long; none when there are no more.
         after: u64,
     },
     /// One client.
@@ -37,8 +39,13 @@ pub enum Question {
         uses: u32,
         /// For how long, seconds.
         expires_s: u64,
-        /// Only for this id.
-        id: Option<u64>,
+        /// Only for these ids.
+        ids: Option<IdRange>,
+        /// What whoever enrols by it may, as a change of what everybody may.
+        rights: RightsChange,
+        /// What whoever enrols by it is tagged with.
+        #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::CHANGE_LIST_MAX }>")]
+        tags: Vec<String>,
     },
     /// Cut a client off and never let it in again.
     Revoke {
@@ -77,6 +84,55 @@ pub enum Question {
     Backup,
     /// The client that asks leaves for good: its id is not known any more.
     Leave,
+    /// A name, tags or rights for a client; answered by its row.
+    Administer {
+        /// Its id.
+        id: u64,
+        /// What changes.
+        change: ClientChange,
+    },
+    /// Clients that are to be known before they come: all of them, or where one is wrong none.
+    Import {
+        /// Who; the first row has number 0.
+        #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::IMPORT_ROWS_MAX }>")]
+        rows: Vec<ImportRow>,
+        /// Only says what would be done.
+        dry_run: bool,
+    },
+    /// Why something is, or is not, where it should be.
+    Why {
+        /// A share, a path in one, or a value; `None`: all that the client follows.
+        target: Option<String>,
+        /// At this client; `None`: everywhere.
+        client: Option<u64>,
+    },
+}
+
+/// What an administrator changes of a client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientChange {
+    /// What people call it from now on; an empty one lets its machine say so again.
+    pub name: Option<String>,
+    /// All its tags.
+    #[serde(deserialize_with = "crate::bounded::option_vec::<_, _, { crate::limits::CHANGE_LIST_MAX }>")]
+    pub tags: Option<Vec<String>>,
+    /// Tags to be added to them.
+    #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::CHANGE_LIST_MAX }>")]
+    pub tags_add: Vec<String>,
+    /// Tags to be taken away.
+    #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::CHANGE_LIST_MAX }>")]
+    pub tags_remove: Vec<String>,
+    /// Rights.
+    pub rights: RightsChange,
+}
+
+/// One client of an inventory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImportRow {
+    /// Its id.
+    pub id: u64,
+    /// What changes of a known client, and holds for one that is new.
+    pub change: ClientChange,
 }
 
 /// What comes back.
@@ -109,6 +165,39 @@ pub enum Answer {
         /// Where the copies are: a directory on the hub's machine, which whoever asked takes away.
         directory: String,
     },
+    /// To [`Question::Import`].
+    Imported(Imported),
+    /// To [`Question::Why`].
+    Why(Vec<WhyRow>),
+}
+
+/// One sentence of truth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhyRow {
+    /// What it is about: a share, a path in one, or a value.
+    pub what: String,
+    /// At which client; `None`: at the hub, or everywhere.
+    pub id: Option<u64>,
+    /// The client's name.
+    pub name: String,
+    /// Whether it is there as it is now.
+    pub has: bool,
+    /// One word for programs: in_sync, newest, removed, behind, away, problem, unreadable, guarded, scanning, unknown, not_allowed,
+    /// not_following, revoked, expected, provisional.
+    pub reason: String,
+    /// What is so, and what to do.
+    pub text: String,
+}
+
+/// What an import did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Imported {
+    /// How many clients changed.
+    pub changed: u64,
+    /// How many were as the inventory says already.
+    pub unchanged: u64,
+    /// The rows that are wrong, by number, and why; where there is one, nothing was changed.
+    pub wrong: Vec<(u64, String)>,
 }
 
 /// A bearer token, without its secret.
@@ -222,7 +311,7 @@ pub struct ClientRow {
     pub id: u64,
     /// What people call it.
     pub name: String,
-    /// active, away, revoked or provisional.
+    /// active, away, revoked, provisional or expected.
     pub state: ClientState,
     /// Where it came from last.
     pub address: String,
@@ -244,6 +333,10 @@ pub struct ClientRow {
     pub vitals: Option<Vitals>,
     /// The values it keeps as files, by pattern.
     pub values: Vec<ClientShare>,
+    /// What people sort it by.
+    pub tags: Vec<String>,
+    /// What it may; `None` for who may not know.
+    pub rights: Option<Rights>,
 }
 
 /// What a client holds of a share, or of the values of a pattern.
@@ -284,6 +377,8 @@ pub enum ClientState {
     Provisional,
     /// Cut off.
     Revoked,
+    /// Never came: an administrator said what it is to be called, and what it may.
+    Expected,
 }
 
 impl ClientState {
@@ -294,6 +389,7 @@ impl ClientState {
             ClientState::Away => "away",
             ClientState::Provisional => "provisional",
             ClientState::Revoked => "revoked",
+            ClientState::Expected => "expected",
         }
     }
 }

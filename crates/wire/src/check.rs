@@ -2,11 +2,12 @@
 //!
 //! Both sides check, before sending and after receiving, so that a mistake is found where it was made.
 
-use crate::answer::{Answer, Question};
+use crate::answer::{Answer, ClientChange, Question};
 use crate::limits::*;
 use crate::message::{
     Ack, Batch, Content, Cursor, Mark, Purpose, Record, Refusal, ShareInfo, Stored, ToClient, ToHub, Vitals, Welcome,
 };
+use crate::rights::RightsChange;
 use crate::secret::Secret;
 use thiserror::Error;
 
@@ -157,7 +158,6 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
         Question::Status
         | Question::Clients { .. }
         | Question::Client { .. }
-        | Question::Invite { .. }
         | Question::Revoke { .. }
         | Question::Reissue { .. }
         | Question::Tokens
@@ -170,7 +170,42 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
         Question::AllowDeletes { share } => share_name(share),
         Question::Token { name, id: _, may_put: _, expires_s: _ } => name.as_deref().map_or(Ok(()), token_name),
         Question::RevokeToken { name } => token_name(name),
+        Question::Invite { uses: _, expires_s: _, ids, rights, tags } => {
+            require(ids.is_none_or(|ids| ids.first <= ids.last), "the range of IDs", Wrong::Order)?;
+            in_rights(rights)?;
+            in_tags(tags)
+        }
+        Question::Why { target, client: _ } => {
+            length("what is asked about", target.as_ref().map_or(0, String::len), ENTRY_NAME_BYTES_MAX)
+        }
+        Question::Administer { id: _, change } => in_change(change),
+        Question::Import { rows, dry_run: _ } => {
+            count("the inventory", rows.len(), IMPORT_ROWS_MAX)?;
+            rows.iter().try_for_each(|row| in_change(&row.change))
+        }
     }
+}
+
+/// Which are right is for the roster to say; here only that they are of a size to be looked at.
+fn in_change(change: &ClientChange) -> Result<(), BadMessage> {
+    length("the client's name", change.name.as_ref().map_or(0, String::len), CHANGE_TEXT_BYTES_MAX)?;
+    in_tags(change.tags.as_deref().unwrap_or_default())?;
+    in_tags(&change.tags_add)?;
+    in_tags(&change.tags_remove)?;
+    in_rights(&change.rights)
+}
+
+fn in_tags(tags: &[String]) -> Result<(), BadMessage> {
+    count("the list of tags", tags.len(), CHANGE_LIST_MAX)?;
+    tags.iter().try_for_each(|tag| length("a tag", tag.len(), CHANGE_TEXT_BYTES_MAX))
+}
+
+fn in_rights(rights: &RightsChange) -> Result<(), BadMessage> {
+    for list in [&rights.read, &rights.put, &rights.shares].into_iter().flatten() {
+        count("a list of rights", list.len(), CHANGE_LIST_MAX)?;
+        list.iter().try_for_each(|pattern| length("a pattern", pattern.len(), CHANGE_TEXT_BYTES_MAX))?;
+    }
+    Ok(())
 }
 
 fn in_refusal(refusal: &Refusal) -> Result<(), BadMessage> {
@@ -211,6 +246,7 @@ fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
         Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
         Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } => Ok(()),
+        Answer::Imported(_) | Answer::Why(_) => Ok(()),
     }
 }
 

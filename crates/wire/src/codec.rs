@@ -274,4 +274,4 @@ pub enum DecodeError {
 
 #[cfg(test)]
 #[path = "codec/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -108,12 +108,15 @@ mod bounded;
 pub mod check;
 pub mod client_login;
 pub mod codec;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod id;
 pub mod limiter;
 pub mod limits;
 pub mod link;
 pub mod login;
 pub mod message;
+pub mod rights;
 pub mod roster;
 pub mod secret;
 pub mod unique_id;

@@ -76,6 +76,18 @@ pub const INVITE_BYTES_MAX: usize = 64;
 pub const TOKENS_MAX: usize = 256;
 /// What a bearer token is for, in words.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// Patterns of one list of a client's rights.
+pub const RIGHTS_PATTERNS_MAX: usize = 16;
+/// Tags of one client.
+pub const TAGS_MAX: usize = 16;
+/// A tag.
+pub const TAG_BYTES_MAX: usize = 32;
+/// Clients of one inventory that is imported.
+pub const IMPORT_ROWS_MAX: usize = 4096;
+/// A text of a change that an administrator asks for, before it is looked at.
+pub const CHANGE_TEXT_BYTES_MAX: usize = 1024;
+/// Elements of a list of such a change, before it is looked at.
+pub const CHANGE_LIST_MAX: usize = 64;
 /// The words of a refusal.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
 

@@ -29,7 +29,8 @@ use crate::limiter::Limiter;
 use crate::limits::{BAD_ANSWERS_MAX, LOGIN_MAX};
 use crate::link::{InviteCode, InviteHash};
 use crate::message::{Code, Purpose, Refusal, ToClient, ToHub};
-use crate::roster::{Grant, Ground, InvitePurpose, Known, Origin, Roster};
+use crate::rights::IdRange;
+use crate::roster::{Grant, Ground, Invite, InvitePurpose, Known, Origin, Roster};
 use crate::secret::{RandomError, Secret};
 use crate::unique_id::{KeyHash, UniqueId};
 use crate::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
@@ -336,10 +337,10 @@ impl Login {
         let claim = Claim { id, name, invite };
         let ground = match desk.roster.lookup(id) {
             _ if !self.issues => None,
-            None | Some(Known::Provisional { lapsed: true, .. }) if may_enrol(Some(id), invite.as_ref(), desk, now) => {
-                Some(Ground::New)
+            Some(Known::Confirmed { .. }) => may_reissue(id, invite.as_ref(), desk, now).then_some(Ground::Reissue),
+            known if known.as_ref().is_none_or(Known::is_free) => {
+                may_enrol(Some(id), invite.as_ref(), desk, now).then_some(Ground::New)
             }
-            Some(Known::Confirmed { .. }) if may_reissue(id, invite.as_ref(), desk, now) => Some(Ground::Reissue),
             _ => None,
         };
         match ground {
@@ -359,12 +360,12 @@ impl Login {
             Some((InvitePurpose::Reissue(id), _, true)) if may_reissue(id, invite.as_ref(), desk, now) => {
                 return self.issue(claim(id), Ground::Reissue, desk, now);
             }
-            Some((InvitePurpose::Enrol(Some(id)), _, true)) if may_enrol(Some(id), invite.as_ref(), desk, now) => {
-                return match desk.roster.lookup(id) {
-                    None | Some(Known::Provisional { lapsed: true, .. }) => {
-                        self.issue(claim(id), Ground::New, desk, now)
-                    }
-                    Some(_) => self.not_invited("the id this invite is for is taken"),
+            Some((InvitePurpose::Enrol(Some(ids)), _, true))
+                if may_enrol(Some(ids.first), invite.as_ref(), desk, now) =>
+            {
+                return match free_of(ids, desk) {
+                    Some(id) => self.issue(claim(id), Ground::New, desk, now),
+                    None => self.not_invited("the ids this invite is for are taken"),
                 };
             }
             // Whoever holds a one-off invite is the one it was made for: the reply that issued the id was lost, and the
@@ -380,7 +381,7 @@ impl Login {
         if !may_enrol(None, invite.as_ref(), desk, now) {
             return self.not_invited("no invite, or none that is good");
         }
-        match desk.roster.next_free_id() {
+        match desk.roster.next_free_id(None) {
             Some(id) => self.issue(claim(id), Ground::New, desk, now),
             None => self.not_invited("no id is free"),
         }
@@ -415,7 +416,7 @@ impl Login {
         let (held, next) = match desk.roster.lookup(claim.id) {
             Some(Known::Provisional { hash, .. }) => (hash, KeyHash::NOBODY),
             Some(Known::Confirmed { hash, next }) => (hash, next.map_or(KeyHash::NOBODY, |next| next.hash)),
-            Some(Known::Revoked) | None => (KeyHash::NOBODY, KeyHash::NOBODY),
+            Some(Known::Revoked | Known::Expected) | None => (KeyHash::NOBODY, KeyHash::NOBODY),
         };
         if !bool::from(held.same(hash) | next.same(hash)) {
             return self.not_proven(claim.id, "unknown, wrong or revoked", desk, now);
@@ -460,8 +461,14 @@ impl Login {
             Err(error) => return self.hub_failed(&error),
         };
         let hash = unique_id.hash();
-        let origin = Origin { address: self.address.clone(), invite: claim.invite.filter(|code| spends(code, desk)) };
-        let grant = Grant { id: claim.id, name: claim.name.clone(), hash, origin, ground, now_ms: now.wall_ms };
+        let origin = Origin {
+            address: self.address.clone(),
+            invite: claim.invite.filter(|code| spends(code, claim.id, desk, now)),
+        };
+        let brought = origin.invite.filter(|_| ground == Ground::New).and_then(|code| desk.roster.lookup_invite(&code));
+        let (rights, tags) = brought.map(|invite| (invite.rights, invite.tags)).unwrap_or_default();
+        let name = claim.name.clone();
+        let grant = Grant { id: claim.id, name, hash, origin, ground, rights, tags, now_ms: now.wall_ms };
         if let Err(error) = desk.roster.issue(&grant) {
             return self.hub_failed(&error);
         }
@@ -551,13 +558,28 @@ fn may_enrol(id: Option<ClientId>, invite: Option<&InviteHash>, desk: &Desk<'_>,
     match desk.policy.enrol {
         Enrol::Open => true,
         Enrol::Closed => false,
-        Enrol::Invite => invite.and_then(|code| desk.roster.lookup_invite(code)).is_some_and(|invite| {
-            let for_it = match invite.purpose {
-                InvitePurpose::Enrol(bound) => bound.is_none() || bound == id,
-                InvitePurpose::Reissue(_) => false,
-            };
-            for_it && invite.is_good(now.wall_ms)
-        }),
+        Enrol::Invite => {
+            invite.and_then(|code| desk.roster.lookup_invite(code)).is_some_and(|invite| invites(&invite, id, now))
+        }
+    }
+}
+
+/// Whether a new client may come in by this invite, under this id where it names one.
+fn invites(invite: &Invite, id: Option<ClientId>, now: Now) -> bool {
+    let for_it = match invite.purpose {
+        InvitePurpose::Enrol(bound) => bound.is_none_or(|ids| id.is_some_and(|id| ids.holds(id))),
+        InvitePurpose::Reissue(_) => false,
+    };
+    for_it && invite.is_good(now.wall_ms)
+}
+
+/// The first of these ids that nobody has. One that is meant for a single id may have it also where it was held and lapsed, or
+/// is expected.
+fn free_of(ids: IdRange, desk: &Desk<'_>) -> Option<ClientId> {
+    let only = (ids == IdRange::one(ids.first)).then_some(ids.first);
+    match only {
+        Some(id) => desk.roster.lookup(id).is_none_or(|known| known.is_free()).then_some(id),
+        None => desk.roster.next_free_id(Some(ids)),
     }
 }
 
@@ -567,12 +589,17 @@ fn may_reissue(id: ClientId, invite: Option<&InviteHash>, desk: &Desk<'_>, now: 
         .is_some_and(|invite| invite.purpose == InvitePurpose::Reissue(id) && invite.is_good(now.wall_ms))
 }
 
-/// Whether a presented invite counts: on an open hub a bad one does no harm, and none is spent.
-fn spends(code: &InviteHash, desk: &Desk<'_>) -> bool {
-    match desk.roster.lookup_invite(code).map(|invite| invite.purpose) {
-        Some(InvitePurpose::Reissue(_)) => true,
-        Some(InvitePurpose::Enrol(_)) => desk.policy.enrol == Enrol::Invite,
-        None => false,
+/// Whether a presented invite counts: on an open hub a bad one does no harm, and none is spent but one that gives more, or less,
+/// than everybody has there.
+fn spends(code: &InviteHash, id: ClientId, desk: &Desk<'_>, now: Now) -> bool {
+    let Some(invite) = desk.roster.lookup_invite(code) else { return false };
+    match invite.purpose {
+        InvitePurpose::Reissue(_) => true,
+        InvitePurpose::Enrol(_) => match desk.policy.enrol {
+            Enrol::Open => invite.is_special() && invites(&invite, Some(id), now),
+            Enrol::Invite => true,
+            Enrol::Closed => false,
+        },
     }
 }
 

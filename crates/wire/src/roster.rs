@@ -4,7 +4,7 @@
 //! change and says how to undo it. So a roster on disk may go on deciding while rows are being written: it tells nobody
 //! what was decided before the disk holds it, and undoes what the disk did not take.
 //!
-//! The life of an id: unknown → provisional (issued, not confirmed) → confirmed → revoked. A provisional one lapses
+//! The life of an id: unknown, or expected → provisional (issued, not confirmed) → confirmed → revoked. A provisional one lapses
 //! after [`PROVISIONAL_MAX`](crate::limits::PROVISIONAL_MAX): it is unknown again to everybody but the holder of its key, and the invite that it used
 //! is given back. Times are milliseconds since the Unix epoch and come in as arguments; a clock that went back starts
 //! the time of what would otherwise lie in the future anew.
@@ -16,6 +16,7 @@ pub use book::Book;
 use crate::bearer::BearerHash;
 use crate::id::ClientId;
 use crate::link::InviteHash;
+use crate::rights::{BadRights, IdRange, Rights};
 use crate::unique_id::KeyHash;
 use thiserror::Error;
 
@@ -28,8 +29,8 @@ pub trait Roster {
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite>;
     /// The provisional, not lapsed client that used this invite, where it is the only one.
     fn provisional_of(&self, code: &InviteHash) -> Option<ClientId>;
-    /// The smallest id that nobody has and no invite is bound to.
-    fn next_free_id(&self) -> Option<ClientId>;
+    /// The smallest id that nobody has and no invite is bound to; of `among`, where there is one, the smallest that nobody has.
+    fn next_free_id(&self, among: Option<IdRange>) -> Option<ClientId>;
     /// Lets lapse what was not confirmed in time, and forgets what is over. To be called before looking anything up.
     ///
     /// # Errors
@@ -71,6 +72,15 @@ pub enum Known {
     },
     /// Never let in again.
     Revoked,
+    /// Nobody came under this id yet: only what an administrator said of it is known. To who comes it is unknown.
+    Expected,
+}
+
+impl Known {
+    /// Whether somebody may come in as new under this id.
+    pub fn is_free(&self) -> bool {
+        matches!(self, Known::Provisional { lapsed: true, .. } | Known::Expected)
+    }
 }
 
 /// A newer unique ID on its way.
@@ -108,6 +118,10 @@ pub struct Grant {
     pub origin: Origin,
     /// On which grounds.
     pub ground: Ground,
+    /// What a new client may, and is tagged with; of no account on other grounds.
+    pub rights: Rights,
+    /// See there.
+    pub tags: Vec<String>,
     /// When.
     pub now_ms: i64,
 }
@@ -150,6 +164,37 @@ pub struct Client {
     pub version: String,
     /// Patterns of the values that it keeps as files, sorted; each one line of text.
     pub values: Vec<String>,
+    /// What it may.
+    pub rights: Rights,
+    /// What people sort it by, sorted.
+    pub tags: Vec<String>,
+    /// Its name was given to it by an administrator; what its machine calls itself does not change it any more.
+    pub renamed: bool,
+    /// Its rights or tags were given to it by an administrator; who comes under this id as new keeps them.
+    pub administered: bool,
+}
+
+impl Client {
+    /// One that never came.
+    pub fn expected(id: ClientId) -> Client {
+        Client {
+            id,
+            name: String::new(),
+            known: Known::Expected,
+            address: String::new(),
+            transport: String::new(),
+            enrolled_at_ms: 0,
+            last_login_ms: None,
+            last_seen_ms: None,
+            shares: Vec::new(),
+            version: String::new(),
+            values: Vec::new(),
+            rights: Rights::default(),
+            tags: Vec::new(),
+            renamed: false,
+            administered: false,
+        }
+    }
 }
 
 /// An invite.
@@ -167,9 +212,18 @@ pub struct Invite {
     pub created_at_ms: i64,
     /// From when on it is of no use.
     pub expires_at_ms: i64,
+    /// What whoever enrols by it may.
+    pub rights: Rights,
+    /// What whoever enrols by it is tagged with.
+    pub tags: Vec<String>,
 }
 
 impl Invite {
+    /// Whether it gives what nobody has without it.
+    pub fn is_special(&self) -> bool {
+        !self.rights.are_plain() || !self.tags.is_empty()
+    }
+
     /// Whether it can be used now.
     pub fn is_good(&self, now_ms: i64) -> bool {
         self.uses_left > 0 && now_ms < self.expires_at_ms
@@ -179,8 +233,8 @@ impl Invite {
 /// What an invite is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvitePurpose {
-    /// New clients; only this id where there is one.
-    Enrol(Option<ClientId>),
+    /// New clients; only of these ids where there are any.
+    Enrol(Option<IdRange>),
     /// A new unique ID for a known client.
     Reissue(ClientId),
 }
@@ -257,6 +311,18 @@ pub enum RosterError {
     /// Too many tokens.
     #[error("there are {} tokens already: revoke some that are not used any more", crate::limits::TOKENS_MAX)]
     TokensFull,
+    /// Only a client that came in and confirmed may be an administrator: else it would be whoever comes first.
+    #[error("client {id} has not come in yet: it may be made an admin once it has, or come by an invite for an admin")]
+    AdminToBe {
+        /// Which.
+        id: ClientId,
+    },
+    /// A name that is none.
+    #[error("a client's name has at most {} bytes and no control characters", crate::limits::NAME_BYTES_MAX)]
+    Name,
+    /// Rights, tags or ids that are none.
+    #[error(transparent)]
+    Rights(#[from] BadRights),
     /// A revoked client stays out.
     #[error("client {id} was revoked and stays out: give that machine another id")]
     Revoked {

@@ -19,7 +19,7 @@ const FIRST: u64 = 1_000;
 
 type Newest = BTreeMap<String, Value>;
 
-fn address(url: &str) -> SocketAddr {
+pub(super) fn address(url: &str) -> SocketAddr {
     url.strip_prefix("http://").unwrap().parse().unwrap()
 }
 

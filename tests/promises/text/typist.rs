@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use support::{Cluster, PATIENCE};
 
 /// A hub that speaks text on a port of this machine.
-pub(super) fn text_hub(args: &[&str]) -> (Cluster, String) {
+pub(crate) fn text_hub(args: &[&str]) -> (Cluster, String) {
     let args: Vec<&str> = ["--text", "127.0.0.1:0"].iter().chain(args).copied().collect();
     let mut cluster = Cluster::start(|_| {}, &args);
     let address = address_of(&mut cluster);
@@ -14,19 +14,19 @@ pub(super) fn text_hub(args: &[&str]) -> (Cluster, String) {
 }
 
 /// Where the hub, at its last start, said that it speaks text.
-pub(super) fn address_of(cluster: &mut Cluster) -> String {
+pub(crate) fn address_of(cluster: &mut Cluster) -> String {
     let line = cluster.hub().wait_for_line("(plain text", PATIENCE);
     line.split_whitespace().nth(1).unwrap().to_owned()
 }
 
 /// A connection that types lines and reads lines.
-pub(super) struct Typist {
+pub(crate) struct Typist {
     stream: TcpStream,
     lines: BufReader<TcpStream>,
 }
 
 impl Typist {
-    pub(super) fn connect(address: &str) -> Self {
+    pub(crate) fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -35,17 +35,17 @@ impl Typist {
         Self { stream, lines }
     }
 
-    pub(super) fn type_line(&mut self, line: &str) {
+    pub(crate) fn type_line(&mut self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         // One that was cut is found out by what it reads.
         self.stream.write_all(bytes).ok();
     }
 
     /// The next line that is not a remark; `None` at the end of the connection.
-    pub(super) fn read_line(&mut self) -> Option<String> {
+    pub(crate) fn read_line(&mut self) -> Option<String> {
         loop {
             let mut line = Vec::new();
             match self.lines.read_until(b'\n', &mut line) {
@@ -62,14 +62,14 @@ impl Typist {
     }
 
     /// The next `count` bytes.
-    pub(super) fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn read_bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.lines.read_exact(&mut bytes).unwrap();
         bytes
     }
 
     /// Whatever comes, to the end.
-    pub(super) fn read_all(mut self) {
+    pub(crate) fn read_all(mut self) {
         let mut bytes = Vec::new();
         if let Err(error) = self.lines.read_to_end(&mut bytes) {
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -77,7 +77,7 @@ impl Typist {
     }
 
     /// Whatever comes, up to a line.
-    pub(super) fn read_until(&mut self, last: &str) {
+    pub(crate) fn read_until(&mut self, last: &str) {
         let mut bytes = Vec::new();
         while bytes.trim_ascii_end() != last.as_bytes() {
             bytes.clear();
@@ -87,7 +87,7 @@ impl Typist {
 
     /// The next line, which begins with `word`; the rest of it.
     #[track_caller]
-    pub(super) fn expect(&mut self, word: &str) -> String {
+    pub(crate) fn expect(&mut self, word: &str) -> String {
         let line = self.read_line().unwrap_or_else(|| panic!("closed instead of {word}"));
         let rest = line.strip_prefix(word).unwrap_or_else(|| panic!("{line:?} instead of {word}"));
         rest.trim_start().to_owned()
@@ -96,7 +96,7 @@ impl Typist {
     /// Types a command; all lines of the answer, the last of which begins with `ok` or `error`. Only while nothing is
     /// followed that changes.
     #[track_caller]
-    pub(super) fn ask(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn ask(&mut self, line: &str) -> Vec<String> {
         self.type_line(line);
         let mut answer = Vec::new();
         loop {
@@ -109,7 +109,7 @@ impl Typist {
 
     /// Logs in for the first time; also the unique ID.
     #[track_caller]
-    pub(super) fn enrolled(address: &str, id: u64) -> (Self, String) {
+    pub(crate) fn enrolled(address: &str, id: u64) -> (Self, String) {
         let mut typist = Self::connect(address);
         typist.expect("id?");
         typist.type_line(&id.to_string());
@@ -121,7 +121,7 @@ impl Typist {
 
     /// Logs in with the unique ID.
     #[track_caller]
-    pub(super) fn logged_in(address: &str, id: u64, unique_id: &str) -> Self {
+    pub(crate) fn logged_in(address: &str, id: u64, unique_id: &str) -> Self {
         let mut typist = Self::connect(address);
         typist.write(format!("{id}\n{unique_id}\n").as_bytes());
         typist.expect("id?");
@@ -132,7 +132,7 @@ impl Typist {
 
     /// Follows; returns once everything that is there has come, with it: `NAME VALUE`, `gone NAME`, and the cursor.
     #[track_caller]
-    pub(super) fn follow(&mut self, what: &str) -> (Vec<String>, String) {
+    pub(crate) fn follow(&mut self, what: &str) -> (Vec<String>, String) {
         self.type_line(&format!("follow {what}"));
         self.expect("ok");
         self.values()
@@ -140,7 +140,7 @@ impl Typist {
 
     /// Everything up to the next `current`.
     #[track_caller]
-    pub(super) fn values(&mut self) -> (Vec<String>, String) {
+    pub(crate) fn values(&mut self) -> (Vec<String>, String) {
         let mut values = Vec::new();
         loop {
             let line = self.read_line().expect("values come");
@@ -155,12 +155,12 @@ impl Typist {
     }
 
     /// Reads to the end; all that came.
-    pub(super) fn rest(mut self) -> Vec<String> {
+    pub(crate) fn rest(mut self) -> Vec<String> {
         std::iter::from_fn(|| self.read_line()).collect()
     }
 
     /// Says that nothing more will be typed.
-    pub(super) fn half_close(&self) {
+    pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 }

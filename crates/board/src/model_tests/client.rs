@@ -1,7 +1,7 @@
 //! One client of the model: its replica, its link to the hub, and what may never happen to it.
 
 use super::disk::{Disk, Fault};
-use crate::{Batch, Change, Follower, Mark, Name, Pattern, Replica};
+use crate::{Batch, Change, Follower, Mark, Name, Pattern, Replica, Told};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -12,6 +12,8 @@ pub(super) type State = BTreeMap<Name, u64>;
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     pub(super) batch: Batch,
+    /// What a shared one tells.
+    pub(super) told: Told,
     pub(super) board: Rc<State>,
     pub(super) complete: bool,
 }

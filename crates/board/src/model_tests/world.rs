@@ -4,7 +4,7 @@ use super::client::{Client, Frame, State, stamp};
 use super::disk::{Content, Disk, Fault};
 use super::random::Random;
 use super::restart::Start;
-use crate::{Board, Follower, Limits, Mark, Name, Pattern, Position, Write, Writer, live_batch};
+use crate::{Board, Follower, Limits, Mark, Name, Pattern, Position, Told, Write, Writer, live_batch};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -136,18 +136,13 @@ impl<'story> World<'story> {
             return Err(format!("the board shows {shown:?}, not {:?} or {:?}", self.shown, self.truth));
         }
         for client in 0..self.clients.len() {
-            let mut steps = 0;
-            loop {
-                self.connect(client)?;
-                let delivered = self.deliver(client)?;
-                if !self.send(client, true)? && !delivered && self.clients[client].link.is_some() {
-                    break;
-                }
-                steps += 1;
-                if steps > QUIET_STEPS {
-                    return Err(format!("client {client} never comes to rest"));
-                }
+            self.rest(client, false)?;
+            // Unasked, a cursor may lie behind by foreign seqs; the client knows all the same that it has all.
+            let Client { replica, .. } = &self.clients[client];
+            if !replica.is_complete() || !replica.is_current() {
+                return Err(format!("client {client} is not told that it has all: {replica:?}"));
             }
+            self.rest(client, true)?;
             let Client { replica, .. } = &self.clients[client];
             let (shows, expected) = (self.clients[client].state(), self.clients[client].expected(&self.truth));
             if shows != expected {
@@ -158,6 +153,18 @@ impl<'story> World<'story> {
             }
         }
         Ok(())
+    }
+
+    /// Lets the hub send this client all that it has for it.
+    fn rest(&mut self, client: usize, asked: bool) -> Result<(), String> {
+        for _ in 0..QUIET_STEPS {
+            self.connect(client)?;
+            let delivered = self.deliver(client)?;
+            if !self.send(client, asked)? && !delivered && self.clients[client].link.is_some() {
+                return Ok(());
+            }
+        }
+        Err(format!("client {client} never comes to rest"))
     }
 
     fn write(&mut self) -> Result<(), String> {
@@ -300,15 +307,13 @@ impl<'story> World<'story> {
         }
         let frame = match kept {
             Some(frame) => {
-                if let Mark::Live { from, to, .. } = frame.batch.mark {
-                    follower.advance_live(from, to);
-                }
+                follower.advance_live(&frame.batch.mark, frame.told);
                 frame
             }
             None => {
                 let batch = if asked { follower.mark(limits) } else { follower.next(limits) };
                 let Some(batch) = batch else { return Ok(false) };
-                Frame { batch, board, complete }
+                Frame { batch, told: Told::Nothing, board, complete }
             }
         };
         if frame.batch.records.iter().any(|record| record.seq > head || !record.aside.is_empty()) {
@@ -342,8 +347,8 @@ impl<'story> World<'story> {
             _ => board.head().saturating_sub(1 + self.random.below(3) as u64),
         };
         let limits = Limits { entries: 1 + self.random.below(5), bytes: 1000 };
-        if let Some(batch) = live_batch(&board, pattern, from, limits) {
-            let frame = Frame { batch, board: Rc::new(self.shown.clone()), complete: board.complete() };
+        if let Some((batch, told)) = live_batch(&board, pattern, from, limits) {
+            let frame = Frame { batch, told, board: Rc::new(self.shown.clone()), complete: board.complete() };
             let pattern = pattern.clone();
             self.say(|_| format!("keep for {:?} {:?}", pattern, frame.batch));
             self.kept.push((pattern, frame));
@@ -358,8 +363,8 @@ impl<'story> World<'story> {
         let groups: BTreeSet<Pattern> = self.clients.iter().map(|client| client.pattern.clone()).collect();
         let shown = Rc::new(self.shown.clone());
         for pattern in groups {
-            if let Some(batch) = live_batch(&board, &pattern, from, limits) {
-                let frame = Frame { batch, board: shown.clone(), complete: board.complete() };
+            if let Some((batch, told)) = live_batch(&board, &pattern, from, limits) {
+                let frame = Frame { batch, told, board: shown.clone(), complete: board.complete() };
                 self.kept.push((pattern, frame));
             }
         }

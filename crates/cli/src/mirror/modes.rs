@@ -1,8 +1,10 @@
 //! What a mirror may do, and how: the flags of its modes.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mirror::mirror::THREADS_MAX;
 use mirror::{DeleteLimit, Policy, Writing};
 
 use crate::args::{parse_duration, parse_rate};
@@ -55,6 +57,10 @@ pub(super) struct Modes {
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = SURE)]
     bwlimit: Option<std::num::NonZeroU64>,
 
+    /// Works with N threads; with 1, in the order of the paths [default: as many as there are processors, up to 8]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = SURE)]
+    pub(super) threads: Option<NonZeroUsize>,
+
     /// With --watch: how often everything is compared again, whatever was reported [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = interval, requires = "watch", help_heading = SURE)]
     pub(super) interval: Option<Duration>,
@@ -88,6 +94,13 @@ fn limit(text: &str) -> Result<DeleteLimit, String> {
     }
 }
 
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse() {
+        Ok(threads) if threads <= THREADS_MAX => Ok(threads),
+        _ => Err(format!("a number from 1 to {THREADS_MAX}")),
+    }
+}
+
 /// Comparing everything takes a while by itself; more often than this nothing else would be done.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
@@ -101,6 +114,15 @@ fn interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_some_and_not_too_many() {
+        assert_eq!(threads("1"), Ok(NonZeroUsize::MIN));
+        assert_eq!(threads(&THREADS_MAX.to_string()), Ok(THREADS_MAX));
+        for wrong in ["0", "-1", "x", &(THREADS_MAX.get() + 1).to_string()] {
+            assert!(threads(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_limit_is_a_number_or_a_share() {

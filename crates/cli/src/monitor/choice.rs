@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use vitals::{Instants, Metric, MetricSet, Probe};
+use vitals::{Column, Instants, Metric, MetricSet, Probe};
 
 use crate::exit::{Exit, Failure};
 
@@ -41,6 +41,32 @@ fn names() -> String {
     Metric::CHOICES.map(Metric::name).join(", ")
 }
 
+/// What one choice brings on this machine.
+pub(crate) struct Chosen {
+    /// How it is chosen.
+    pub(crate) by: String,
+    pub(crate) columns: Vec<Column>,
+}
+
+/// All columns of this machine, by what chooses them.
+///
+/// # Errors
+/// When this machine cannot be measured.
+pub(crate) fn columns(procfs: &Path) -> Result<Vec<Chosen>, Failure> {
+    let chosen = |metric: Metric| {
+        // Each by itself: a column can be chosen by more than one.
+        let mut probe = Probe::new(procfs, [metric].into_iter().collect());
+        probe.take(Instants::now()).map_err(Failure::could_not_run)?;
+        let by = match metric {
+            Metric::Clock => "in every line".to_owned(),
+            _ => format!("--metrics {}", metric.name()),
+        };
+        let columns = probe.schema().columns().iter().filter(|column| column.metric == metric).cloned().collect();
+        Ok(Chosen { by, columns })
+    };
+    [Metric::Clock].into_iter().chain(Metric::CHOICES).map(chosen).collect()
+}
+
 /// Prints each column of this machine in one line: key, unit, kind, source, meaning.
 ///
 /// # Errors
@@ -48,18 +74,11 @@ fn names() -> String {
 pub(super) fn explain(procfs: &Path) -> Result<Exit, Failure> {
     let mut stdout = io::stdout().lock();
     let mut say = |words: std::fmt::Arguments<'_>| writeln!(stdout, "{words}").map_err(Failure::output);
-    for metric in [Metric::Clock].into_iter().chain(Metric::CHOICES) {
-        // Each by itself: a column can be chosen by more than one.
-        let mut probe = Probe::new(procfs, [metric].into_iter().collect());
-        probe.take(Instants::now()).map_err(Failure::could_not_run)?;
-        if metric == Metric::Clock {
-            say(format_args!("in every line"))?;
-        } else {
-            say(format_args!("--metrics {}", metric.name()))?;
-        }
-        for column in probe.schema().columns().iter().filter(|column| column.metric == metric) {
-            let (unit, kind) = (column.unit.name(), column.kind.name());
-            say(format_args!("  {:<36} {unit:<8} {kind:<8} {} [{}]", column.key, column.explanation, column.source))?;
+    for Chosen { by, columns } in columns(procfs)? {
+        say(format_args!("{by}"))?;
+        for Column { key, unit, kind, explanation, source, .. } in columns {
+            let (unit, kind) = (unit.name(), kind.name());
+            say(format_args!("  {key:<36} {unit:<8} {kind:<8} {explanation} [{source}]"))?;
         }
     }
     Ok(Exit::Done)

@@ -41,6 +41,7 @@ pub(crate) fn tag(epoch: u128, seq: u64, stored: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Access;
     use crate::data::{Data, PutError};
     use board::{MemoryStore, OpenOptions, Writer};
     use bytes::Bytes;
@@ -57,18 +58,18 @@ mod tests {
         let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
         let (data, thread) = Data::start(Writer::open(Box::new(MemoryStore), options).unwrap(), Arc::default());
         let data = Arc::new(data);
-        let name = Bytes::from_static(b"n");
-        data.put_if(name.clone(), content("0"), 1, Condition::Nothing).await.unwrap();
+        let (name, all) = (Bytes::from_static(b"n"), Access::everything());
+        data.put_if(name.clone(), content("0"), &all, Condition::Nothing).await.unwrap();
         let mut writers = tokio::task::JoinSet::new();
-        for by in 1..=8 {
-            let (data, name) = (Arc::clone(&data), name.clone());
+        for _ in 1..=8 {
+            let (data, name, all) = (Arc::clone(&data), name.clone(), all.clone());
             writers.spawn(async move {
                 let mut done = 0;
                 while done < 20 {
-                    let (tag, stored) = data.tagged(&name).unwrap();
+                    let (tag, stored) = data.tagged(&name, &all).unwrap().unwrap();
                     let number: u64 = std::str::from_utf8(&stored.content.bytes).unwrap().parse().unwrap();
                     let next = content(&(number + 1).to_string());
-                    match data.put_if(name.clone(), next, by, Condition::OneOf(vec![tag])).await {
+                    match data.put_if(name.clone(), next, &all, Condition::OneOf(vec![tag])).await {
                         Ok(put) => {
                             assert!(!put.created);
                             done += 1;
@@ -81,10 +82,10 @@ mod tests {
         while let Some(ended) = writers.join_next().await {
             ended.unwrap();
         }
-        assert_eq!(data.get(&name).unwrap().1.content.bytes, "160");
-        assert!(matches!(data.put_if(name.clone(), None, 1, Condition::Nothing).await, Err(PutError::Unmet)));
-        data.put_if(name.clone(), None, 1, Condition::Something).await.unwrap();
-        assert!(matches!(data.put_if(name, None, 1, Condition::Something).await, Err(PutError::Unmet)));
+        assert_eq!(data.get(&name, &all).unwrap().unwrap().1.content.bytes, "160");
+        assert!(matches!(data.put_if(name.clone(), None, &all, Condition::Nothing).await, Err(PutError::Unmet)));
+        data.put_if(name.clone(), None, &all, Condition::Something).await.unwrap();
+        assert!(matches!(data.put_if(name, None, &all, Condition::Something).await, Err(PutError::Unmet)));
         data.stop();
         thread.join().unwrap();
     }

@@ -1,5 +1,7 @@
 use super::*;
 use board::{MemoryStore, OpenOptions};
+use wire::id::ClientId;
+use wire::rights::Rights;
 
 fn writer() -> Writer {
     let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
@@ -11,7 +13,7 @@ fn text(bytes: usize) -> Option<Content> {
 }
 
 async fn put(data: &Data, name: &'static str, content: Option<Content>) -> Result<Version, PutError> {
-    data.put(Bytes::from(name), content, 1).await
+    data.put(Bytes::from(name), content, &Access::everything()).await
 }
 
 fn end(data: Data, thread: DataThread) -> Board {
@@ -28,7 +30,7 @@ async fn values_take_so_many_bytes_in_all_and_room_is_found_by_removing() {
     let refused = put(&data, "b", text(700)).await.unwrap_err();
     assert!(matches!(refused, PutError::Full(_)), "{refused}");
     assert!(refused.to_string().contains("256 MiB") && refused.to_string().contains("remove some"), "{refused}");
-    assert!(data.get(b"b").is_none());
+    assert!(data.get(b"b", &Access::everything()).unwrap().is_none());
     // An overwrite counts by what it adds, a removal gives back what it held.
     put(&data, "a", text(800)).await.unwrap();
     put(&data, "a", None).await.unwrap();
@@ -108,16 +110,18 @@ async fn a_client_that_puts_faster_than_its_pace_is_slowed_down() {
     let limits = Arc::new(Live::new(Limits { puts_per_s: 10, ..Limits::default() }));
     let (data, thread) = Data::start(writer(), limits);
     let begun = std::time::Instant::now();
+    let client = |id| Access::of(ClientId::new(id).unwrap(), &Rights::default());
+    let (one, two) = (client(1), client(2));
     for _ in 0..14 {
-        put(&data, "a", text(1)).await.unwrap();
+        data.put(Bytes::from("a"), text(1), &one).await.unwrap();
     }
     // Ten at once, and a tenth of a second for each further one.
     assert!(begun.elapsed() >= Duration::from_millis(350), "{:?}", begun.elapsed());
     // Another client, and the hub's own machine, are not held up by the one that is.
-    let slow = data.put(Bytes::from("a"), text(1), 1);
+    let slow = data.put(Bytes::from("a"), text(1), &one);
     let others = async {
-        data.put(Bytes::from("b"), text(1), 2).await.unwrap();
-        data.put(Bytes::from("b"), text(1), 0).await.unwrap();
+        data.put(Bytes::from("b"), text(1), &two).await.unwrap();
+        put(&data, "b", text(1)).await.unwrap();
     };
     tokio::select! {
         biased;

@@ -2,6 +2,8 @@
 
 use super::Peer;
 use super::problem::Problem;
+use crate::access::Access;
+use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::reception;
@@ -28,6 +30,8 @@ pub(crate) struct Who {
     client: Option<ClientId>,
     may_put: bool,
     token: Option<BearerHash>,
+    /// As of this request.
+    access: Access,
 }
 
 impl Who {
@@ -36,9 +40,23 @@ impl Who {
         self.client
     }
 
-    /// As whom it changes something.
-    pub(crate) fn id(&self) -> u64 {
-        self.client.map_or(0, ClientId::get)
+    /// What it may.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn new(hub: &Hub, client: Option<ClientId>, may_put: bool, token: Option<BearerHash>) -> Who {
+        let who = Who { client, may_put, token, access: Access::everything() };
+        Who { access: who.access_now(hub), ..who }
+    }
+
+    fn access_now(&self, hub: &Hub) -> Access {
+        let access = self.client.map_or_else(Access::everything, |id| hub.access_of(id));
+        match &self.token {
+            Some(_) => access.by_token(self.may_put),
+            // Over HTTP nobody administers, whoever it is.
+            None => access.by_token(true),
+        }
     }
 
     /// Resolves when it would not be let in any more: its token's time is over, or it or its token was revoked.
@@ -46,6 +64,9 @@ impl Who {
         let mut revoked = hub.revoked.subscribe();
         loop {
             let Some(left) = self.time_left(hub) else { return "it is not let in any more" };
+            if self.access_now(hub) != self.access {
+                return "what it may was changed: it is to come in anew";
+            }
             tokio::select! {
                 moved = revoked.changed() => if moved.is_err() { return "the hub is stopping" },
                 () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
@@ -83,7 +104,7 @@ impl FromRequestParts<Arc<Hub>> for Who {
                     Code::BadId => not_proven("bad_id", &refusal.text),
                     _ => Problem::from(refusal),
                 })?;
-                Who { client: Some(id), may_put: true, token: None }
+                Who::new(hub, Some(id), true, None)
             }
             None => {
                 let text = "sign in with your id as the user and your unique ID as the password (HTTP Basic), or with a \
@@ -115,13 +136,23 @@ fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<Who, Problem> 
     let text = "this is no token that is good here: it was mistyped, its time is over, or it was revoked";
     let refused = || {
         hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+        hub.audit.note(Entry {
+            event: "token",
+            address: address.to_string(),
+            transport: "http",
+            outcome: "not_proven",
+            ..Entry::default()
+        });
         tracing::debug!(%address, "a request with a token that is not good was refused");
         not_proven("not_proven", text)
     };
     let hash = Bearer::parse(token.reveal()).ok_or_else(refused)?.hash();
-    let roster = hub.roster();
-    let token = roster.token(&hash, clock::now_ms()).ok_or_else(refused)?;
-    Ok(Who { client: token.client, may_put: token.may_put, token: Some(hash) })
+    let (client, may_put) = {
+        let roster = hub.roster();
+        let token = roster.token(&hash, clock::now_ms()).ok_or_else(refused)?;
+        (token.client, token.may_put)
+    };
+    Ok(Who::new(hub, client, may_put, Some(hash)))
 }
 
 fn not_proven(code: &'static str, text: &str) -> Problem {

@@ -8,6 +8,7 @@ use super::auth::Who;
 use super::percent::Query;
 use super::problem::Problem;
 use super::{events, shown};
+use crate::access::Access;
 use crate::core::Hub;
 use crate::counts::{Counts, Via};
 use crate::cursor::{self, Passage};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use wire::limits::VALUE_NAME_BYTES_MAX;
+use wire::message::Refusal;
 
 /// The board that is followed here.
 const BOARD: &str = "data";
@@ -41,19 +43,21 @@ pub(super) struct Following {
     counts: Arc<Counts>,
     pub(super) passage: Passage,
     awake: Arc<Notify>,
+    /// The board's, of which the values' tags are made.
     pub(super) epoch: u128,
     /// What was held before does not count any more.
     pub(super) reset: bool,
 }
 
 impl Following {
-    fn begin(hub: &Hub, pattern: Pattern, since: Option<Cursor>) -> Following {
+    fn begin(hub: &Hub, pattern: Pattern, since: Option<Cursor>, to: &Access) -> Result<Following, Refusal> {
+        let (what, pattern) = hub.to_follow(BOARD, pattern, to)?;
         let awake = Arc::new(Notify::new());
-        hub.data.wakers.add(&awake);
-        let follower = Follower::new(&hub.data.board, pattern, since.clone());
+        what.wakers.add(&awake);
+        let follower = Follower::new(&what.board, pattern, since.clone());
         let passage = Passage::begin(BOARD, &follower, since);
-        let start = follower.start();
-        Following { follower, counts: Arc::clone(&hub.counts), passage, awake, epoch: start.epoch, reset: start.reset }
+        let (epoch, reset) = (what.board.version().epoch, follower.start().reset);
+        Ok(Following { follower, counts: Arc::clone(&hub.counts), passage, awake, epoch, reset })
     }
 
     /// The next entries, or where it stands; `None` at the newest.
@@ -98,12 +102,12 @@ pub(super) async fn get(
         // Who comes back says where it was by its header; the address still says where it began.
         let last = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("-")).filter(|id| !id.is_empty());
         let since = since_cursor(last.or(since), &pattern)?;
-        let following = Following::begin(&hub, pattern, since);
+        let following = Following::begin(&hub, pattern, since, who.access())?;
         return events::stream(hub, who, &peer, &headers, following).await;
     }
     let since = since_cursor(since, &pattern)?;
     let came_back = since.is_some();
-    let mut following = Following::begin(&hub, pattern, since);
+    let mut following = Following::begin(&hub, pattern, since, who.access())?;
     let limits = Limits { entries: usize::try_from(entries).unwrap_or(usize::MAX), bytes: PAGE_BYTES_MAX };
     let mut page = fill(&mut following, limits);
     if wait_s > 0 && page.values.is_empty() && !page.reset {

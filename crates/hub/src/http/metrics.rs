@@ -1,6 +1,7 @@
 //! `GET /metrics`: the hub in Prometheus' text format 0.0.4, by its conventions: base units, `_total` for what only grows.
 
 use super::auth::Who;
+use crate::access::Access;
 use crate::core::Hub;
 use crate::counts::{Traffic, Via};
 use crate::limits::Limits;
@@ -14,11 +15,11 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use wire::answer::ClientState;
+use wire::answer::Status;
 
 /// Answers with everything, made as of now.
-pub(super) async fn get(State(hub): State<Arc<Hub>>, _who: Who) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page(&hub))
+pub(super) async fn get(State(hub): State<Arc<Hub>>, who: Who) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page(&hub, who.access()))
 }
 
 /// One metric: its name, its type, what it says, and its samples: labels and value.
@@ -59,15 +60,16 @@ impl Page {
     }
 }
 
-fn page(hub: &Hub) -> String {
+fn page(hub: &Hub, to: &Access) -> String {
     let mut page = Page::default();
     let info = [("name", hub.name.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
     page.metric(&gauge("lockstep_hub_info", "The hub's name and version."), [(&info as Labels<'_>, 1)]);
     let started = format!("{}.{:03}", hub.started_at_ms / 1000, hub.started_at_ms % 1000);
     page.one(&gauge("lockstep_hub_start_time_seconds", "When the hub started, since the Unix epoch."), started);
-    shares(hub, &mut page);
-    clients(hub, &mut page);
-    page.one(&gauge("lockstep_values", "Named values."), hub.data.board.len());
+    let status = answers::status(hub, to);
+    shares(&status, &mut page);
+    clients(hub, to, &mut page);
+    page.one(&gauge("lockstep_values", "Named values."), status.values);
     page.one(&counter("lockstep_puts_total", "Values put and removed."), hub.data.puts_done.load(Relaxed));
     page.one(&counter("lockstep_put_bytes_total", "Bytes of values put."), hub.data.put_bytes.load(Relaxed));
     let refused = counter(
@@ -89,11 +91,11 @@ fn page(hub: &Hub) -> String {
     page.0
 }
 
-fn shares(hub: &Hub, page: &mut Page) {
-    let shares = answers::status(hub).shares;
+fn shares(status: &Status, page: &mut Page) {
+    let shares = &status.shares;
     let labels: Vec<[(&str, &str); 1]> = shares.iter().map(|share| [("share", share.info.name.as_str())]).collect();
     let mut each = |name, help, value: &dyn Fn(&wire::answer::ShareStatus) -> u64| {
-        let samples = labels.iter().zip(&shares).map(|(labels, share)| (labels as Labels<'_>, value(share)));
+        let samples = labels.iter().zip(shares).map(|(labels, share)| (labels as Labels<'_>, value(share)));
         page.metric(&gauge(name, help), samples);
     };
     each("lockstep_share_entries", "Live entries of a share.", &|share| share.info.entries);
@@ -104,20 +106,14 @@ fn shares(hub: &Hub, page: &mut Page) {
     each("lockstep_share_clients_not_in_sync", "Clients that lack some of a share.", &|share| share.not_in_sync);
 }
 
-fn clients(hub: &Hub, page: &mut Page) {
-    let mut states = BTreeMap::from([("active", 0), ("away", 0), ("provisional", 0), ("revoked", 0)]);
+fn clients(hub: &Hub, to: &Access, page: &mut Page) {
+    let mut states = BTreeMap::from([("active", 0), ("away", 0), ("provisional", 0), ("revoked", 0), ("expected", 0)]);
     let mut transports = BTreeMap::from([("native", 0), ("http", 0), ("socketio", 0), ("text", 0)]);
     let (mut in_sync, mut not_in_sync) = (0, 0);
     let mut lags = BTreeMap::from(Via::ALL.map(|via| (via.as_str(), (0_u64, Duration::ZERO))));
     let now = clock::now();
-    for client in standing::everybody(hub) {
-        let state = match client.state() {
-            ClientState::Active => "active",
-            ClientState::Away => "away",
-            ClientState::Provisional => "provisional",
-            ClientState::Revoked => "revoked",
-        };
-        *states.entry(state).or_default() += 1;
+    for client in standing::everybody(hub, to) {
+        *states.entry(client.state().as_str()).or_default() += 1;
         let Some(session) = &client.session else { continue };
         *transports.entry(session.transport).or_default() += 1;
         if let Some((versions, span)) = client.lag(hub, now) {

@@ -16,14 +16,13 @@ use serde::Serialize;
 use std::sync::Arc;
 use wire::answer::{ClientRow, ShareStatus, Status};
 use wire::id::ClientId;
-use wire::limits::CLIENT_ROWS_MAX;
 
 /// The document that says what is answered here; tests hold it against the answers.
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// `GET /api/status`.
-pub(super) async fn status(State(hub): State<Arc<Hub>>, _who: Who) -> Json<Status> {
-    Json(answers::status(&hub))
+pub(super) async fn status(State(hub): State<Arc<Hub>>, who: Who) -> Json<Status> {
+    Json(answers::status(&hub, who.access()))
 }
 
 #[derive(Serialize)]
@@ -32,8 +31,8 @@ struct Shares {
 }
 
 /// `GET /api/shares`.
-pub(super) async fn shares(State(hub): State<Arc<Hub>>, _who: Who) -> impl IntoResponse {
-    Json(Shares { shares: answers::status(&hub).shares })
+pub(super) async fn shares(State(hub): State<Arc<Hub>>, who: Who) -> impl IntoResponse {
+    Json(Shares { shares: answers::status(&hub, who.access()).shares })
 }
 
 #[derive(Serialize)]
@@ -45,7 +44,7 @@ struct Clients {
 }
 
 /// `GET /api/clients`: the active ones, with `all=true` everybody.
-pub(super) async fn clients(State(hub): State<Arc<Hub>>, _who: Who, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn clients(State(hub): State<Arc<Hub>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(uri.query())?;
     let all = match query.text("all")? {
         None | Some("false") => false,
@@ -53,15 +52,15 @@ pub(super) async fn clients(State(hub): State<Arc<Hub>>, _who: Who, uri: Uri) ->
         Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "all is true or false")),
     };
     let after = query.number("after", 0, ClientId::MAX.get())?.unwrap_or(0);
-    let clients = answers::clients(&hub, all, after);
-    let next = (clients.len() == CLIENT_ROWS_MAX).then(|| clients.last().map(|row| row.id)).flatten();
+    let (clients, more) = answers::clients(&hub, all, after, who.access());
+    let next = clients.last().filter(|_| more).map(|row| row.id);
     Ok(Json(Clients { clients, next }).into_response())
 }
 
-/// `GET /clients.csv` and the others: the same bytes as the file of that name.
-pub(super) async fn table(hub: &Arc<Hub>, table: Table, headers: &HeaderMap) -> Result<Response, Problem> {
+/// `GET /clients.csv` and the others: the same bytes as the file of that name, for who may see all that is in it.
+pub(super) async fn table(hub: &Arc<Hub>, who: Who, table: Table, headers: &HeaderMap) -> Result<Response, Problem> {
     let hub = Arc::clone(hub);
-    let made = tokio::task::spawn_blocking(move || table.make(&hub)).await;
+    let made = tokio::task::spawn_blocking(move || table.make(&hub, who.access())).await;
     let failed = |error: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "hub_failed", error);
     let bytes = made.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
     let etag = format!("\"{}\"", &blake3::hash(&bytes).to_hex()[..16]);

@@ -36,12 +36,12 @@ struct Changed<'a> {
 /// Gives a value as it was put.
 pub(super) async fn get(
     State(hub): State<Arc<Hub>>,
-    _who: Who,
+    who: Who,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = name(&uri)?;
-    let (tag, stored) = hub.data.tagged(&name).ok_or_else(no_value)?;
+    let (tag, stored) = hub.data.tagged(&name, who.access())?.ok_or_else(no_value)?;
     let known = Tags::read(&headers, &IF_NONE_MATCH).is_some_and(|tags| tags.any(&tag));
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
@@ -73,7 +73,7 @@ pub(super) async fn put(
     };
     let bytes = whole(body, VALUE_BYTES_MAX, "a value (a file may be larger: share it)").await?;
     let content = Content { content_type, bytes };
-    let put = hub.data.put_if(name.clone(), Some(content), who.id(), condition).await;
+    let put = hub.data.put_if(name.clone(), Some(content), who.access(), condition).await;
     let put = put.map_err(|error| put_problem(&error))?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     let etag = etag(&put.tag);
@@ -95,7 +95,7 @@ pub(super) async fn delete(
         given => given,
     };
     let plain = condition == Condition::Something && !headers.contains_key(IF_MATCH);
-    match hub.data.put_if(name, None, who.id(), condition).await {
+    match hub.data.put_if(name, None, who.access(), condition).await {
         Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(PutError::Unmet) if plain => Err(no_value()),
         Err(error) => Err(put_problem(&error)),
@@ -124,7 +124,9 @@ fn put_problem(error: &PutError) -> Problem {
         PutError::Value { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         PutError::TooMany(_) | PutError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
         PutError::Unmet => return Problem::new(StatusCode::PRECONDITION_FAILED, "changed", error.to_string()),
-        PutError::Store(_) | PutError::Stopping | PutError::TooFast(..) => return put_refusal(error).into(),
+        PutError::Store(_) | PutError::Stopping | PutError::TooFast(..) | PutError::NotAllowed(_) => {
+            return put_refusal(error).into();
+        }
     };
     Problem::new(status, "limit", error.to_string())
 }

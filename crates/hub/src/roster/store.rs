@@ -11,18 +11,19 @@ use std::sync::Arc;
 use wire::bearer::BearerHash;
 use wire::id::ClientId;
 use wire::link::InviteHash;
+use wire::rights::{IdRange, Rights, Role, Sees};
 use wire::roster::{Change, Client, Invite, InvitePurpose, Known, Next, Origin, RosterError, Token};
 use wire::unique_id::KeyHash;
 
 /// The tables' format, kept as SQLite's `user_version`.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 const TABLES: &str = "
     CREATE TABLE clients (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
-        state INTEGER NOT NULL,         -- 0 provisional, 1 lapsed, 2 confirmed, 3 revoked
-        hash BLOB,                      -- of the unique ID; none when revoked
+        state INTEGER NOT NULL,         -- 0 provisional, 1 lapsed, 2 confirmed, 3 revoked, 4 expected
+        hash BLOB,                      -- of the unique ID; none when revoked or expected
         origin_address TEXT,            -- to whom it was issued, while not confirmed
         origin_invite BLOB,
         issued_at_ms INTEGER,
@@ -60,6 +61,27 @@ const TOKENS: &str = "
         created_at_ms INTEGER NOT NULL,
         expires_at_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Rights and tags, which format 2 did not know. A list of patterns is one a line with a line feed behind each, none at all is
+/// everything.
+const RIGHTS: &str = "
+    ALTER TABLE clients ADD COLUMN role INTEGER NOT NULL DEFAULT 0;   -- 0 client, 1 observer, 2 admin
+    ALTER TABLE clients ADD COLUMN may_read TEXT;
+    ALTER TABLE clients ADD COLUMN may_put TEXT;
+    ALTER TABLE clients ADD COLUMN may_join TEXT;
+    ALTER TABLE clients ADD COLUMN sees INTEGER NOT NULL DEFAULT 0;   -- 0 all clients, 1 itself
+    ALTER TABLE clients ADD COLUMN tags TEXT NOT NULL DEFAULT '';     -- with blanks between
+    ALTER TABLE clients ADD COLUMN renamed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE clients ADD COLUMN administered INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE invites ADD COLUMN id_last INTEGER;                   -- and up to this one
+    ALTER TABLE invites ADD COLUMN role INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE invites ADD COLUMN may_read TEXT;
+    ALTER TABLE invites ADD COLUMN may_put TEXT;
+    ALTER TABLE invites ADD COLUMN may_join TEXT;
+    ALTER TABLE invites ADD COLUMN sees INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE invites ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+    UPDATE invites SET id_last = id;
 ";
 
 /// From format 1, which knew no values that are kept as files either.
@@ -103,18 +125,11 @@ impl Store {
         let format: i64 = begin.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
         let begun: Option<i64> =
             begin.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional().map_err(open)?;
-        match (format, begun) {
-            (FORMAT, Some(_)) => {}
-            (1, Some(_)) => {
-                begin.execute_batch(FROM_1).map_err(open)?;
-                begin.execute_batch(TOKENS).map_err(open)?;
-                begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
-            }
-            (0, None) => {
-                begin.execute_batch(TABLES).map_err(open)?;
-                begin.execute_batch(TOKENS).map_err(open)?;
-                begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
-            }
+        let steps: &[&str] = match (format, begun) {
+            (FORMAT, Some(_)) => &[],
+            (2, Some(_)) => &[RIGHTS],
+            (1, Some(_)) => &[FROM_1, TOKENS, RIGHTS],
+            (0, None) => &[TABLES, TOKENS, RIGHTS],
             (other, _) => {
                 return Err(RosterError::Storage(format!(
                     "the roster {} has format {other}, this release reads {FORMAT}: install the release that wrote it, \
@@ -122,6 +137,12 @@ impl Store {
                     path.display()
                 )));
             }
+        };
+        for step in steps {
+            begin.execute_batch(step).map_err(open)?;
+        }
+        if !steps.is_empty() {
+            begin.pragma_update(None, "user_version", FORMAT).map_err(open)?;
         }
         begin.commit().map_err(open)
     }
@@ -181,21 +202,29 @@ fn put(write: &Connection, change: &Change) -> Result<(), rusqlite::Error> {
         put_client(write, client)?;
     }
     for invite in &change.invites {
-        let (purpose, id) = match invite.purpose {
-            InvitePurpose::Enrol(id) => (0, id),
-            InvitePurpose::Reissue(id) => (1, Some(id)),
+        let (purpose, ids) = match invite.purpose {
+            InvitePurpose::Enrol(ids) => (0, ids),
+            InvitePurpose::Reissue(id) => (1, Some(IdRange::one(id))),
         };
-        write.prepare_cached("INSERT OR REPLACE INTO invites VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-            params![
-                invite.hash.0.as_slice(),
-                purpose,
-                id.map(number),
-                invite.uses,
-                invite.uses_left,
-                invite.created_at_ms,
-                invite.expires_at_ms
-            ],
-        )?;
+        let put = "INSERT OR REPLACE INTO invites VALUES
+            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        let rights = &invite.rights;
+        write.prepare_cached(put)?.execute(params![
+            invite.hash.0.as_slice(),
+            purpose,
+            ids.map(|ids| number(ids.first)),
+            invite.uses,
+            invite.uses_left,
+            invite.created_at_ms,
+            invite.expires_at_ms,
+            ids.map(|ids| number(ids.last)),
+            role_number(rights.role),
+            rights.read.as_deref().map(lined),
+            rights.put.as_deref().map(lined),
+            rights.shares.as_deref().map(lined),
+            sees_number(rights.clients),
+            invite.tags.join(" ")
+        ])?;
     }
     for hash in &change.tokens_gone {
         write.execute("DELETE FROM tokens WHERE hash = ?1", [hash.0.as_slice()])?;
@@ -225,9 +254,12 @@ fn put_client(write: &Connection, client: &Client) -> Result<(), rusqlite::Error
             2
         }
         Known::Revoked => 3,
+        Known::Expected => 4,
     };
     let put = "INSERT OR REPLACE INTO clients VALUES
-        (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+        (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+         ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)";
+    let rights = &client.rights;
     write.prepare_cached(put)?.execute(params![
         number(client.id),
         client.name,
@@ -247,7 +279,15 @@ fn put_client(write: &Connection, client: &Client) -> Result<(), rusqlite::Error
         client.last_seen_ms,
         client.shares.join("\n"),
         client.version,
-        client.values.join("\n")
+        client.values.join("\n"),
+        role_number(rights.role),
+        rights.read.as_deref().map(lined),
+        rights.put.as_deref().map(lined),
+        rights.shares.as_deref().map(lined),
+        sees_number(rights.clients),
+        client.tags.join(" "),
+        client.renamed,
+        client.administered
     ])?;
     Ok(())
 }
@@ -266,6 +306,7 @@ fn client(row: &Row<'_>) -> Result<Client, RowError> {
         },
         2 => Known::Confirmed { hash: hash()?, next: next(row)? },
         3 => Known::Revoked,
+        4 => Known::Expected,
         other => return Err(RowError::Value("state of a client", other)),
     };
     let lines = |column| -> Result<Vec<String>, RowError> {
@@ -283,7 +324,54 @@ fn client(row: &Row<'_>) -> Result<Client, RowError> {
         shares: lines("shares")?,
         version: row.get("version")?,
         values: lines("kept_values")?,
+        rights: rights(row)?,
+        tags: tags(row)?,
+        renamed: row.get("renamed")?,
+        administered: row.get("administered")?,
     })
+}
+
+fn rights(row: &Row<'_>) -> Result<Rights, RowError> {
+    let list = |column| -> Result<Option<Vec<String>>, RowError> {
+        let text: Option<String> = row.get(column)?;
+        Ok(text.map(|text| text.split_terminator('\n').map(str::to_owned).collect()))
+    };
+    let role = match row.get("role")? {
+        0 => Role::Client,
+        1 => Role::Observer,
+        2 => Role::Admin,
+        other => return Err(RowError::Value("role", other)),
+    };
+    let clients = match row.get("sees")? {
+        0 => Sees::All,
+        1 => Sees::Itself,
+        other => return Err(RowError::Value("sight of a client", other)),
+    };
+    Ok(Rights { role, read: list("may_read")?, put: list("may_put")?, shares: list("may_join")?, clients })
+}
+
+fn tags(row: &Row<'_>) -> Result<Vec<String>, RowError> {
+    Ok(row.get::<_, String>("tags")?.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// A list, which may hold an empty text, as lines.
+fn lined(list: &[String]) -> String {
+    list.iter().flat_map(|text| [text.as_str(), "\n"]).collect()
+}
+
+fn role_number(role: Role) -> i64 {
+    match role {
+        Role::Client => 0,
+        Role::Observer => 1,
+        Role::Admin => 2,
+    }
+}
+
+fn sees_number(sees: Sees) -> i64 {
+    match sees {
+        Sees::All => 0,
+        Sees::Itself => 1,
+    }
 }
 
 fn next(row: &Row<'_>) -> Result<Option<Next>, RowError> {
@@ -297,10 +385,12 @@ fn next(row: &Row<'_>) -> Result<Option<Next>, RowError> {
 }
 
 fn invite(row: &Row<'_>) -> Result<Invite, RowError> {
-    let to = row.get::<_, Option<i64>>("id")?.map(id).transpose()?;
-    let purpose = match (row.get::<_, i64>("purpose")?, to) {
-        (0, to) => InvitePurpose::Enrol(to),
-        (1, Some(to)) => InvitePurpose::Reissue(to),
+    let first = row.get::<_, Option<i64>>("id")?.map(id).transpose()?;
+    let last = row.get::<_, Option<i64>>("id_last")?.map(id).transpose()?;
+    let ids = first.map(|first| IdRange { first, last: last.unwrap_or(first) });
+    let purpose = match (row.get::<_, i64>("purpose")?, ids) {
+        (0, ids) => InvitePurpose::Enrol(ids),
+        (1, Some(ids)) => InvitePurpose::Reissue(ids.first),
         (other, _) => return Err(RowError::Value("purpose of an invite", other)),
     };
     Ok(Invite {
@@ -310,6 +400,8 @@ fn invite(row: &Row<'_>) -> Result<Invite, RowError> {
         uses_left: row.get("uses_left")?,
         created_at_ms: row.get("created_at_ms")?,
         expires_at_ms: row.get("expires_at_ms")?,
+        rights: rights(row)?,
+        tags: tags(row)?,
     })
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use wire::login::{Desk, Enrol, Login, Now, Policy, Step, Then};
 use wire::message::{Purpose, ToClient, ToHub};
+use wire::rights::{RightsChange, Role, Sees};
 use wire::roster::{Ground, Origin, Roster as _};
 use wire::unique_id::UniqueId;
 
@@ -18,6 +19,8 @@ fn grant(at: u64, unique_id: &UniqueId, invite: Option<InviteHash>, now_ms: i64)
         hash: unique_id.hash(),
         origin: Origin { address: "192.0.2.1".into(), invite },
         ground: Ground::New,
+        rights: Rights::default(),
+        tags: Vec::new(),
         now_ms,
     }
 }
@@ -73,7 +76,7 @@ fn m3_4_what_was_issued_and_confirmed_survives_a_killed_hub() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
     let mut roster = Held::open(&path).unwrap();
-    let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
+    let code = roster.new_invite(2, MINUTE_MS, Gives::default(), 5).unwrap();
     let keys: Vec<UniqueId> = (1..=4).map(|at| UniqueId::fresh(id(at)).unwrap()).collect();
     roster.issue(&grant(1, &keys[0], Some(code.hash()), 10)).unwrap();
     roster.issue(&grant(2, &keys[1], None, 10)).unwrap();
@@ -106,7 +109,7 @@ fn the_file_is_for_its_owner_alone_and_so_are_those_beside_it() {
     std::fs::write(&path, b"").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let mut roster = Held::open(&path).unwrap();
-    roster.new_invite(1, MINUTE_MS, None, 0).unwrap();
+    roster.new_invite(1, MINUTE_MS, Gives::default(), 0).unwrap();
     roster.settle().unwrap();
     let mut seen = 0;
     for entry in std::fs::read_dir(dir.path()).unwrap() {
@@ -121,7 +124,7 @@ fn no_secret_is_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
     let mut roster = Held::open(&path).unwrap();
-    let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
+    let code = roster.new_invite(2, MINUTE_MS, Gives::default(), 5).unwrap();
     let unique_id = UniqueId::fresh(id(1)).unwrap();
     roster.issue(&grant(1, &unique_id, Some(code.hash()), 10)).unwrap();
     roster.settle().unwrap();
@@ -132,30 +135,87 @@ fn no_secret_is_in_the_file() {
     assert!(!holds(&unique_id.reveal()) && !holds(&unique_id.reveal()[5..20]) && !holds(&code.reveal()));
 }
 
+/// The tables as the releases made them that kept formats 1 and 2.
+const FORMAT_1: &str = "
+    CREATE TABLE clients (id INTEGER PRIMARY KEY, name TEXT NOT NULL, state INTEGER NOT NULL, hash BLOB, origin_address TEXT,
+        origin_invite BLOB, issued_at_ms INTEGER, next_hash BLOB, next_invite BLOB, next_issued_at_ms INTEGER,
+        next_lapsed INTEGER, address TEXT NOT NULL, transport TEXT NOT NULL, enrolled_at_ms INTEGER NOT NULL,
+        last_login_ms INTEGER, last_seen_ms INTEGER, shares TEXT NOT NULL, version TEXT NOT NULL) STRICT;
+    CREATE TABLE invites (hash BLOB PRIMARY KEY, purpose INTEGER NOT NULL, id INTEGER, uses INTEGER NOT NULL,
+        uses_left INTEGER NOT NULL, created_at_ms INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO clients VALUES (7, 'desk', 2, zeroblob(32), NULL, NULL, NULL, NULL, NULL, NULL, NULL, '::1', 'native', 5, 6, 7,
+        'a' || char(10) || 'b', '0.0.1');
+    INSERT INTO clients VALUES (8, 'gone', 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '::1', 'text', 5, 6, 7, '', '');
+    INSERT INTO invites VALUES (zeroblob(32), 0, 9, 2, 1, 10, 20);
+    PRAGMA user_version = 1;
+";
+const FORMAT_2: &str = "
+    ALTER TABLE clients ADD COLUMN kept_values TEXT NOT NULL DEFAULT '';
+    CREATE TABLE tokens (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, client INTEGER, may_put INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO tokens VALUES (zeroblob(32), 'probe', 7, 1, 10, 9000000000000);
+    UPDATE clients SET kept_values = 'price*' WHERE id = 7;
+    PRAGMA user_version = 2;
+";
+
 #[test]
-fn a_roster_of_format_1_goes_on_with_its_clients() {
+fn a_roster_of_each_older_format_goes_on_with_its_clients_who_may_what_they_could() {
+    for (format, tables) in [(1, &[FORMAT_1][..]), (2, &[FORMAT_1, FORMAT_2])] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roster.db");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        tables.iter().for_each(|step| db.execute_batch(step).unwrap());
+        drop(db);
+        // Opened again it is of the newest format, and as whole.
+        for _ in 0..2 {
+            let mut roster = Held::open(&path).unwrap();
+            let desk = roster.client(id(7)).unwrap();
+            assert_eq!((desk.name.as_str(), desk.shares.len(), desk.last_seen_ms), ("desk", 2, Some(7)));
+            assert!(desk.rights.are_plain() && desk.tags.is_empty() && !desk.renamed && !desk.administered);
+            assert!(matches!(desk.known, Known::Confirmed { .. }));
+            assert_eq!(desk.values.len(), if format == 2 { 1 } else { 0 });
+            assert_eq!(roster.client(id(8)).unwrap().known, Known::Revoked);
+            assert_eq!(roster.tokens().len(), if format == 2 { 1 } else { 0 });
+            let invite = roster.lookup_invite(&InviteHash([0; 32])).unwrap();
+            assert_eq!(invite.purpose, InvitePurpose::Enrol(Some(IdRange::one(id(9)))));
+            assert!(invite.uses_left == 1 && !invite.is_special());
+            roster.note_seen(id(7), 7);
+            roster.settle().unwrap();
+        }
+    }
+}
+
+#[test]
+fn rights_tags_and_names_survive_a_killed_hub() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.db");
-    let unique_id = UniqueId::fresh(id(1)).unwrap();
     let mut roster = Held::open(&path).unwrap();
-    roster.issue(&grant(1, &unique_id, None, 10)).unwrap();
+    let list = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let rights = RightsChange {
+        role: Some(Role::Observer),
+        read: list(&["", "a*"]),
+        put: list(&[""]),
+        shares: list(&[]),
+        clients: Some(Sees::Itself),
+    };
+    let rights = Rights::default().changed(&rights).unwrap();
+    let ids = Some(IdRange { first: id(10), last: id(19) });
+    let gives = Gives { ids, rights: rights.clone(), tags: vec!["lab".into(), "x".into()] };
+    let code = roster.new_invite(2, MINUTE_MS, gives, 5).unwrap();
+    let key = UniqueId::fresh(id(10)).unwrap();
+    roster.issue(&Grant { rights, ..grant(10, &key, Some(code.hash()), 10) }).unwrap();
+    assert!(roster.confirm(id(10), &key.hash(), 11).unwrap());
+    let renamed = ClientChange { name: Some("desk".into()), tags_add: vec!["t".into()], ..ClientChange::default() };
+    roster.administer(id(10), &renamed).unwrap();
+    roster.import(&[ImportRow { id: 11, change: renamed }], false).unwrap();
     roster.settle().unwrap();
-    let before: Vec<_> = roster.list().cloned().collect();
-    drop(roster);
-    let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("ALTER TABLE clients DROP COLUMN kept_values; DROP TABLE tokens; PRAGMA user_version = 1")
-        .unwrap();
-    drop(db);
-    let mut roster = Held::open(&path).unwrap();
-    assert_eq!(roster.list().cloned().collect::<Vec<_>>(), before);
-    roster.set_kept(id(1), BTreeSet::new(), ["*".to_owned()].into());
-    assert!(roster.gather());
-    roster.new_token(None, None, false, 1, 1).unwrap();
-    roster.settle().unwrap();
-    drop(roster);
-    let roster = Held::open(&path).unwrap();
-    assert_eq!(roster.client(id(1)).unwrap().values, ["*"]);
-    assert_eq!(roster.tokens().len(), 1);
+    let (_dir, after) = killed(&path);
+    assert_eq!(after.list().collect::<Vec<_>>(), roster.list().collect::<Vec<_>>());
+    assert_eq!(after.lookup_invite(&code.hash()), roster.lookup_invite(&code.hash()));
+    let client = after.client(id(10)).unwrap();
+    assert_eq!((&client.rights.read, &client.rights.shares), (&list(&["", "a*"]), &list(&[])));
+    assert_eq!((client.name.as_str(), client.renamed, client.rights.role), ("desk", true, Role::Observer));
+    assert_eq!(after.client(id(11)).unwrap().known, Known::Expected);
 }
 
 #[test]
@@ -200,7 +260,7 @@ fn what_was_decided_upon_what_is_undone_is_undone_and_what_is_on_disk_stays() {
     let mut roster = Held::open(&path).unwrap();
     let keys: Vec<UniqueId> = (1..=4).map(|at| UniqueId::fresh(id(at)).unwrap()).collect();
     let about = About { name: "box", address: "::1", transport: "native", version: "0.1.0" };
-    let code = roster.new_invite(2, MINUTE_MS, None, 5).unwrap();
+    let code = roster.new_invite(2, MINUTE_MS, Gives::default(), 5).unwrap();
     roster.issue(&grant(1, &keys[0], Some(code.hash()), 10)).unwrap();
     roster.issue(&grant(2, &keys[1], None, 10)).unwrap();
     roster.settle().unwrap();
@@ -234,10 +294,10 @@ fn what_was_decided_upon_what_is_undone_is_undone_and_what_is_on_disk_stays() {
 fn automatic_ids_are_never_given_twice() {
     let dir = tempfile::tempdir().unwrap();
     let mut roster = Held::open(&dir.path().join("roster.db")).unwrap();
-    roster.new_invite(1, MINUTE_MS, Some(id(3)), 0).unwrap();
+    roster.new_invite(1, MINUTE_MS, Gives { ids: Some(IdRange::one(id(3))), ..Gives::default() }, 0).unwrap();
     let mut given = Vec::new();
     for _ in 0..4 {
-        let free = roster.next_free_id().unwrap();
+        let free = roster.next_free_id(None).unwrap();
         roster.issue(&grant(free.get(), &UniqueId::fresh(free).unwrap(), None, 10)).unwrap();
         given.push(free.get());
     }

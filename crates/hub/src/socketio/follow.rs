@@ -76,9 +76,9 @@ impl Follow {
         self.follower.pattern()
     }
 
-    /// All of `data`.
+    /// All of `data`, or all that its client may have of it.
     pub(super) fn is_all_data(&self) -> bool {
-        self.board == "data" && *self.pattern() == Pattern::all()
+        self.board == "data" && self.pattern().as_bytes() == Pattern::all().as_bytes()
     }
 
     /// What comes next; `None` at the head.
@@ -92,7 +92,8 @@ impl Follow {
             events.push(Told::Reset(json!({ "board": self.board, "pattern": pattern })));
         }
         events.extend(batch.records.into_iter().map(|record| self.told(record)));
-        let version = self.passage.cursor().version;
+        let mut version = self.passage.cursor().version;
+        version.epoch = self.pattern().disguised(version.epoch);
         let end = End { board: self.board, pattern, cursor: self.passage.text(), conflated: skipped };
         Some(Round { events, end, end_name: if current { "current" } else { "cursor" }, version, current, bytes })
     }

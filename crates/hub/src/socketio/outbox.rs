@@ -10,7 +10,7 @@ use super::talk::{Acknowledged, IsGone, Talk, Tried};
 use crate::clock;
 use crate::counts::Via;
 use crate::presence::Session;
-use board::{Pattern, Version};
+use board::Version;
 use socketioxide::TransportType;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -160,9 +160,11 @@ impl Outbox {
     fn acknowledged(&mut self, talk: &Talk, session: &Session) {
         self.silent = 0;
         let Some(flight) = self.flights.pop_front() else { return };
-        if flight.all_data && self.follows.iter().any(Follow::is_all_data) {
+        if flight.all_data
+            && let Some(follow) = self.follows.iter().find(|follow| follow.is_all_data())
+        {
             // What is applied is known only of who acknowledges; nobody waits for the others.
-            session.follows("data", FID, Pattern::all());
+            session.follows("data", FID, follow.pattern().clone());
             session.acked("data", applied(flight.version, flight.current));
             talk.hub.moved();
         }

@@ -132,7 +132,9 @@ impl<'a> Serving<'a> {
     }
 
     async fn follow_wished(&mut self, mut wishes: Wishes) -> Result<(), Ended> {
-        let patterns = wishes.follow.take().unwrap_or_else(|| vec!["*".to_owned()]);
+        // Who asks for nothing gets all there is for it, be that nothing.
+        let all = || if self.session.access.reads_some() { vec!["*".to_owned()] } else { Vec::new() };
+        let patterns = wishes.follow.take().unwrap_or_else(all);
         for pattern in patterns {
             // It belongs to one of them; for the others it stands for nothing.
             let cursor = wishes.cursors.get("data").map(String::as_str);
@@ -159,7 +161,10 @@ impl<'a> Serving<'a> {
             },
             "get" => match event.text(0) {
                 Some(name) => {
-                    let got = self.talk.hub.data.get(name.as_bytes());
+                    let got = match self.talk.hub.data.get(name.as_bytes(), &self.session.access) {
+                        Ok(got) => got,
+                        Err(refusal) => return Ok(self.talk.fail(event, &refusal).await?),
+                    };
                     let value = got.map(|(version, stored)| Value::of("data", name.as_bytes(), version.seq, stored));
                     return Ok(self
                         .talk
@@ -195,7 +200,7 @@ impl<'a> Serving<'a> {
 
     /// Begins a put or a removal. The next event is looked at once this one has its place before the disk, so they keep their order.
     async fn put(&mut self, name: String, content: Option<Content>, event: Event) -> Result<(), Ended> {
-        match self.talk.hub.data.offer(name.into(), content, self.session.id, Condition::Any).await {
+        match self.talk.hub.data.offer(name.into(), content, &self.session.access, Condition::Any).await {
             Ok(done) => self.puts.push_back(Put { event, done }),
             Err(error) => self.talk.fail(event, &put_refusal(&error)).await?,
         }
@@ -224,9 +229,7 @@ impl<'a> Serving<'a> {
         }
         // One that is not understood is as good as none: its client begins anew, and is told so by `reset`.
         let cursor = cursor.and_then(|text| cursor::read(text, board, pattern.as_bytes()).ok().flatten());
-        let Some(what) = self.talk.hub.followable(board) else {
-            return Err(Refusal { code: Code::NotFound, text: format!("there is no {board}"), retry_ms: None });
-        };
+        let (what, pattern) = self.talk.hub.to_follow(board, pattern, &self.session.access)?;
         what.wakers.add(&self.awake);
         self.outbox.follow(Follow::new(board, &what.board, pattern, cursor, false));
         Ok(())
@@ -234,15 +237,11 @@ impl<'a> Serving<'a> {
 
     /// Who is here, now and, by `client`, from now on.
     fn clients(&mut self) -> Result<Json, Refusal> {
-        let Some(what) = self.talk.hub.followable("fleet") else {
-            return Err(Refusal { code: Code::NotFound, text: "there is no fleet".into(), retry_ms: None });
-        };
-        let (list, version) = what.board.read(|index| {
-            let here = index.by_prefix(CLIENTS.trim_end_matches('*').as_bytes());
-            let list: Vec<Json> = here.filter_map(|r| r.value.as_deref()).map(super::follow::client).collect();
-            (list, index.version())
-        });
         let pattern = Pattern::parse(CLIENTS).map_err(|error| misused(&error.to_string()))?;
+        let (what, pattern) = self.talk.hub.to_follow("fleet", pattern, &self.session.access)?;
+        let (present, mut version) = self.talk.hub.fleet.present(&self.session.access);
+        let list: Vec<Json> = present.iter().map(|row| super::follow::client(row)).collect();
+        version.epoch = pattern.disguised(version.epoch);
         self.outbox.unfollow(self.session, "fleet", pattern.as_bytes());
         what.wakers.add(&self.awake);
         let from = board::Cursor { version, seen: version.seq, walk: None };

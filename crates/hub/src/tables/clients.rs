@@ -6,7 +6,7 @@ use std::io::Write;
 use wire::answer::{ClientRow, ClientState};
 
 /// The columns. They are only added to, at the end.
-const COLUMNS: [&str; 11] = [
+pub(super) const COLUMNS: [&str; 13] = [
     "id",
     "name",
     "state",
@@ -18,6 +18,8 @@ const COLUMNS: [&str; 11] = [
     "shares",
     "version",
     "in_sync",
+    "tags",
+    "role",
 ];
 
 /// Writes `rows` as the table of clients. Times are RFC 3339 in UTC.
@@ -46,6 +48,8 @@ pub fn write_clients(out: impl Write, rows: impl IntoIterator<Item = ClientRow>)
             &cell::name(shares.join(" ").as_bytes()),
             &cell::name(row.version.as_bytes()),
             &row.in_sync.to_string(),
+            &row.tags.join(" "),
+            &row.rights.map_or("", |rights| rights.role.as_str()).to_owned(),
         ])?;
     }
     Ok(table.flush()?)

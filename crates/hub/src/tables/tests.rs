@@ -32,11 +32,11 @@ async fn m3_6_only_the_tables_that_a_change_concerns_are_made_anew() {
     assert_eq!(made(&hub, false), 0, "nothing moved");
     assert_eq!(made(&hub, true), 2, "an acknowledgement");
     for n in 0..50 {
-        hub.data.put(Bytes::from(format!("n{}", n % 5)), text("x"), 1).await.unwrap();
+        hub.data.put(Bytes::from(format!("n{}", n % 5)), text("x"), &Access::everything()).await.unwrap();
     }
     assert_eq!(made(&hub, false), 1, "fifty puts");
     assert_eq!(made(&hub, false), 0);
-    hub.data.put(Bytes::from("n1"), None, 1).await.unwrap();
+    hub.data.put(Bytes::from("n1"), None, &Access::everything()).await.unwrap();
     assert_eq!(made(&hub, false), 1, "a removal");
     let moved = hub.standing.subscribe();
     hub.fleet.sampled(7, &Vitals::default());

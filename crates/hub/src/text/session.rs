@@ -183,10 +183,13 @@ impl Reader<'_> {
                     let text = format!("a connection follows at most {FOLLOWS_MAX} patterns: unfollow one");
                     return Ok(Err(refusal(Code::Limit, text)));
                 }
-                let data = &self.hub.data;
+                let (what, part) = match self.hub.to_follow(BOARD, pattern.clone(), &self.session.access) {
+                    Ok(followable) => followable,
+                    Err(refusal) => return Ok(Err(refusal)),
+                };
                 // Awake first, so that nothing is missed between the look at the board and the first sleep.
-                data.wakers.add(&self.awake);
-                let follower = Follower::new(&data.board, pattern.clone(), since.clone());
+                what.wakers.add(&self.awake);
+                let follower = Follower::new(&what.board, part, since.clone());
                 let passage = Passage::begin(BOARD, &follower, since);
                 self.follows.insert(pattern);
                 self.order(Order::Follow(Box::new(Follow { follower, told: false, passage }))).await?;
@@ -212,13 +215,13 @@ impl Reader<'_> {
     }
 
     async fn put(&self, name: Bytes, content: Option<Content>) -> Result<String, Refusal> {
-        let version = self.hub.data.put(name, content, self.session.id).await.map_err(|e| put_refusal(&e))?;
+        let version = self.hub.data.put(name, content, &self.session.access).await.map_err(|e| put_refusal(&e))?;
         self.hub.tables.notify_one();
         Ok(format!("ok {}\n", version.seq))
     }
 
     fn get(&self, name: &[u8]) -> Result<String, Refusal> {
-        let (version, stored) = self.hub.data.get(name).ok_or_else(|| {
+        let (version, stored) = self.hub.data.get(name, &self.session.access)?.ok_or_else(|| {
             let mut text = "there is no value called ".to_owned();
             quote::write_word(&mut text, name);
             refusal(Code::NotFound, text)
@@ -238,10 +241,8 @@ impl Reader<'_> {
             address: String,
             transport: String,
         }
-        let mut present: Vec<Present> = self.hub.fleet.board.read(|index| {
-            let rows = index.by_prefix(b"client/").filter_map(|record| record.value.as_ref());
-            rows.filter_map(|value| serde_json::from_slice(value).ok()).collect()
-        });
+        let (rows, _) = self.hub.fleet.present(&self.session.access);
+        let mut present: Vec<Present> = rows.iter().filter_map(|row| serde_json::from_slice(row).ok()).collect();
         present.sort_by_key(|client| client.id);
         let mut lines = String::new();
         for Present { id, name, address, transport } in &present {
@@ -371,17 +372,22 @@ impl Writer<'_> {
         Ok(wrote)
     }
 
+    /// By how it was written: what it was narrowed to is none of its client's business.
+    fn end_follow(&mut self, pattern: &Pattern) {
+        self.follows.retain(|follow| follow.follower.pattern().as_bytes() != pattern.as_bytes());
+    }
+
     /// Carries out an order; `false` ends the connection.
     async fn obey(&mut self, order: Order) -> io::Result<bool> {
         match order {
             Order::Say(lines) => write(&mut self.to, &lines).await?,
             Order::Follow(follow) => {
                 write(&mut self.to, follow.begun().as_bytes()).await?;
-                self.follows.retain(|other| other.follower.pattern() != follow.follower.pattern());
+                self.end_follow(follow.follower.pattern());
                 self.follows.push(*follow);
             }
             Order::Unfollow(None) => self.follows.clear(),
-            Order::Unfollow(Some(pattern)) => self.follows.retain(|follow| *follow.follower.pattern() != pattern),
+            Order::Unfollow(Some(pattern)) => self.end_follow(&pattern),
             Order::Finish(last) => {
                 while self.round(true).await? {}
                 return self.end(&last).await;

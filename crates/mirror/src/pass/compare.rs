@@ -2,6 +2,7 @@
 
 use super::links::Meets;
 use super::open::Opened;
+use super::team::Job;
 use super::{At, Pass, Why};
 use crate::dirty;
 use crate::engine::Action;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use tree::at::is_temp_name;
 use tree::{Kind, Name, RelPath, Stat};
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+impl<S: Source> Pass<'_, '_, S> {
     /// The root's own mode and time; what is in it is another matter.
     pub(super) fn compare_root(&mut self) {
         let root = RelPath::root();
@@ -34,14 +35,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     pub(super) fn visit(&mut self, path: &RelPath, look: &dirty::Look) {
         let at = match self.open(path) {
             Ok(Opened::Dir(at)) => at,
-            // An entry implies that its ancestors are directories: the first that is none is looked at instead.
-            Ok(Opened::Blocked(at, name)) => return self.compare(&at, &name, true),
+            Ok(Opened::Blocked(at, name)) => return self.blocked(Job::Look(path.clone()), &at, &name),
             Err(problem) => return self.fail(path, problem),
         };
         if let Some(all) = look.all {
             self.list(&at, all.recursive);
             if all.recursive {
-                self.covered.insert(path.clone());
+                self.found.covered.insert(path.clone());
             }
             return;
         }
@@ -59,23 +59,23 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(wanted) => wanted,
             Err(problem) => return self.source_unlisted(at, problem),
         };
-        self.out.counts.dirs += 1;
+        self.found.out.counts.dirs += 1;
         let found = match at.dir.list(&mut self.engine.list_buffer) {
             Ok(found) => found,
             Err(e) => return self.fail(&at.path, e.into()),
         };
         if recursive {
-            self.tally.dest_entries += found.len() as u64;
+            self.found.tally.dest_entries += found.len() as u64;
         }
         if at.path.is_root() {
-            self.tally.source_empty = wanted.is_empty();
-            self.tally.whole = recursive;
+            self.found.tally.source_empty = wanted.is_empty();
+            self.found.tally.whole = recursive;
             self.groups.first_copy = found.is_empty();
             if recursive {
                 self.engine.links.begin_walk();
             }
         }
-        let content = self.dirty.get(&at.path).and_then(|look| look.all).is_some_and(|all| all.content);
+        let content = self.is_content_named(&at.path);
         for pair in plan::join(wanted, found) {
             if self.stopped() {
                 return;
@@ -95,6 +95,11 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
     }
 
+    /// Whether events named the content of files in a directory, too many to say which.
+    fn is_content_named(&self, dir: &RelPath) -> bool {
+        self.dirty.get(dir).and_then(|look| look.all).is_some_and(|all| all.content)
+    }
+
     /// Compares one name.
     pub(super) fn compare(&mut self, at: &At, name: &Name, recursive: bool) {
         if is_temp_name(name) {
@@ -102,7 +107,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         let Some(path) = self.join(at, name) else { return };
         match (self.source.entry(&path), at.dir.look(name)) {
-            (Ok(want), Ok(found)) => self.one(at, name.clone(), want, found, recursive, false),
+            (Ok(want), Ok(found)) => {
+                let content = self.is_content_named(&at.path);
+                self.one(at, name.clone(), want, found, recursive, content);
+            }
             (Err(problem), _) => self.fail(&path, problem),
             (_, Err(e)) => self.fail(&path, e.into()),
         }
@@ -133,6 +141,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if found.is_some_and(|found| self.engine.options.own.contains(&found.id())) {
             return;
         }
+        if self.is_left_to_one(want.as_ref(), found.as_ref()) {
+            self.found.linked.insert(path);
+            return;
+        }
         self.note_links(&path, want.as_ref(), found.as_ref());
         match (want, found) {
             (None, None) => {}
@@ -141,7 +153,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             (None, Some(found)) => self.extra(at, name, path, found),
             (Some(want), None) => self.new_entry(at, name, path, want),
             // A directory's own mode and time come back by themselves; nobody but this walk knows of what is in it.
-            (Some(_), Some(_)) if unsettled => self.descend(at, &name, &path),
+            (Some(_), Some(_)) if unsettled => self.hand_on(Job::Walk(path)),
             (Some(want), Some(found)) => self.meet(at, name, path, want, found, recursive, content),
         }
     }
@@ -154,7 +166,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             return self.tell_new(&path, &want, Action::Copied);
         }
         match want {
-            Want::Dir(want) => self.build(at, name, path, want, None),
+            Want::Dir(want) => self.hand_on(Job::Build { at: at.clone(), name, path, want, found: None }),
             Want::File(want) => self.put_file(at, name, path, want, None),
             Want::Link(_) => self.put_link(at, name, path, want, None),
             Want::Node(_) => self.put_node(at, name, path, want, None),
@@ -191,7 +203,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         match (meeting, want) {
             (Meeting::Dirs, want @ Want::Dir(_)) => {
                 if recursive {
-                    self.descend(at, &name, &path);
+                    self.hand_on(Job::Walk(path.clone()));
                 }
                 match self.differs(&path, &want, &found, &at.dir, Some(&name)) {
                     Ok(None) => self.keep(&path, &want, &found),
@@ -209,7 +221,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 if self.engine.options.dry_run {
                     return self.tell_new(&path, &Want::Dir(want), Action::Updated);
                 }
-                self.build(at, name, path, want, Some(found));
+                self.hand_on(Job::Build { at: at.clone(), name, path, want, found: Some(found) });
             }
             (Meeting::FromDir, want) => self.delete_later(at, name, path, found, Some(want)),
             _ => {}
@@ -284,19 +296,6 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     /// Whether `path` is where backups are, or in there: none of a mirror's business.
     fn is_left_alone(&self, path: &RelPath) -> bool {
         self.engine.options.left_alone.as_ref().is_some_and(|backup| path.starts_with(backup))
-    }
-
-    /// Goes into a directory that both sides have.
-    pub(super) fn descend(&mut self, at: &At, name: &Name, path: &RelPath) {
-        match at.dir.open_forced(name) {
-            Ok((dir, forced)) => {
-                if forced {
-                    self.finish_later(path, Why::Touched);
-                }
-                self.list(&At { path: path.clone(), dir: Arc::new(dir) }, true);
-            }
-            Err(e) => self.fail(path, e.into()),
-        }
     }
 
     /// The source could not list a directory the destination has.

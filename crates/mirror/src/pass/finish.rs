@@ -1,7 +1,8 @@
 //! The end of a pass: deletions, if no guard holds them, and the modes and times of directories.
 
 use super::open::{Opened, is_blocked};
-use super::{Action, At, Pass, Why};
+use super::team::Job;
+use super::{Action, At, Found, Pass, Why};
 use crate::delete::{Care, Fate, count_in, count_tree, each_in_tree, remove_tree};
 use crate::engine::Outcome;
 use crate::guard::{self, Tally};
@@ -19,17 +20,17 @@ pub(super) struct Delete {
     name: Name,
     path: RelPath,
     /// What was looked at; nothing else is deleted.
-    found: Stat,
+    pub(super) found: Stat,
     /// The kernel reported its removal, so no guard holds it.
     reported: bool,
     /// What takes the place of a directory.
     instead: Option<Want>,
 }
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+impl<S: Source> Pass<'_, '_, S> {
     pub(super) fn delete_later(&mut self, at: &At, name: Name, path: RelPath, found: Stat, instead: Option<Want>) {
         let reported = self.dirty.removed_by_event(&path);
-        self.deletes.push(Delete { dir: at.path.clone(), name, path, found, reported, instead });
+        self.found.deletes.push(Delete { dir: at.path.clone(), name, path, found, reported, instead });
     }
 
     pub(super) fn finish(mut self) -> Outcome {
@@ -39,17 +40,17 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             self.switch_all();
         }
         self.finish_dirs();
-        if self.out.stopped {
+        if self.found.out.stopped {
             // What was not reached is not known, so everything asked for is asked for again.
-            self.out.again.merge(self.dirty.clone());
+            self.found.out.again.merge(self.dirty.clone());
         }
-        self.out
+        self.found.out
     }
 
     fn delete_all(&mut self) {
-        if self.deletes.is_empty() {
-            if self.tally.whole {
-                self.engine.entries_known = Some(self.tally.dest_entries);
+        if self.found.deletes.is_empty() {
+            if self.found.tally.whole {
+                self.engine.entries_known = Some(self.found.tally.dest_entries);
                 self.engine.held = None;
             }
             return;
@@ -59,18 +60,36 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             return;
         }
         let deletes = self.permitted();
+        if self.engine.options.dry_run {
+            deletes.iter().for_each(|delete| self.tell_delete(delete));
+            return;
+        }
+        let (gone, replaced): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|delete| delete.instead.is_none());
+        let mut jobs: Vec<Vec<Delete>> = Vec::new();
+        for delete in gone {
+            // Removing names of one directory, threads would only wait for each other.
+            let with = |first: &Delete| {
+                first.dir == delete.dir && first.found.kind != Kind::Dir && delete.found.kind != Kind::Dir
+            };
+            match jobs.last_mut().filter(|job| job.first().is_some_and(with)) {
+                Some(job) => job.push(delete),
+                None => jobs.push(vec![delete]),
+            }
+        }
+        self.do_all(jobs.into_iter().map(Job::Delete).collect());
+        replaced.into_iter().for_each(|delete| self.delete_in_one(vec![delete]));
+    }
+
+    /// Deletes what is in one directory.
+    pub(super) fn delete_in_one(&mut self, deletes: Vec<Delete>) {
         let mut held: Option<At> = None;
         for delete in deletes {
             if self.stopped() {
                 return;
             }
-            if self.engine.options.dry_run {
-                self.tell_delete(&delete);
-                continue;
-            }
             let at = match held.take() {
-                Some(at) if at.path == delete.dir => at,
-                _ => match self.open(&delete.dir) {
+                Some(at) => at,
+                None => match self.open(&delete.dir) {
                     Ok(Opened::Dir(at)) => at,
                     Ok(Opened::Blocked(..)) => continue,
                     Err(problem) => {
@@ -88,12 +107,13 @@ impl<S: Source + ?Sized> Pass<'_, S> {
 
     /// What may be deleted now; the rest is told as held.
     fn permitted(&mut self) -> Vec<Delete> {
-        let deletes = std::mem::take(&mut self.deletes);
+        let mut deletes = std::mem::take(&mut self.found.deletes);
+        deletes.sort_by(|a, b| a.path.cmp(&b.path));
         if self.engine.options.allow_mass_delete || deletes.iter().all(|d| d.reported) {
             return deletes;
         }
         let dest = Arc::clone(&self.engine.dest);
-        let Self { engine, source, tally, .. } = self;
+        let Self { engine, source, found: Found { tally, .. }, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
         let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
         let (mut gone, mut reported) = (0, 0);
@@ -127,9 +147,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         let source_empty = tally.source_empty;
         let held = guard::hold(&Tally { source_empty, dest_entries, limit, deletes: gone });
         // What is held does not go little by little because single names of it are looked at.
-        let before = self.engine.held.filter(|_| gone > 0 && !self.tally.whole);
+        let before = self.engine.held.filter(|_| gone > 0 && !self.found.tally.whole);
         let held = held.or(before);
-        if self.tally.whole || held.is_some() {
+        if self.found.tally.whole || held.is_some() {
             self.engine.held = held;
         }
         match held {
@@ -138,7 +158,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 deletes
             }
             Some(held) => {
-                self.out.held = Some(held);
+                self.found.out.held = Some(held);
                 self.engine.entries_known = Some(dest_entries.saturating_sub(reported));
                 let (reported, kept): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|delete| delete.reported);
                 for delete in kept {
@@ -233,7 +253,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) != Fate::Gone {
             return self.fail(&path, Problem::Protected(path.clone()));
         }
-        let before = self.steps.len();
+        let before = self.found.steps.len();
         let portion = std::mem::replace(&mut self.engine.options.portion, usize::MAX);
         match want {
             Want::File(want) => self.put_file(at, name, path, want, Some(found)),
@@ -243,7 +263,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         self.engine.options.portion = portion;
         let mut replaced = None;
-        for step in self.steps.iter_mut().skip(before) {
+        for step in self.found.steps.iter_mut().skip(before) {
             if let How::Over(temp, found) = &step.how {
                 step.how = How::Exchange(temp.clone(), *found);
                 replaced = Some(step.path.clone());
@@ -251,9 +271,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         }
         if let Some(path) = replaced {
             self.source.removed(&path);
-            let failed = self.out.problems.len();
+            let failed = self.found.out.problems.len();
             self.switch_all();
-            if self.out.problems.len() == failed {
+            if self.found.out.problems.len() == failed {
                 // What was in it went with it.
                 gone.retain(|(gone, ..)| *gone != path);
                 gone.into_iter().for_each(|(gone, kind, fate)| self.tell_fate(&gone, kind, fate));
@@ -264,14 +284,14 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     /// Children before parents: setting what is below would change the times above.
     fn finish_dirs(&mut self) {
         if self.engine.options.dry_run {
-            for (path, why) in std::mem::take(&mut self.finals) {
+            for (path, why) in std::mem::take(&mut self.found.finals) {
                 if why == Why::Differed {
                     self.tell(Action::Updated, &path, Some(Kind::Dir), 0);
                 }
             }
             return;
         }
-        while let Some((path, why)) = self.finals.pop_last() {
+        while let Some((path, why)) = self.found.finals.pop_last() {
             match self.source.entry(&path) {
                 Ok(Some(Want::Dir(want))) => {
                     if let Err(problem) = self.finish_dir(&path, &want, why) {

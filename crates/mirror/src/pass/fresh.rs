@@ -3,13 +3,15 @@
 //! Nothing in a hidden directory needs care: no lookups, no temporaries, no renames. One that turns out to be very
 //! large is shown early, so that what was copied is not lost when the run is cut, and filled on like any other.
 
+use super::team::Job;
 use super::{Action, At, Pass, Why};
 use crate::plan;
 use crate::problem::Problem;
 use crate::source::{Look, Source, Want, WantDir, WantFile};
 use crate::stage::{self, Failed, Place, Staged};
 use crate::switch::{How, Step};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tree::at::is_temp_name;
 use tree::{Dir, Kind, Name, RelPath, Stat};
 
@@ -18,31 +20,43 @@ const HIDDEN_ENTRIES_MAX: u64 = 20_000;
 /// A hidden directory with more bytes than this is shown before it is full.
 const HIDDEN_BYTES_MAX: u64 = 1 << 30;
 
-/// The new directory that is being filled.
+/// The new directory that is being filled, with all that is below it.
 struct Top {
     /// The directory it is in.
     at: At,
     name: Name,
     path: RelPath,
     want: WantDir,
-    /// Its temporary name, while it has one.
-    hidden: Option<Name>,
+    /// Its temporary name, while it has one. Who writes something under its final name in there holds this for reading: it
+    /// is not shown meanwhile.
+    hidden: RwLock<Option<Name>>,
     /// What stands at its name.
     found: Option<Stat>,
-    entries: u64,
-    bytes: u64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
     /// It could not be shown, so there is nothing more to do.
-    lost: bool,
+    lost: AtomicBool,
 }
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+/// That directory, or one in it. Whoever ends the last of what is in it finishes it.
+pub(super) struct Filling {
+    top: Arc<Top>,
+    /// The one it is in; `None` for the top itself.
+    above: Option<Arc<Filling>>,
+    at: At,
+    want: WantDir,
+    /// What is still to be done of it: its own entries, and each directory in it.
+    open: AtomicUsize,
+}
+
+impl<S: Source> Pass<'_, '_, S> {
     /// Makes a directory that is not there, or takes the place of something else (`found`).
     pub(super) fn build(&mut self, at: &At, name: Name, path: RelPath, want: WantDir, found: Option<Stat>) {
         let wanted = match self.source.list(&path) {
             Ok(wanted) => wanted,
             Err(problem) => return self.unlisted(&path, problem),
         };
-        self.out.counts.dirs += 1;
+        self.found.out.counts.dirs += 1;
         if !self.make_writable(at) {
             return;
         }
@@ -50,46 +64,70 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(made) => made,
             Err(e) => return self.fail(&path, e.into()),
         };
-        self.covered.insert(path.clone());
+        self.found.covered.insert(path.clone());
         let dir = Arc::new(dir);
-        let mut top = Top {
+        let top = Top {
             at: at.clone(),
             name,
             path: path.clone(),
             want,
-            hidden: Some(temp),
+            hidden: RwLock::new(Some(temp)),
             found,
-            entries: 0,
-            bytes: 0,
-            lost: false,
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
         };
-        self.groups.hidden = Some((path.clone(), Arc::clone(&dir)));
-        self.fill(&mut top, &At { path, dir: Arc::clone(&dir) }, wanted);
-        self.groups.hidden = None;
-        if top.lost {
-            return;
+        if self.crew.threads == 1 {
+            self.groups.hidden = Some((path.clone(), Arc::clone(&dir)));
         }
-        // A directory cut short by a stop keeps what it has; it is looked at again.
-        if self.out.stopped {
-            self.look_again_below(&top.path);
+        self.fill_all(Arc::new(top), None, At { path, dir }, want, wanted);
+    }
+
+    /// Makes a directory in a new one.
+    pub(super) fn fill_dir(&mut self, above: &Arc<Filling>, name: &Name, path: RelPath, want: WantDir) {
+        let top = Arc::clone(&above.top);
+        if top.is_lost() || self.stopped() {
+            return self.filled(above);
         }
-        if top.hidden.is_none() {
-            return self.finish_later(&top.path, Why::Made);
+        if !top.is_hidden() {
+            // It is seen by now, so this one is hidden for itself.
+            self.build(&above.at, name.clone(), path, want, None);
+            return self.filled(above);
         }
-        if let Err(problem) = self.set_final(&dir, &top.path, &want) {
-            self.not_dressed(&top.path, problem);
-        }
-        if let Some(step) = top.step() {
-            if self.keeps_links() {
-                self.groups.queued.push(top.path.clone());
+        let wanted = match self.source.list(&path) {
+            Ok(wanted) => wanted,
+            Err(problem) => {
+                self.unlisted(&path, problem);
+                return self.filled(above);
             }
-            self.switch_later(&step.0, step.1, step.2, step.3, 0, step.4);
+        };
+        self.found.out.counts.dirs += 1;
+        match above.at.dir.make_dir(name).and_then(|()| above.at.dir.open(name)) {
+            Ok(dir) => self.fill_all(top, Some(Arc::clone(above)), At { path, dir: Arc::new(dir) }, want, wanted),
+            Err(e) => {
+                self.fail(&path, e.into());
+                self.filled(above);
+            }
         }
     }
 
-    fn fill(&mut self, top: &mut Top, at: &At, wanted: Vec<(Name, Want)>) {
+    fn fill_all(
+        &mut self,
+        top: Arc<Top>,
+        above: Option<Arc<Filling>>,
+        at: At,
+        want: WantDir,
+        wanted: Vec<(Name, Want)>,
+    ) {
+        let filling = Arc::new(Filling { top, above, at, want, open: AtomicUsize::new(1) });
+        self.fill(&filling, wanted);
+        self.filled(&filling);
+    }
+
+    fn fill(&mut self, filling: &Arc<Filling>, wanted: Vec<(Name, Want)>) {
+        let Filling { top, at, .. } = &**filling;
         for (name, want) in wanted {
-            if top.lost || self.stopped() {
+            if top.is_lost() || self.stopped() {
                 return;
             }
             if self.source.is_unsettled(&at.path, &name) {
@@ -100,50 +138,97 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 self.fail(&path, Problem::Reserved(path.clone()));
                 continue;
             }
-            top.entries += 1;
-            if top.entries > HIDDEN_ENTRIES_MAX || top.bytes > HIDDEN_BYTES_MAX {
+            if top.add(&want) && top.is_hidden() {
                 self.show(top);
+            }
+            // Others could not be linked to it in here, so it waits also if it would be its turn.
+            if self.is_for_one(Some(&want), None) {
+                self.found.linked.insert(path);
+                continue;
             }
             match want {
                 Want::Unknown(problem) => self.fail(&path, problem),
-                Want::Dir(want) => self.fill_dir(top, at, &name, path, want),
-                Want::File(want) if top.hidden.is_some() => {
-                    top.bytes += want.size_bytes;
-                    self.fill_file(at, &name, &path, want);
+                Want::Dir(want) => {
+                    filling.open.fetch_add(1, Ordering::Relaxed);
+                    self.hand_on(Job::Fill { above: Arc::clone(filling), name, path, want });
                 }
-                Want::Link(_) if top.hidden.is_some() => self.fill_link(at, &name, &path, &want),
-                Want::Node(_) if top.hidden.is_some() => self.fill_node(at, &name, &path, &want),
-                Want::File(want) => self.put_file(at, name, path, want, None),
-                Want::Link(_) => self.put_link(at, name, path, want, None),
-                Want::Node(_) => self.put_node(at, name, path, want, None),
+                want => self.fill_one(top, at, name, path, want),
             }
         }
     }
 
-    fn fill_dir(&mut self, top: &mut Top, at: &At, name: &Name, path: RelPath, want: WantDir) {
-        let wanted = match self.source.list(&path) {
-            Ok(wanted) => wanted,
-            Err(problem) => return self.unlisted(&path, problem),
-        };
-        self.out.counts.dirs += 1;
-        let dir = match at.dir.make_dir(name).and_then(|()| at.dir.open(name)) {
-            Ok(dir) => Arc::new(dir),
-            Err(e) => return self.fail(&path, e.into()),
-        };
-        self.fill(top, &At { path: path.clone(), dir: Arc::clone(&dir) }, wanted);
-        if top.lost {
+    /// Puts anything but a directory into a new one.
+    fn fill_one(&mut self, top: &Top, at: &At, name: Name, path: RelPath, want: Want) {
+        let hidden = top.hidden();
+        if top.is_lost() {
             return;
         }
-        if top.hidden.is_none() {
-            return self.finish_later(&path, Why::Made);
+        if hidden.is_some() {
+            return match want {
+                Want::File(want) => self.fill_file(at, &name, &path, want),
+                Want::Link(_) => self.fill_link(at, &name, &path, &want),
+                Want::Node(_) => self.fill_node(at, &name, &path, &want),
+                Want::Dir(_) | Want::Unknown(_) => {}
+            };
         }
-        match self.set_final(&dir, &path, &want) {
-            Ok(stat) => {
-                self.tell(Action::Copied, &path, Some(Kind::Dir), 0);
-                self.source.placed(&path, &Want::Dir(want), &stat);
+        drop(hidden);
+        match want {
+            Want::File(want) => self.put_file(at, name, path, want, None),
+            Want::Link(_) => self.put_link(at, name, path, want, None),
+            Want::Node(_) => self.put_node(at, name, path, want, None),
+            Want::Dir(_) | Want::Unknown(_) => {}
+        }
+    }
+
+    /// Something in a new directory is done; if it was the last, the directory is, and perhaps the one above.
+    fn filled(&mut self, filling: &Arc<Filling>) {
+        let mut done = Some(filling);
+        while let Some(filling) = done.filter(|filling| filling.open.fetch_sub(1, Ordering::AcqRel) == 1) {
+            match &filling.above {
+                Some(_) => self.finish_inner(filling),
+                None => self.finish_top(filling),
             }
-            Err(problem) => self.not_dressed(&path, problem),
+            done = filling.above.as_ref();
         }
+    }
+
+    fn finish_inner(&mut self, filling: &Filling) {
+        let Filling { top, at, want, .. } = filling;
+        if top.is_lost() {
+            return;
+        }
+        if !top.is_hidden() {
+            return self.finish_later(&at.path, Why::Made);
+        }
+        match self.set_final(&at.dir, &at.path, want) {
+            Ok(stat) => {
+                self.tell(Action::Copied, &at.path, Some(Kind::Dir), 0);
+                self.source.placed(&at.path, &Want::Dir(*want), &stat);
+            }
+            Err(problem) => self.not_dressed(&at.path, problem),
+        }
+    }
+
+    fn finish_top(&mut self, filling: &Filling) {
+        let Filling { top, at, want, .. } = filling;
+        self.groups.hidden = None;
+        if top.is_lost() {
+            return;
+        }
+        // A directory cut short by a stop keeps what it has; it is looked at again.
+        if self.stopped() {
+            self.look_again_below(&top.path);
+        }
+        let Some((at_above, name, path, wanted, how)) = top.step(&mut top.hidden_mut()) else {
+            return self.finish_later(&top.path, Why::Made);
+        };
+        if let Err(problem) = self.set_final(&at.dir, &top.path, want) {
+            self.not_dressed(&top.path, problem);
+        }
+        if self.keeps_links() {
+            self.groups.queued.push(top.path.clone());
+        }
+        self.switch_later(&at_above, name, path, wanted, 0, how);
     }
 
     fn fill_file(&mut self, at: &At, name: &Name, path: &RelPath, mut want: WantFile) {
@@ -193,8 +278,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     }
 
     /// Gives a directory its name before it is full.
-    fn show(&mut self, top: &mut Top) {
-        let Some((at, name, path, want, how)) = top.step() else { return };
+    fn show(&mut self, top: &Top) {
+        // Whoever writes in it has ended what it is at, and does not begin anew before this is dropped.
+        let mut hidden = top.hidden_mut();
+        let Some((at, name, path, want, how)) = top.step(&mut hidden) else { return };
         let step = Step { path, dir: at.dir, name, want, bytes: 0, how };
         match step.run(&self.engine.temps, self.engine.options.backup.as_deref()) {
             // It is told and placed when it is finished.
@@ -204,7 +291,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 self.finish_later(&top.at.path.clone(), Why::Touched);
             }
             Err(problem) => {
-                top.lost = true;
+                top.lost.store(true, Ordering::Relaxed);
                 self.source.removed(&top.path);
                 self.fail(&top.path, problem);
             }
@@ -229,7 +316,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     }
 
     fn look_again_below(&mut self, path: &RelPath) {
-        self.out.again.insert_all(path, crate::dirty::All { recursive: true, content: false });
+        self.found.out.again.insert_all(path, crate::dirty::All { recursive: true, content: false });
     }
 
     /// Tells what a dry run would make; `action` is that of the entry itself.
@@ -242,10 +329,10 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Want::Node(_) => self.tell(action, path, Some(Kind::Special), 0),
             Want::Dir(_) => {
                 self.tell(action, path, Some(Kind::Dir), 0);
-                self.covered.insert(path.clone());
+                self.found.covered.insert(path.clone());
                 match self.source.list(path) {
                     Ok(wanted) => {
-                        self.out.counts.dirs += 1;
+                        self.found.out.counts.dirs += 1;
                         for pair in plan::join(wanted, Vec::new()) {
                             let plan::Pair::New(name, want) = pair else { continue };
                             match path.join(&name) {
@@ -262,9 +349,36 @@ impl<S: Source + ?Sized> Pass<'_, S> {
 }
 
 impl Top {
+    /// Counts an entry; whether there are too many now for a directory that nobody sees.
+    fn add(&self, want: &Want) -> bool {
+        let bytes = match want {
+            Want::File(want) => want.size_bytes,
+            _ => 0,
+        };
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        entries >= HIDDEN_ENTRIES_MAX || before > HIDDEN_BYTES_MAX
+    }
+
+    fn hidden(&self) -> RwLockReadGuard<'_, Option<Name>> {
+        self.hidden.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hidden_mut(&self) -> RwLockWriteGuard<'_, Option<Name>> {
+        self.hidden.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_hidden(&self) -> bool {
+        self.hidden().is_some()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// The switch that gives it its name; at most once.
-    fn step(&mut self) -> Option<(At, Name, RelPath, Want, How)> {
-        let temp = self.hidden.take()?;
+    fn step(&self, hidden: &mut Option<Name>) -> Option<(At, Name, RelPath, Want, How)> {
+        let temp = hidden.take()?;
         let how = match self.found {
             Some(found) => How::Exchange(temp, found),
             None => How::Rename(temp),

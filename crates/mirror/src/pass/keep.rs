@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tree::at::{Grip, Node};
 use tree::{Dir, Kind, Name, RelPath, Stat, fsx};
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+impl<S: Source> Pass<'_, '_, S> {
     /// What is to be set of an entry that both sides have and whose content is the same; `None` if nothing is.
     /// `name` is its name in `dir`; without one it is `dir` itself.
     pub(super) fn differs(
@@ -57,7 +57,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
 
     /// Counts what of an entry could not be kept.
     pub(super) fn lack(&mut self, path: &RelPath, lack: Lack) {
-        count(&mut self.out.unkept, path, lack);
+        count(&mut self.found.out.unkept, path, lack);
     }
 
     pub(super) fn lack_all(&mut self, path: &RelPath, lacks: Vec<Lack>) {

@@ -42,6 +42,8 @@ pub(super) struct Groups {
     put_off: BTreeSet<RelPath>,
     /// Names that were looked at once more, which happens once.
     again: HashSet<RelPath>,
+    /// What was left to one thread is its turn.
+    walked: bool,
     /// Nothing is put off any more.
     last: bool,
     /// The destination was empty, so no name in it can lead.
@@ -75,7 +77,7 @@ pub(super) enum Meets {
     Done,
 }
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+impl<S: Source> Pass<'_, '_, S> {
     pub(super) fn keeps_links(&self) -> bool {
         self.engine.options.keep.has(What::HardLinks)
     }
@@ -113,6 +115,21 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         self.groups.reads.contains(path)
     }
 
+    /// Whether an entry is a name of a file with several, on either side, and is dealt with by one thread, alone: which leads,
+    /// and which are linked to it, is one decision about all of them.
+    pub(super) fn is_for_one(&self, want: Option<&Want>, found: Option<&Stat>) -> bool {
+        if self.crew.threads == 1 || !self.keeps_links() {
+            return false;
+        }
+        let source = matches!(want, Some(Want::File(want)) if want.found.is_some_and(|found| found.nlink > 1));
+        source || found.is_some_and(|found| found.kind == Kind::File && found.nlink > 1)
+    }
+
+    /// Whether it waits, and its turn has not come yet.
+    pub(super) fn is_left_to_one(&self, want: Option<&Want>, found: Option<&Stat>) -> bool {
+        !self.groups.walked && self.is_for_one(want, found)
+    }
+
     /// Notes what a name is on both sides, and brings up the other names of both.
     pub(super) fn note_links(&mut self, path: &RelPath, want: Option<&Want>, found: Option<&Stat>) {
         if !self.keeps_links() {
@@ -130,7 +147,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 None => names.remove(path),
             }
         }
-        if self.tally.whole {
+        if self.found.tally.whole {
             // A walk of everything meets them all by itself.
             return;
         }
@@ -332,7 +349,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if self.groups.last {
             return false;
         }
-        let more_to_come = if self.tally.whole {
+        let more_to_come = if self.found.tally.whole {
             let met = self.groups.met_of.get(&source.id()).copied().unwrap_or_default();
             !self.groups.first_copy && met < source.nlink
         } else {
@@ -404,8 +421,15 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         if !self.keeps_links() {
             return;
         }
+        self.groups.walked = true;
+        if !self.found.linked.is_empty() {
+            // The directories they are in may wait for their switch.
+            self.switch_all();
+        }
         while !self.stopped() {
-            if let Some(path) = self.groups.siblings.pop_first() {
+            if let Some(path) = self.found.linked.pop_first() {
+                self.look_at(&path);
+            } else if let Some(path) = self.groups.siblings.pop_first() {
                 // Names that are gone at the source bring each other up, so each is looked at once.
                 if self.groups.looked.insert(path.clone()) && !self.groups.met.contains(&path) {
                     self.look_at(&path);
@@ -421,14 +445,14 @@ impl<S: Source + ?Sized> Pass<'_, S> {
                 break;
             }
         }
-        if self.out.stopped {
+        if self.found.out.stopped {
             return;
         }
-        if self.tally.whole {
+        if self.found.tally.whole {
             self.engine.links.end_walk();
         } else if self.groups.touched.iter().any(|id| self.engine.links.is_wanting(*id)) {
             // A name that was never linked before is not known, so it has to be found.
-            self.out.again.insert_all(&RelPath::root(), All { recursive: true, content: false });
+            self.found.out.again.insert_all(&RelPath::root(), All { recursive: true, content: false });
         }
     }
 
@@ -438,6 +462,9 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(Opened::Dir(at)) => self.compare(&at, &name, false),
             Ok(Opened::Blocked(..)) => {}
             Err(problem) => self.fail(path, problem),
+        }
+        if self.do_put_off() {
+            self.switch_all();
         }
     }
 }

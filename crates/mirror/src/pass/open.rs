@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tree::at::set_mode;
 use tree::{Name, RelPath};
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+impl<S: Source> Pass<'_, '_, S> {
     /// Gives us the right to change what is in a directory; its wanted mode comes back at the end.
     pub(super) fn make_writable(&mut self, at: &At) -> bool {
-        if self.finals.contains_key(&at.path) {
+        if self.found.finals.contains_key(&at.path) {
             return true;
         }
         let done = at.dir.stat_self().and_then(|stat| {
@@ -25,14 +25,15 @@ impl<S: Source + ?Sized> Pass<'_, S> {
             Ok(()) => self.finish_later(&at.path, Why::Touched),
             Err(e) => self.fail(&at.path, e.into()),
         }
-        self.finals.contains_key(&at.path)
+        self.found.finals.contains_key(&at.path)
     }
 
     /// A temporary that is nobody's any more.
     pub(super) fn sweep(&mut self, at: &At, name: &Name) {
         let Engine { options, temps, .. } = &*self.engine;
         // One of ours is left over if somebody put something into a directory in the moment in which it was replaced.
-        let in_use = temps.is_ours(name) && self.steps.iter().any(|step| step.temp() == Some(name));
+        let staged = || self.is_together() || self.found.steps.iter().any(|step| step.temp() == Some(name));
+        let in_use = temps.is_ours(name) && staged();
         if options.sweep && !options.dry_run && !in_use && self.make_writable(at) {
             self.left_over(&at.path, crate::switch::remove_temp(&at.dir, name, &at.path).err());
         }

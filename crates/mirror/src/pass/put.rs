@@ -8,7 +8,7 @@ use crate::switch::{How, Step};
 use std::sync::Arc;
 use tree::{Kind, Name, RelPath, Stat};
 
-impl<S: Source + ?Sized> Pass<'_, S> {
+impl<S: Source> Pass<'_, '_, S> {
     /// Stages a file and has it wait for its switch.
     pub(super) fn put_file(&mut self, at: &At, name: Name, path: RelPath, mut want: WantFile, found: Option<Stat>) {
         if self.put_link_to(at, &name, &path, &want, found) {
@@ -62,7 +62,7 @@ impl<S: Source + ?Sized> Pass<'_, S> {
         match failed {
             Failed::Not(Supply::Pending) => {
                 self.tell(Action::Waiting, path, Some(Kind::File), 0);
-                self.out.waiting.push(path.clone());
+                self.found.out.waiting.push(path.clone());
             }
             Failed::Not(Supply::Gone) | Failed::Stopped => self.look_again(path),
             Failed::Not(Supply::Unsettled) | Failed::Changed => {
@@ -98,8 +98,8 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     }
 
     pub(super) fn switch_later(&mut self, at: &At, name: Name, path: RelPath, want: Want, bytes: u64, how: How) {
-        self.steps.push(Step { path, dir: Arc::clone(&at.dir), name, want, bytes, how });
-        if self.steps.len() >= self.engine.options.portion {
+        self.found.steps.push(Step { path, dir: Arc::clone(&at.dir), name, want, bytes, how });
+        if self.found.steps.len() >= (self.engine.options.portion / self.crew.threads).max(1) {
             self.switch_all();
         }
     }
@@ -107,15 +107,17 @@ impl<S: Source + ?Sized> Pass<'_, S> {
     /// Switches everything that was staged.
     pub(super) fn switch_all(&mut self) {
         // Nothing but the switches in this loop, so that what belongs together appears together.
-        let steps = std::mem::take(&mut self.steps);
+        let steps = std::mem::take(&mut self.found.steps);
         self.groups.queued.clear();
         let backup = self.engine.options.backup.as_deref();
-        let done: Vec<_> = steps.iter().map(|step| step.run(&self.engine.temps, backup)).collect();
+        let temps = &*self.engine.temps;
+        let done = self.in_parts(&steps, |step| step.run(temps, backup));
         for (step, done) in steps.into_iter().zip(done) {
             match done {
                 Ok(done) => {
                     self.left_over(&step.path.parent().unwrap_or_default(), done.left_over);
-                    self.out.replaced.extend(done.replaced.filter(|_| self.out.replaced.len() < REPLACED_MAX));
+                    let held = self.found.out.replaced.len() < REPLACED_MAX / self.crew.threads;
+                    self.found.out.replaced.extend(done.replaced.filter(|_| held));
                     self.lack_all(&step.path, done.lacks);
                     self.link_switched(&step, &done.stat);
                     if done.same {

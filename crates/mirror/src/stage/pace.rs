@@ -1,8 +1,8 @@
 //! Writing no faster than the operator wants.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest sleep at once, so that a stop is noticed.
@@ -10,18 +10,18 @@ const SLEEP: Duration = Duration::from_millis(50);
 /// Bytes between two looks at the clock: what an eighth of a second allows, between these.
 const PIECE_BYTES: std::ops::RangeInclusive<u64> = 4 * 1024..=8 << 20;
 
-/// Holds writing back to a rate.
-#[derive(Debug)]
+/// Holds writing back to a rate, that of all who have a clone of it together.
+#[derive(Clone, Debug)]
 pub(super) struct Pace {
     bytes_per_s: NonZeroU64,
     /// When everything written so far is paid for.
-    paid: Instant,
+    paid: Arc<Mutex<Instant>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Pace {
     pub(super) fn new(bytes_per_s: NonZeroU64, stop: Arc<AtomicBool>) -> Self {
-        Self { bytes_per_s, paid: Instant::now(), stop }
+        Self { bytes_per_s, paid: Arc::new(Mutex::new(Instant::now())), stop }
     }
 
     /// How much to write before the next [`Pace::wait`].
@@ -31,10 +31,14 @@ impl Pace {
 
     /// Waits as long as writing `bytes` should have taken. Returns whether to go on; what was not written while there
     /// was nothing to write is not caught up with.
-    pub(super) fn wait(&mut self, bytes: u64) -> bool {
-        self.paid = due(self.paid, Instant::now(), bytes, self.bytes_per_s);
+    pub(super) fn wait(&self, bytes: u64) -> bool {
+        let until = {
+            let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+            *paid = due(*paid, Instant::now(), bytes, self.bytes_per_s);
+            *paid
+        };
         while !self.stop.load(Ordering::Relaxed) {
-            let left = self.paid.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
             }
@@ -68,9 +72,21 @@ mod tests {
     }
 
     #[test]
+    fn what_several_write_is_paid_for_together() {
+        let pace = Pace::new(NonZeroU64::new(1_000_000).unwrap(), Arc::default());
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| pace.clone().wait(20_000));
+            }
+        });
+        assert!(begun.elapsed() >= Duration::from_millis(80), "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn a_stop_ends_the_wait() {
         let stop = Arc::new(AtomicBool::new(true));
-        let mut pace = Pace::new(NonZeroU64::new(1).unwrap(), stop);
+        let pace = Pace::new(NonZeroU64::new(1).unwrap(), stop);
         assert!(!pace.wait(1 << 40));
     }
 }

@@ -12,3 +12,4 @@ mod readers;
 mod rights;
 mod scene;
 mod space;
+mod threads;

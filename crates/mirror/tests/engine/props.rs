@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -83,15 +84,21 @@ fn times_of(node: &Node) -> i64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn m2_1_after_a_pass_both_trees_are_the_same(source in any_root(), dest in any_root(), meta in any_meta()) {
+    fn m2_1_after_a_pass_both_trees_are_the_same(
+        source in any_root(),
+        dest in any_root(),
+        meta in any_meta(),
+        threads in prop_oneof![Just(1), Just(2), Just(5)],
+    ) {
         let scene = Scene::new();
         make(&scene.s(""), &source);
         make(&scene.d(""), &dest);
         stamp(&scene.s(""), meta.mode | 0o700, meta.mtime_ns);
-        let options = || MirrorOptions { allow_mass_delete: true, ..MirrorOptions::default() };
+        let threads = NonZeroUsize::new(threads);
+        let options = || MirrorOptions { allow_mass_delete: true, threads, ..MirrorOptions::default() };
 
         // A dry run tells the same work and does none of it.
         let before = look(&scene.d(""));

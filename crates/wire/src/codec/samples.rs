@@ -1,7 +1,9 @@
 //! One message of every kind, with a different value in every field: what the golden frames say.
 
 use crate::answer::*;
+use crate::id::ClientId;
 use crate::message::*;
+use crate::rights::{IdRange, Rights, RightsChange, Role, Sees};
 use crate::secret::Token;
 use bytes::Bytes;
 
@@ -41,6 +43,28 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
     let vitals = Vitals { at_ms: -1, cpu_busy_pct: Some(12.5), mem_used_bytes: Some(1024), mem_total_bytes: None };
     let hello = |purpose| ToHub::Hello { versions: (1, 2), software: "lockstep 0.1.0".into(), purpose };
     let ask = |question| ToHub::Ask { req: 6, question };
+    let id = |id| ClientId::new(id).unwrap();
+    let rights = RightsChange {
+        role: Some(Role::Observer),
+        read: some("a*"),
+        put: some("b"),
+        shares: some("s"),
+        clients: Some(Sees::Itself),
+    };
+    let invite = Question::Invite {
+        uses: 3,
+        expires_s: 3600,
+        ids: Some(IdRange { first: id(9), last: id(300) }),
+        rights: rights.clone(),
+        tags: vec!["t".into()],
+    };
+    let change = ClientChange {
+        name: Some("box".into()),
+        tags: some("t"),
+        tags_add: vec!["u".into()],
+        tags_remove: vec!["v".into()],
+        rights,
+    };
     vec![
         ("hello_login", hello(Purpose::Login)),
         ("hello_bulk", hello(Purpose::Bulk { token: TOKEN })),
@@ -70,7 +94,7 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_clients", ask(Question::Clients { all: true, after: 300 })),
         ("ask_client", ask(Question::Client { id: 7 })),
         ("ask_wait", ask(Question::Wait { target: Some("s".into()), clients: vec![7, 300], timeout_ms: 60_000 })),
-        ("ask_invite", ask(Question::Invite { uses: 3, expires_s: 3600, id: Some(9) })),
+        ("ask_invite", ask(invite)),
         ("ask_revoke", ask(Question::Revoke { id: 7 })),
         ("ask_reissue", ask(Question::Reissue { id: 7 })),
         ("ask_allow_deletes", ask(Question::AllowDeletes { share: "s".into() })),
@@ -79,10 +103,17 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_revoke_token", ask(Question::RevokeToken { name: "t".into() })),
         ("ask_backup", ask(Question::Backup)),
         ("ask_leave", ask(Question::Leave)),
+        ("ask_administer", ask(Question::Administer { id: 7, change: change.clone() })),
+        ("ask_import", ask(Question::Import { rows: vec![ImportRow { id: 300, change }], dry_run: true })),
+        ("ask_why", ask(Question::Why { target: Some("s/a".into()), client: Some(7) })),
         ("ping", ToHub::Ping { nonce: 1 << 63 }),
         ("want", ToHub::Want { share: "s".into(), contents: vec![HASH] }),
         ("want_chunks", ToHub::WantChunks { share: "s".into(), content: HASH, chunks: vec![0, 1, 300] }),
     ]
+}
+
+fn some(text: &str) -> Option<Vec<String>> {
+    Some(vec![text.to_owned()])
 }
 
 pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
@@ -137,9 +168,21 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         in_sync: false,
         vitals: Some(Vitals::default()),
         values: vec![ClientShare { name: "v*".into(), root_agrees: None, ..held }],
+        tags: vec!["t".into()],
+        rights: Some(Rights { role: Role::Admin, read: some("a*"), ..Rights::default() }),
     };
-    let state = |state| ClientRow { state, shares: Vec::new(), vitals: None, values: Vec::new(), ..row.clone() };
-    let states = [ClientState::Away, ClientState::Provisional, ClientState::Revoked].map(state);
+    let state =
+        |state| ClientRow { state, rights: None, shares: Vec::new(), vitals: None, values: Vec::new(), ..row.clone() };
+    let states = [ClientState::Away, ClientState::Provisional, ClientState::Revoked, ClientState::Expected].map(state);
+    let why = WhyRow {
+        what: "s/a".into(),
+        id: Some(7),
+        name: "box".into(),
+        has: false,
+        reason: "behind".into(),
+        text: "slow".into(),
+    };
+    let imported = Imported { changed: 1, unchanged: 2, wrong: vec![(300, "why".into())] };
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
     let wait =
         WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind], shares: vec![share_behind] };
@@ -196,6 +239,8 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         ("answer_token", answer(Answer::Token { token: "lst_X".into(), row: token.clone() })),
         ("answer_tokens", answer(Answer::Tokens(vec![token]))),
         ("answer_backup", answer(Answer::Backup { directory: "/b".into() })),
+        ("answer_imported", answer(Answer::Imported(imported))),
+        ("answer_why", answer(Answer::Why(vec![why]))),
         ("failed", ToClient::Failed { req: 2, refusal: refusal(Code::NotAllowed, None) }),
         ("pong", ToClient::Pong { nonce: 1 << 63 }),
         ("bye", ToClient::Bye(refusal(Code::Stopping, Some(1000)))),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 mod golden;
-mod samples;
+pub(crate) mod samples;
 
 /// The golden frames by name: hex with a comment a field. See golden/v1/README.md.
 fn frames_of(file: &str) -> BTreeMap<String, Vec<u8>> {

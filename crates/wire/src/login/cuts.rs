@@ -50,8 +50,8 @@ impl Roster for Bent<'_> {
     fn provisional_of(&self, code: &InviteHash) -> Option<ClientId> {
         self.book.provisional_of(code)
     }
-    fn next_free_id(&self) -> Option<ClientId> {
-        self.book.next_free_id()
+    fn next_free_id(&self, among: Option<IdRange>) -> Option<ClientId> {
+        self.book.next_free_id(among)
     }
     fn sweep(&mut self, now_ms: i64) -> Result<(), RosterError> {
         if self.fault == Fault::NeverLapses {

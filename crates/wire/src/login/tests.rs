@@ -1,9 +1,11 @@
 use super::*;
+use crate::answer::ClientChange;
 use crate::client_login::{Act, ClientLogin, Identity};
 use crate::limiter::HOLD_MAX;
 use crate::limits::PROVISIONAL_MAX;
 use crate::message::Welcome;
-use crate::roster::{Book, Invite, RosterError};
+use crate::rights::{Rights, RightsChange, Role};
+use crate::roster::{Book, RosterError};
 use crate::secret::Token;
 
 mod cuts;
@@ -22,6 +24,8 @@ struct Door {
     wall_ms: i64,
     /// Makes unique IDs that differ and repeat from run to run.
     issued: u8,
+    /// What its invites give.
+    gives: Rights,
 }
 
 impl Door {
@@ -33,6 +37,7 @@ impl Door {
             clock: Duration::ZERO,
             wall_ms: START_MS,
             issued: 0,
+            gives: Rights::default(),
         }
     }
 
@@ -67,7 +72,9 @@ impl Door {
         self.issued += 1;
         let code = InviteCode::from_random([self.issued; 26]);
         let (created_at_ms, expires_at_ms) = (self.wall_ms, self.wall_ms + 24 * 3600 * 1000);
-        let invite = Invite { hash: code.hash(), purpose, uses, uses_left: uses, created_at_ms, expires_at_ms };
+        let (rights, tags) = (self.gives.clone(), Vec::new());
+        let invite =
+            Invite { hash: code.hash(), purpose, uses, uses_left: uses, created_at_ms, expires_at_ms, rights, tags };
         let change = self.book.plan_invite(invite).unwrap();
         self.book.apply(change);
         code
@@ -234,11 +241,89 @@ fn a_replayed_invite_enrols_nobody() {
     assert_eq!(door.book.clients().count(), 1);
 }
 
+/// Who comes in by an invite may what that gives: on every hub, once for each use, and whatever was lost meanwhile.
+#[test]
+fn an_invite_gives_its_rights_to_who_comes_by_it_and_to_nobody_else() {
+    for enrol in [Enrol::Invite, Enrol::Open] {
+        let mut door = Door::new(enrol);
+        let change = RightsChange { role: Some(Role::Observer), ..RightsChange::default() };
+        door.gives = Rights::default().changed(&change).unwrap();
+        let ids = IdRange { first: ClientId::new(10).unwrap(), last: ClientId::new(11).unwrap() };
+        let code = door.invite(InvitePurpose::Enrol(Some(ids)), 2);
+        let role = |door: &Door, id| door.book.client(ClientId::new(id).unwrap()).map(|client| client.rights.role);
+        // An id that is not among them is not to be had by it.
+        let mut login = door.greet(HOME);
+        let step = door.say(&mut login, say_id_with("9", Some(&code)));
+        match enrol {
+            Enrol::Open => assert_eq!((issued(&step).id().get(), role(&door, 9)), (9, Some(Role::Client))),
+            _ => assert_eq!(step.say, [ToClient::AskUniqueId]),
+        }
+        // `auto` gives the first of them, then the next.
+        for id in [10, 11] {
+            let mut login = door.greet(HOME);
+            assert_eq!(issued(&door.say(&mut login, say_id_with(AUTO, Some(&code)))).id().get(), id);
+            assert_eq!(role(&door, id), Some(Role::Observer));
+            let step = door.say(&mut login, ToHub::Confirm);
+            assert!(matches!(step.then, Then::In(_)));
+        }
+        assert_eq!(door.book.invite(&code.hash()).unwrap().uses_left, 0, "{enrol:?}");
+        // One that lapsed was nobody's: who has the id next has what it came with.
+        door.gives = Rights::default();
+        let plain = door.invite(InvitePurpose::Enrol(None), 1);
+        let special = door.invite(InvitePurpose::Enrol(None), 1);
+        let mut login = door.greet(HOME);
+        issued(&door.say(&mut login, say_id_with("20", Some(&special))));
+        door.pass(PROVISIONAL_MAX);
+        let mut login = door.greet(AWAY);
+        issued(&door.say(&mut login, say_id_with("20", Some(&plain))));
+        assert_eq!(role(&door, 20), Some(Role::Client));
+    }
+}
+
+/// What an administrator said of an id holds for whoever comes under it, however often that does not come to its end; and nobody
+/// becomes an admin by coming first.
+#[test]
+fn who_is_expected_comes_in_as_what_was_said_of_it() {
+    let mut door = Door::new(Enrol::Open);
+    let id = ClientId::new(7).unwrap();
+    let rights = RightsChange { role: Some(Role::Observer), ..RightsChange::default() };
+    let change = ClientChange { name: Some("desk".into()), rights, ..ClientChange::default() };
+    assert_eq!(door.book.plan_administer(id, &change, false), Err(RosterError::Unknown { id }));
+    let planned = door.book.plan_administer(id, &change, true).unwrap();
+    door.book.apply(planned);
+    assert!(door.book.plan_administer(id, &change, true).unwrap().is_empty());
+    let admin = ClientChange {
+        rights: RightsChange { role: Some(Role::Admin), ..RightsChange::default() },
+        ..ClientChange::default()
+    };
+    assert_eq!(door.book.plan_administer(id, &admin, true), Err(RosterError::AdminToBe { id }));
+    assert_eq!(door.book.next_free_id(None).unwrap().get(), 1);
+    assert_eq!(door.book.next_free_id(Some(IdRange::parse("7-9").unwrap())).unwrap().get(), 8);
+    // It is unknown to who comes: asked for no unique ID, and proven by none.
+    for _ in 0..3 {
+        let mut login = door.greet(HOME);
+        issued(&door.say(&mut login, say_id(7)));
+        let client = door.book.client(id).unwrap();
+        assert_eq!((client.name.as_str(), client.rights.role), ("desk", Role::Observer));
+        door.pass(PROVISIONAL_MAX);
+    }
+    door.pass(Duration::from_secs(30 * 24 * 3600));
+    for id in [8, 9] {
+        assert_eq!(door.transcript(HOME, id, None, wrong_key(id)).0.len(), 1);
+    }
+    assert_eq!(door.book.client(id).unwrap().known, Known::Expected);
+    door.enrol(HOME, 7);
+    assert_eq!(door.book.client(id).unwrap().rights.role, Role::Observer);
+    let planned = door.book.plan_administer(id, &admin, false).unwrap();
+    door.book.apply(planned);
+    assert_eq!(door.book.client(id).unwrap().rights.role, Role::Admin);
+}
+
 #[test]
 fn an_invite_for_one_id_enrols_no_other_and_an_expired_one_none() {
     let mut door = Door::new(Enrol::Invite);
     let nine = ClientId::new(9).unwrap();
-    let code = door.invite(InvitePurpose::Enrol(Some(nine)), 1);
+    let code = door.invite(InvitePurpose::Enrol(Some(IdRange::one(nine))), 1);
     assert_eq!(door.transcript(HOME, 8, Some(&code), ToHub::Lost).1, Then::End);
     let mut late = door.clone();
     late.pass(Duration::from_secs(24 * 3600));
@@ -507,8 +592,8 @@ impl Roster for Full {
     fn provisional_of(&self, code: &InviteHash) -> Option<ClientId> {
         self.0.provisional_of(code)
     }
-    fn next_free_id(&self) -> Option<ClientId> {
-        self.0.next_free_id()
+    fn next_free_id(&self, among: Option<IdRange>) -> Option<ClientId> {
+        self.0.next_free_id(among)
     }
     fn sweep(&mut self, _now_ms: i64) -> Result<(), RosterError> {
         Ok(())

@@ -1,10 +1,12 @@
 //! The roster as plain values: every decision about it, and nothing that stores it.
 
 use super::{Change, Client, Grant, Ground, Invite, InvitePurpose, Known, Next, Roster, RosterError, Token};
+use crate::answer::ClientChange;
 use crate::bearer::BearerHash;
 use crate::id::ClientId;
-use crate::limits::{PROVISIONAL_MAX, TOKENS_MAX};
+use crate::limits::{NAME_BYTES_MAX, PROVISIONAL_MAX, TOKENS_MAX};
 use crate::link::InviteHash;
+use crate::rights::{IdRange, Role, tags_changed};
 use crate::unique_id::KeyHash;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +43,7 @@ impl Book {
 
     /// Everybody known, by id. Lapsed ones are unknown and not among them.
     pub fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.clients.values().filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
+        self.clients.values().filter(|client| is_listed(client))
     }
 
     /// An invite, also when it is of no use any more.
@@ -76,18 +78,30 @@ impl Book {
     }
 
     /// See [`Roster::next_free_id`].
-    pub fn next_free_id(&self) -> Option<ClientId> {
-        let bound: BTreeSet<ClientId> = self
-            .invites
-            .values()
-            .filter_map(|invite| match invite.purpose {
-                InvitePurpose::Enrol(id) => id,
-                InvitePurpose::Reissue(_) => None,
-            })
-            .collect();
-        (ClientId::MIN.get()..=ClientId::MAX.get())
-            .filter_map(|id| ClientId::new(id).ok())
-            .find(|id| !self.clients.contains_key(id) && !bound.contains(id))
+    pub fn next_free_id(&self, among: Option<IdRange>) -> Option<ClientId> {
+        let bound = self.invites.values().filter_map(|invite| match invite.purpose {
+            InvitePurpose::Enrol(ids) => ids,
+            InvitePurpose::Reissue(_) => None,
+        });
+        // Whoever is invited to some ids may have each of them that nobody has.
+        let mut bound: Vec<IdRange> = if among.is_some() { Vec::new() } else { bound.collect() };
+        bound.sort_by_key(|ids| ids.first);
+        let among = among.unwrap_or(IdRange { first: ClientId::MIN, last: ClientId::MAX });
+        let mut id = among.first;
+        let after = |id: ClientId| ClientId::new(id.get() + 1).ok();
+        let mut taken = self.clients.range(id..).map(|(id, _)| *id).peekable();
+        let mut bound = bound.into_iter().peekable();
+        while id <= among.last {
+            // Both are sorted, so each is passed once, however many there are.
+            if let Some(ids) = bound.next_if(|ids| ids.first <= id) {
+                id = if ids.holds(id) { after(ids.last)? } else { id };
+            } else if let Some(held) = taken.next_if(|held| *held <= id) {
+                id = if held == id { after(id)? } else { id };
+            } else {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// See [`Roster::issue`].
@@ -100,15 +114,21 @@ impl Book {
         let mut change = Change::default();
         match grant.ground {
             Ground::New => {
-                if !matches!(known.map(|client| &client.known), None | Some(Known::Provisional { lapsed: true, .. })) {
+                if !known.is_none_or(|client| client.known.is_free()) {
                     return Err(unfit());
                 }
                 if let Some(code) = &grant.origin.invite {
                     change.invites.push(self.spent(code, grant.now_ms).ok_or_else(unfit)?);
                 }
+                let (mut rights, mut tags) = (grant.rights.clone(), grant.tags.clone());
+                // What an administrator said of this id holds for whoever comes.
+                if let Some(said) = known.filter(|client| client.administered) {
+                    (rights, tags) = (said.rights.clone(), said.tags.clone());
+                }
+                let named = known.filter(|client| client.renamed);
                 change.clients.push(Client {
                     id: grant.id,
-                    name: grant.name.clone(),
+                    name: named.map_or(&grant.name, |client| &client.name).clone(),
                     known: Known::Provisional {
                         hash: grant.hash,
                         origin: grant.origin.clone(),
@@ -123,6 +143,10 @@ impl Book {
                     shares: Vec::new(),
                     version: String::new(),
                     values: Vec::new(),
+                    rights,
+                    tags,
+                    renamed: named.is_some(),
+                    administered: known.is_some_and(|client| client.administered),
                 });
             }
             Ground::Lost => {
@@ -181,7 +205,7 @@ impl Book {
                 _ if held == *hash => return Some(Change::default()),
                 _ => return None,
             },
-            Known::Revoked => return None,
+            Known::Revoked | Known::Expected => return None,
         };
         client.last_login_ms = Some(now_ms);
         change.clients.push(client);
@@ -196,7 +220,7 @@ impl Book {
             let (issued_at_ms, settled, code) = match &client.known {
                 Known::Provisional { issued_at_ms, lapsed, origin, .. } => (*issued_at_ms, *lapsed, origin.invite),
                 Known::Confirmed { next: Some(next), .. } => (next.issued_at_ms, next.lapsed, Some(next.invite)),
-                Known::Confirmed { next: None, .. } | Known::Revoked => continue,
+                Known::Confirmed { next: None, .. } | Known::Revoked | Known::Expected => continue,
             };
             // Copied only where something changes: this runs at every login, over all who are logging in.
             let with = |at_ms: i64, has_lapsed: bool| {
@@ -206,7 +230,7 @@ impl Book {
                     | Known::Confirmed { next: Some(Next { issued_at_ms, lapsed, .. }), .. } => {
                         (*issued_at_ms, *lapsed) = (at_ms, has_lapsed);
                     }
-                    Known::Confirmed { next: None, .. } | Known::Revoked => {}
+                    Known::Confirmed { next: None, .. } | Known::Revoked | Known::Expected => {}
                 }
                 client
             };
@@ -221,7 +245,11 @@ impl Book {
                 && now_ms - issued_at_ms >= LAPSED_MS_MAX
                 && matches!(client.known, Known::Provisional { .. })
             {
-                change.clients_gone.push(client.id);
+                if client.renamed || client.administered {
+                    change.clients.push(Client { known: Known::Expected, ..client.clone() });
+                } else {
+                    change.clients_gone.push(client.id);
+                }
             }
         }
         for invite in self.invites.values() {
@@ -251,7 +279,7 @@ impl Book {
             match self.clients.get(&id).map(|client| &client.known) {
                 Some(Known::Confirmed { .. }) => {}
                 Some(Known::Revoked) => return Err(RosterError::Revoked { id }),
-                Some(Known::Provisional { .. }) | None => return Err(RosterError::Unknown { id }),
+                Some(Known::Provisional { .. } | Known::Expected) | None => return Err(RosterError::Unknown { id }),
             }
         }
         Ok(Change { invites: vec![invite], ..Change::default() })
@@ -266,7 +294,7 @@ impl Book {
             match self.clients.get(&id).map(|client| &client.known) {
                 Some(Known::Confirmed { .. }) => {}
                 Some(Known::Revoked) => return Err(RosterError::Revoked { id }),
-                Some(Known::Provisional { .. }) | None => return Err(RosterError::Unknown { id }),
+                Some(Known::Provisional { .. } | Known::Expected) | None => return Err(RosterError::Unknown { id }),
             }
         }
         if self.tokens.values().any(|other| other.name == token.name) {
@@ -295,9 +323,10 @@ impl Book {
     /// When nobody has that id.
     pub fn plan_revoke(&self, id: ClientId) -> Result<Change, RosterError> {
         let client = self.clients().find(|client| client.id == id).ok_or(RosterError::Unknown { id })?;
-        let bound = self.invites.values().filter(
-            |invite| matches!(invite.purpose, InvitePurpose::Reissue(to) | InvitePurpose::Enrol(Some(to)) if to == id),
-        );
+        let bound = self.invites.values().filter(|invite| {
+            matches!(invite.purpose, InvitePurpose::Reissue(to) if to == id)
+                || invite.purpose == InvitePurpose::Enrol(Some(IdRange::one(id)))
+        });
         let invites_gone = bound.map(|invite| invite.hash).collect();
         let tokens = self.tokens.values().filter(|token| token.client == Some(id));
         let tokens_gone = tokens.map(|token| token.hash).collect();
@@ -312,6 +341,40 @@ impl Book {
     pub fn plan_leave(&self, id: ClientId) -> Result<Change, RosterError> {
         let Change { invites_gone, tokens_gone, .. } = self.plan_revoke(id)?;
         Ok(Change { clients_gone: vec![id], invites_gone, tokens_gone, ..Change::default() })
+    }
+
+    /// What an administrator changes of a known client, revoked ones included; with `expect` also of one that never came, which
+    /// is expected from then on.
+    ///
+    /// # Errors
+    /// When nobody has that id and none is expected, what is given is no name, tag or right, or nobody came yet who could be an
+    /// admin.
+    pub fn plan_administer(&self, id: ClientId, change: &ClientChange, expect: bool) -> Result<Change, RosterError> {
+        let before = self.clients.get(&id).filter(|client| expect || is_listed(client));
+        let mut after = match before {
+            Some(client) => client.clone(),
+            None if expect => Client::expected(id),
+            None => return Err(RosterError::Unknown { id }),
+        };
+        if let Some(name) = &change.name {
+            if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+                return Err(RosterError::Name);
+            }
+            after.renamed = !name.is_empty();
+            after.name.clone_from(name);
+        }
+        let tags = change.tags.as_ref().map_or(Ok(after.tags.clone()), |all| tags_changed(&[], all, &[]))?;
+        let tags = tags_changed(&tags, &change.tags_add, &change.tags_remove)?;
+        let rights = after.rights.changed(&change.rights)?;
+        if rights.role == Role::Admin
+            && after.rights.role != Role::Admin
+            && !matches!(after.known, Known::Confirmed { .. })
+        {
+            return Err(RosterError::AdminToBe { id });
+        }
+        after.administered |= (&tags, &rights) != (&after.tags, &after.rights) || expect;
+        (after.tags, after.rights) = (tags, rights);
+        Ok(if Some(&after) == before { Change::default() } else { Change::client(after) })
     }
 
     /// A client whose row is changed by `edit`, where that makes a difference. An unknown id changes nothing.
@@ -333,7 +396,7 @@ impl Book {
             let id = client.id;
             match client.known {
                 Known::Provisional { .. } | Known::Confirmed { next: Some(_), .. } => self.unsettled.insert(id),
-                Known::Confirmed { next: None, .. } | Known::Revoked => self.unsettled.remove(&id),
+                Known::Confirmed { next: None, .. } | Known::Revoked | Known::Expected => self.unsettled.remove(&id),
             };
             match self.clients.insert(id, client) {
                 Some(before) => undo.clients.push(before),
@@ -388,8 +451,8 @@ impl Roster for Book {
         self.provisional_of(code)
     }
 
-    fn next_free_id(&self) -> Option<ClientId> {
-        self.next_free_id()
+    fn next_free_id(&self, among: Option<IdRange>) -> Option<ClientId> {
+        self.next_free_id(among)
     }
 
     fn sweep(&mut self, now_ms: i64) -> Result<(), RosterError> {
@@ -408,6 +471,11 @@ impl Roster for Book {
         self.apply(change.unwrap_or_default());
         Ok(confirmed)
     }
+}
+
+/// Whether it counts as known: who never confirmed in time does not.
+fn is_listed(client: &Client) -> bool {
+    !matches!(client.known, Known::Provisional { lapsed: true, .. })
 }
 
 fn provisional_ms() -> i64 {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::answer::ClientChange;
 use crate::link::InviteCode;
 use crate::unique_id::UniqueId;
 use proptest::prelude::*;
@@ -20,6 +21,8 @@ fn plan(book: &Book, kind: u8, at: u64, codes: &[InviteCode], keys: &[UniqueId],
         uses_left: 2,
         created_at_ms: now_ms,
         expires_at_ms: now_ms + DAY_MS,
+        rights: Rights::default(),
+        tags: Vec::new(),
     };
     let grant = |ground, invite| Grant {
         id: id(at),
@@ -27,6 +30,8 @@ fn plan(book: &Book, kind: u8, at: u64, codes: &[InviteCode], keys: &[UniqueId],
         hash: key.hash(),
         origin: Origin { address: "192.0.2.1".into(), invite },
         ground,
+        rights: Rights::default(),
+        tags: Vec::new(),
         now_ms,
     };
     let token = |client| Token {
@@ -49,6 +54,10 @@ fn plan(book: &Book, kind: u8, at: u64, codes: &[InviteCode], keys: &[UniqueId],
         8 => book.plan_token(token((at > 2).then(|| id(at)))).ok(),
         9 => book.plan_token_gone(&format!("token-{at}"), None).ok(),
         10 => book.plan_revoke(id(at)).ok(),
+        11 => {
+            let change = ClientChange { tags_add: vec![format!("tag-{at}")], ..ClientChange::default() };
+            book.plan_administer(id(at), &change, now_ms % 2 == 0).ok()
+        }
         _ => Some(book.plan_edit(id(at), |client| client.last_seen_ms = Some(now_ms))),
     }
 }
@@ -56,7 +65,7 @@ fn plan(book: &Book, kind: u8, at: u64, codes: &[InviteCode], keys: &[UniqueId],
 proptest! {
     #[test]
     fn whatever_was_applied_is_undone_in_the_reverse_order(
-        operations in prop::collection::vec((0..12_u8, 1..5_u64, 0..DAY_MS), 1..60),
+        operations in prop::collection::vec((0..13_u8, 1..5_u64, 0..DAY_MS), 1..60),
     ) {
         let keys: Vec<UniqueId> = (1..5).map(|at| UniqueId::fresh(id(at)).unwrap()).collect();
         let codes: Vec<InviteCode> = (0..3).map(|_| InviteCode::fresh().unwrap()).collect();

@@ -62,6 +62,8 @@ fn issue(unique_id: &UniqueId) -> impl FnOnce(&mut Roster) -> Result<(), RosterE
         hash: unique_id.hash(),
         origin: Origin { address: "192.0.2.1".into(), invite: None },
         ground: Ground::New,
+        rights: Default::default(),
+        tags: Vec::new(),
         now_ms: 10,
     };
     move |roster| roster.issue(&grant)
