@@ -114,10 +114,11 @@ pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
     Ok(log)
 }
 
-type SetLevel = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
-
 /// Changes how much the running command logs.
-static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+static SET_LEVEL: OnceLock<Box<SetLevel>> = OnceLock::new();
+
+/// Takes the filter in the place of the one before; says why where it cannot.
+type SetLevel = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
 
 /// From now on logs as much as `level` says, or as it would without one.
 ///

@@ -125,7 +125,7 @@ async fn copy_running(hub: &Arc<Hub>, data: &Path, staged: &Path) -> Result<(), 
     rest.await.map_err(|e| BackupError::Copy { path: hub.data_dir.clone(), why: e.to_string() })?
 }
 
-/// Copies all of a hub that does not run; as [`stage`].
+/// Copies all of a hub that does not run; gives the directory of the copies, for its user alone, which [`pack`] takes away.
 ///
 /// # Errors
 /// When there is none, it runs, or something cannot be copied.

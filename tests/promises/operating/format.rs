@@ -8,6 +8,26 @@ use support::{PATIENCE, python};
 use super::all_of;
 use crate::login::{empty_hub, ended, roster};
 
+/// Makes a roster what it was in its first format: nothing is left of what came later.
+const FIRST_FORMAT: &str = "
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+kept = {
+    'clients': 'id name state hash origin_address origin_invite issued_at_ms next_hash next_invite next_issued_at_ms next_lapsed '
+        'address transport enrolled_at_ms last_login_ms last_seen_ms shares version',
+    'invites': 'hash purpose id uses uses_left created_at_ms expires_at_ms',
+}
+for (table,) in db.execute('SELECT name FROM sqlite_schema WHERE type = ?', ['table']).fetchall():
+    if table not in kept:
+        db.execute(f'DROP TABLE {table}')
+        continue
+    for column in [row[1] for row in db.execute(f'PRAGMA table_info({table})').fetchall()]:
+        if column not in kept[table].split():
+            db.execute(f'ALTER TABLE {table} DROP COLUMN {column}')
+db.execute('PRAGMA user_version = 1')
+db.commit()
+";
+
 #[test]
 fn a_second_hub_on_one_data_directory_is_refused_and_disturbs_nothing() {
     let cluster = empty_hub(&[]).with_agents(1);
@@ -39,11 +59,7 @@ fn a_data_directory_of_before_it_had_a_format_and_a_roster_of_an_older_one_are_m
     let (data, file) = (cluster.hub_data(), cluster.hub_data().join("format"));
     let ours = fs::read_to_string(&file).unwrap();
     fs::remove_file(&file).unwrap();
-    // As the first format of the roster was.
-    let older = "import sqlite3, sys\n\
-                 db = sqlite3.connect(sys.argv[1])\n\
-                 db.executescript('DROP TABLE tokens; ALTER TABLE clients DROP COLUMN kept_values; PRAGMA user_version = 1')\n";
-    let done = Command::new(python()).args(["-c", older]).arg(data.join("roster.db")).status().unwrap();
+    let done = Command::new(python()).args(["-c", FIRST_FORMAT]).arg(data.join("roster.db")).status().unwrap();
     assert!(done.success());
     cluster.start_hub();
     cluster.settle();

@@ -67,7 +67,7 @@ fn who_may_enrol_the_limits_and_the_log_are_changed_without_cutting_anybody_off(
     assert!(refused.text.contains("--max-clients") && refused.retry_ms.is_some(), "{refused:?}");
     scene.assert_nobody_was_cut_off();
     let told = scene.reload("[hub]\n");
-    assert!(told.contains("changed: limits"), "{told}");
+    assert!(told.contains("changed: enrol, limits"), "{told}");
     Speaker::logged_in(&scene.cluster.address(), 10, None);
     assert!(scene.reload("[hub]\n").contains("changed: nothing"));
 }
