@@ -42,7 +42,7 @@ pub fn write_clients(out: impl Write, rows: impl IntoIterator<Item = ClientRow>)
             &row.state.as_str().to_owned(),
             &row.address,
             &row.transport,
-            &time(Some(row.enrolled_at_ms)),
+            &time((row.state != ClientState::Expected).then_some(row.enrolled_at_ms)),
             &time(row.last_login_ms),
             &time(last_seen_ms),
             &cell::name(shares.join(" ").as_bytes()),
