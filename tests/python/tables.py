@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas
 
 CLIENTS = ["id", "name", "state", "address", "transport", "enrolled_at", "last_login", "last_seen", "shares", "version",
-           "in_sync", "tags", "role"]
+           "in_sync", "tags"]
 SERVER = ["name", "started_at", "addresses", "shares", "clients_active", "version"]
 VALUES = ["name", "version", "changed_at", "changed_by", "size", "value"]
 SHOWN_BYTES_MAX = 64 * 1024

@@ -5,8 +5,9 @@ use crate::clock::rfc3339;
 use std::io::Write;
 use wire::answer::{ClientRow, ClientState};
 
-/// The columns. They are only added to, at the end.
-pub(super) const COLUMNS: [&str; 13] = [
+/// The columns. They are only added to, at the end. What a client may is not among them: the table is the same for all who see all
+/// clients, and not all may know that.
+pub(super) const COLUMNS: [&str; 12] = [
     "id",
     "name",
     "state",
@@ -19,7 +20,6 @@ pub(super) const COLUMNS: [&str; 13] = [
     "version",
     "in_sync",
     "tags",
-    "role",
 ];
 
 /// Writes `rows` as the table of clients. Times are RFC 3339 in UTC.
@@ -42,14 +42,13 @@ pub fn write_clients(out: impl Write, rows: impl IntoIterator<Item = ClientRow>)
             &row.state.as_str().to_owned(),
             &row.address,
             &row.transport,
-            &time(Some(row.enrolled_at_ms)),
+            &time((row.state != ClientState::Expected).then_some(row.enrolled_at_ms)),
             &time(row.last_login_ms),
             &time(last_seen_ms),
             &cell::name(shares.join(" ").as_bytes()),
             &cell::name(row.version.as_bytes()),
             &row.in_sync.to_string(),
             &row.tags.join(" "),
-            &row.rights.map_or("", |rights| rights.role.as_str()).to_owned(),
         ])?;
     }
     Ok(table.flush()?)

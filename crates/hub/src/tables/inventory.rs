@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_was_exported_can_be_imported_and_changes_no_rights_to_shares() {
-        let table = format!("{}\n7,desk,active,::1,native,t,t,t,site,0.1.0,true,lab,client\n", COLUMNS.join(","));
+        let table = format!("{}\n7,desk,active,::1,native,t,t,t,site,0.1.0,true,lab\n", COLUMNS.join(","));
         let rows = read_inventory(table.as_bytes()).unwrap();
         assert!(rows[0].1.change.rights.shares.is_none() && rows[0].1.change.tags.is_some());
     }

@@ -356,7 +356,8 @@ impl Book {
             None if expect => Client::expected(id),
             None => return Err(RosterError::Unknown { id }),
         };
-        if let Some(name) = &change.name {
+        // An inventory that calls a machine as it calls itself says nothing new.
+        if let Some(name) = change.name.as_ref().filter(|name| !expect || **name != after.name) {
             if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
                 return Err(RosterError::Name);
             }
@@ -372,7 +373,8 @@ impl Book {
         {
             return Err(RosterError::AdminToBe { id });
         }
-        after.administered |= (&tags, &rights) != (&after.tags, &after.rights) || expect;
+        let never_came = expect && after.known.is_free();
+        after.administered |= (&tags, &rights) != (&after.tags, &after.rights) || never_came;
         (after.tags, after.rights) = (tags, rights);
         Ok(if Some(&after) == before { Change::default() } else { Change::client(after) })
     }
