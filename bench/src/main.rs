@@ -13,6 +13,7 @@ mod live;
 mod machine;
 mod mirror;
 mod monitor;
+mod peers;
 mod put;
 mod relay;
 mod share;
@@ -46,7 +47,7 @@ struct Args {
 enum Program {
     /// From closing a changed file until the copy has it
     Live,
-    /// A first copy and a pass without changes
+    /// Copying and keeping small and large files, by all who can
     Mirror,
     /// One value to many followers
     Fanout,

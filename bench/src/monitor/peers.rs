@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use support::{PATIENCE, Proc, lockstep, workspace};
+
+use crate::peers::{built, find};
 
 /// The programs that are here.
 pub(super) struct Peers {
@@ -203,23 +205,6 @@ fn collectd_at(collectd: &Path, dir: &Path) -> Command {
     let mut command = Command::new(collectd);
     command.arg("-f").arg("-C").arg(file);
     command
-}
-
-/// Where a program is: on the path, where Debian puts those that are not for people, or in target/peers.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    places.extend(["/usr/sbin", "/usr/lib/sysstat"].map(PathBuf::from));
-    places.extend(["bin", "sbin", "lib/sysstat"].map(|part| workspace().join("target/peers/usr").join(part)));
-    places.into_iter().map(|place| place.join(name)).find(|program| program.is_file())
-}
-
-/// A C program of `bench/peers`, built in `dir`.
-fn built(name: &str, dir: &Path) -> Result<PathBuf> {
-    let (source, program) = (workspace().join("bench/peers").join(name).with_extension("c"), dir.join(name));
-    let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(&source).status().context("cannot run cc")?;
-    ensure!(status.success(), "cc {}: {status}", source.display());
-    Ok(program)
 }
 
 fn free_address() -> SocketAddr {
