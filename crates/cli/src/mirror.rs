@@ -25,7 +25,8 @@ pub(crate) use socket::{Asked, ask_all};
 pub(crate) use standing::{PairStatus, Process, Stand};
 
 /// Several pairs, in the file that `--config` names.
-pub(crate) const PAIRS: Entries = Entries { command: "mirror", key: "pair", shared: &["log", "log-level", "json", "data"] };
+pub(crate) const PAIRS: Entries =
+    Entries { command: "mirror", key: "pair", shared: &["log", "log-level", "json", "data"] };
 /// The longest name of a pair.
 const NAME_BYTES_MAX: usize = 64;
 

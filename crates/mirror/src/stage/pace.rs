@@ -80,7 +80,7 @@ mod tests {
         let begun = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| pace.clone().wait(20_000));
+                scope.spawn(|| pace.clone().wait(20_000, &Pulse::default()));
             }
         });
         assert!(begun.elapsed() >= Duration::from_millis(80), "{:?}", begun.elapsed());
