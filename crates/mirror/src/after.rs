@@ -4,7 +4,7 @@
 //! differ; never two at a time; a bounded time; nothing of it left running when the run is over. It knows of no
 //! mirror: whoever keeps a directory tells it of each change and whether both sides are the same.
 //!
-//! [`Batch`] and [`Pace`](pace::Pace) decide, [`run`] does it, [`Runner`] is the thread that waits.
+//! `batch` and `pace` decide, `run` does it, [`Runner`] is the thread that waits.
 
 mod batch;
 mod pace;

@@ -121,14 +121,17 @@ fn one_that_takes_too_long_is_ended_with_all_it_started() {
         "command",
         "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > child; while :; do sleep 1; done' &\necho $$ > pid; while :; do sleep 1; done",
     );
-    let running = Proc::start(&mut scene.mirror(&["--after", &script, "--after-timeout", "300ms"]));
+    let mut running = Proc::start(&mut scene.mirror(&["--after", &script, "--after-timeout", "300ms"]));
     running.wait_for_line("ended because it took too long", PATIENCE);
     until(PATIENCE, "both to be gone", || !is_alive(&scene.path("pid")) && !is_alive(&scene.path("child")));
     // The next change runs it again.
     fs::remove_file(scene.path("pid")).unwrap();
     scene.write("src/a", "again");
     until(PATIENCE, "the next run", || scene.path("pid").exists());
-    drop(running);
+    // Killed, it could not end what it started.
+    running.interrupt();
+    running.wait_exit(PATIENCE);
+    until(PATIENCE, "all to be gone", || !is_alive(&scene.path("pid")) && !is_alive(&scene.path("child")));
 }
 
 #[test]
