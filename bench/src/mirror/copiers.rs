@@ -147,7 +147,8 @@ pub(super) fn walk_floor(dir: &Path, source: &Path, copy: &Path, threads: usize)
 
 fn rsync(program: &Path, source: &Path, copy: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(["-a", "--delete"]).arg(with_slash(source)).arg(copy);
+    // By default it compares times to the second, and leaves what differs by less.
+    command.args(["-a", "--delete", "--modify-window=-1"]).arg(with_slash(source)).arg(copy);
     command
 }
 

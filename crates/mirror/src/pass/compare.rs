@@ -167,7 +167,7 @@ impl<S: Source> Pass<'_, '_, S> {
         }
         match want {
             Want::Dir(want) => self.hand_on(Job::Build { at: at.clone(), name, path, want, found: None }),
-            Want::File(want) => self.put_file(at, name, path, want, None),
+            Want::File(want) => self.put(at, name, path, want, None),
             Want::Link(_) => self.put_link(at, name, path, want, None),
             Want::Node(_) => self.put_node(at, name, path, want, None),
             Want::Unknown(problem) => self.fail(&path, problem),
@@ -261,7 +261,7 @@ impl<S: Source> Pass<'_, '_, S> {
             }
             _ => {
                 self.is_wrong(&want, &found);
-                self.put_file(at, name, path, want, Some(found));
+                self.put(at, name, path, want, Some(found));
             }
         }
     }

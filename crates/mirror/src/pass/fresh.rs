@@ -3,7 +3,7 @@
 //! Nothing in a hidden directory needs care: no lookups, no temporaries, no renames. One that turns out to be very
 //! large is shown early, so that what was copied is not lost when the run is cut, and filled on like any other.
 
-use super::team::Job;
+use super::team::{Job, LARGE_BYTES};
 use super::{Action, At, Pass, Why};
 use crate::plan;
 use crate::problem::Problem;
@@ -152,9 +152,21 @@ impl<S: Source> Pass<'_, '_, S> {
                     filling.open.fetch_add(1, Ordering::Relaxed);
                     self.hand_on(Job::Fill { above: Arc::clone(filling), name, path, want });
                 }
+                Want::File(want) if want.size_bytes >= LARGE_BYTES => {
+                    filling.open.fetch_add(1, Ordering::Relaxed);
+                    self.hand_on(Job::PutIn { above: Arc::clone(filling), name, path, want });
+                }
                 want => self.fill_one(top, at, name, path, want),
             }
         }
+    }
+
+    /// Puts a large file into a new directory.
+    pub(super) fn fill_large(&mut self, above: &Arc<Filling>, name: Name, path: RelPath, want: WantFile) {
+        if !self.stopped() {
+            self.fill_one(&above.top, &above.at, name, path, Want::File(want));
+        }
+        self.filled(above);
     }
 
     /// Puts anything but a directory into a new one.

@@ -1,5 +1,6 @@
 //! Putting: what is wanted is staged, waits, and is switched in portions.
 
+use super::team::{Job, LARGE_BYTES};
 use super::{At, Pass, READS_MAX, REPLACED_MAX, Why};
 use crate::engine::{Action, Engine};
 use crate::source::{Source, Supply, Want, WantFile};
@@ -9,6 +10,14 @@ use std::sync::Arc;
 use tree::{Kind, Name, RelPath, Stat};
 
 impl<S: Source> Pass<'_, '_, S> {
+    /// [`Pass::put_file`], by whoever is free first if it is large.
+    pub(super) fn put(&mut self, at: &At, name: Name, path: RelPath, want: WantFile, found: Option<Stat>) {
+        if want.size_bytes < LARGE_BYTES || self.is_for_one(Some(&Want::File(want)), found.as_ref()) {
+            return self.put_file(at, name, path, want, found);
+        }
+        self.hand_on(Job::Put { at: at.clone(), name, path, want, found });
+    }
+
     /// Stages a file and has it wait for its switch.
     pub(super) fn put_file(&mut self, at: &At, name: Name, path: RelPath, mut want: WantFile, found: Option<Stat>) {
         if self.put_link_to(at, &name, &path, &want, found) {

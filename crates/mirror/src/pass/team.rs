@@ -13,12 +13,14 @@ use crate::dirty::Dirty;
 use crate::engine::{Action, Engine, Event};
 use crate::keep::What;
 use crate::problem::Problem;
-use crate::source::{Source, WantDir};
+use crate::source::{Source, WantDir, WantFile};
 use std::sync::Arc;
 use tree::{Kind, Name, RelPath, Stat};
 
 /// Single names, or deletions, that are worth another thread.
 const WORTH: usize = 64;
+/// A file of this size is copied by whoever is free: a directory of large ones is no work for one thread.
+pub(super) const LARGE_BYTES: u64 = 4 << 20;
 /// Levels a thread goes down by itself; below, a directory waits until a thread is free. Each level holds a descriptor, and
 /// room on the stack.
 const LEVELS_MAX: usize = 64;
@@ -37,6 +39,10 @@ pub(super) enum Job {
     Build { at: At, name: Name, path: RelPath, want: WantDir, found: Option<Stat> },
     /// One in a new directory that nobody sees yet.
     Fill { above: Arc<Filling>, name: Name, path: RelPath, want: WantDir },
+    /// A large file, of which several may be in one directory.
+    Put { at: At, name: Name, path: RelPath, want: WantFile, found: Option<Stat> },
+    /// One in a new directory that nobody sees yet.
+    PutIn { above: Arc<Filling>, name: Name, path: RelPath, want: WantFile },
     /// Deletions in one directory.
     Delete(Vec<Delete>),
 }
@@ -111,7 +117,7 @@ impl<S: Source> Pass<'_, '_, S> {
                 Some(_) => WORTH,
                 None => look.names.len(),
             }),
-            Job::Walk(_) | Job::Build { .. } | Job::Fill { .. } => WORTH,
+            Job::Walk(_) | Job::Build { .. } | Job::Fill { .. } | Job::Put { .. } | Job::PutIn { .. } => WORTH,
             Job::Delete(deletes) if deletes.iter().any(|delete| delete.found.kind == Kind::Dir) => WORTH,
             Job::Delete(deletes) => deletes.len(),
         }
@@ -147,6 +153,8 @@ impl<S: Source> Pass<'_, '_, S> {
             },
             Job::Build { at, name, path, want, found } => self.build(&at, name, path, want, found),
             Job::Fill { above, name, path, want } => self.fill_dir(&above, &name, path, want),
+            Job::Put { at, name, path, want, found } => self.put_file(&at, name, path, want, found),
+            Job::PutIn { above, name, path, want } => self.fill_large(&above, name, path, want),
             Job::Delete(deletes) => self.delete_in_one(deletes),
         }
     }
@@ -241,7 +249,7 @@ impl<S: Source> Pass<'_, '_, S> {
 
     fn do_unless_stopped(&mut self, job: Job) {
         // What was begun is finished: a new directory gets its name, with what it has by then.
-        if !self.stopped() || matches!(job, Job::Fill { .. }) {
+        if !self.stopped() || matches!(job, Job::Fill { .. } | Job::PutIn { .. }) {
             self.do_job(job);
         }
     }

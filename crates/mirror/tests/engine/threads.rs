@@ -123,6 +123,22 @@ fn a_directory_too_large_to_hide_is_shown_while_several_fill_it() {
 }
 
 #[test]
+fn large_files_of_one_directory_are_copied_by_several() {
+    for threads in [1, 3] {
+        let scene = Scene::new();
+        fs::create_dir(scene.s("new")).unwrap();
+        for n in 0..6u8 {
+            fs::write(scene.s(&format!("{n}")), vec![n; (4 << 20) + usize::from(n)]).unwrap();
+            fs::write(scene.s(&format!("new/{n}")), vec![n; (4 << 20) + usize::from(n)]).unwrap();
+            fs::write(scene.d(&format!("{n}")), vec![9; 5 << 20]).unwrap();
+        }
+        let counts = told(&scene, threads).0.counts;
+        assert_eq!((counts.files_copied, counts.files_updated), (6, 6), "{threads} threads");
+        scene.assert_equal();
+    }
+}
+
+#[test]
 fn one_that_is_stopped_leaves_nothing_half_done_and_the_next_goes_on() {
     for after in [1, 40, 400] {
         let scene = Scene::new();
