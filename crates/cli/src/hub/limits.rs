@@ -83,7 +83,9 @@ mod tests {
         ];
         assert_eq!(limits(&defaults), Limits::default());
         assert_eq!(limits(&[]), Limits::default());
+        // Whatever the width that the lines are broken at.
         let help = <Cli as clap::CommandFactory>::command().render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for flag in defaults {
             let (name, value) = flag.split_once('=').unwrap();
             let told = help.split(name).nth(1).unwrap().split("[default: ").nth(1).unwrap();
