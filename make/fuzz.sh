@@ -13,7 +13,9 @@ command -v c++ >/dev/null || { echo "The fuzzer is built with a C++ compiler (c+
 
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1"
-RUSTFLAGS=$flags cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$triple" --target-dir "$target"
+# The same versions as everywhere else, and the fuzzer beside them.
+cp Cargo.lock fuzz/Cargo.lock
+RUSTFLAGS=$flags cargo build --release --manifest-path fuzz/Cargo.toml --target "$triple" --target-dir "$target"
 
 failed=()
 for name in native link names text; do
@@ -21,7 +23,7 @@ for name in native link names text; do
     echo "== $name for $seconds s"
     # What is new goes into the first directory; the second is only read.
     "$target/$triple/release/$name" "$target/corpus/$name" "fuzz/corpus/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
-        -max_len=20000 -artifact_prefix="$target/found/$name-" -print_final_stats=1 -verbosity=0 || failed+=("$name")
+        -max_len=20000 -artifact_prefix="$target/found/$name-" -verbosity=0 -print_funcs=0 || failed+=("$name")
 done
 if [ ${#failed[@]} -gt 0 ]; then
     echo "found something in: ${failed[*]}; see $target/found, and put it into fuzz/corpus once it is mended"
