@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Edits, Proc, Rng, Scratch, Tree, for_each_seed, lapse, pick, same_trees, scratch, vendor_tree};
+use serde_json::Value;
+use support::{
+    Edits, Proc, Rng, Scratch, Tree, for_each_seed, lapse, lockstep, pick, same_trees, scratch, vendor_tree,
+};
 
-use super::mirror::mirror;
+use super::mirror::{mirror, run as run_command};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The note of a live mirror that lost events.
@@ -30,7 +33,12 @@ impl Live {
         let dir = scratch();
         let (source, dest) = (dir.join("src"), dir.join("dst"));
         Tree::at(&source).every_kind();
-        let running = Proc::start(mirror(&source, &dest).args(["--watch", "--log"]).arg(dir.join("log")));
+        let running = {
+            // Nothing is compared whole because time has come.
+            let mut mirror = mirror(&source, &dest);
+            mirror.args(["--watch", "--interval", "1d", "--data"]).arg(dir.join("data"));
+            Proc::start(mirror.arg("--log").arg(dir.join("log")))
+        };
         running.wait_for_line("watching", PATIENCE);
         Live { dir, source, dest, running }
     }
@@ -54,6 +62,14 @@ impl Live {
     fn end(mut self, overflows: bool) {
         let log = self.log();
         assert_eq!(log.contains(OVERFLOW), overflows, "{log}");
+        let (code, status, stderr) =
+            run_command(lockstep().args(["status", "--mirror", "--json", "--data"]).arg(self.dir.join("data")));
+        assert_eq!(code, 0, "{stderr}");
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let count = |what: &str| status[what].as_u64().unwrap_or_else(|| panic!("no {what} in {status}"));
+        assert_eq!(count("overflows") > 0, overflows, "{status}");
+        // The first pass, and at most one for each time that events were lost.
+        assert!((1..=1 + count("overflows")).contains(&count("walks")), "{status}");
         self.running.terminate();
         let status = self.running.wait_exit(PATIENCE);
         assert!(status.success(), "{status}\n{}", self.log());
