@@ -24,16 +24,18 @@
 //! [`Login::tick`] when it says so, and gives the machine every message. One call of [`Login::on`] sees one state of the
 //! roster: hold its lock meanwhile. No step keeps the lock waiting.
 
+mod invited;
+
 use crate::id::{BadId, ClientId};
 use crate::limiter::Limiter;
 use crate::limits::{BAD_ANSWERS_MAX, LOGIN_MAX};
 use crate::link::{InviteCode, InviteHash};
 use crate::message::{Code, Purpose, Refusal, ToClient, ToHub};
-use crate::rights::IdRange;
-use crate::roster::{Grant, Ground, Invite, InvitePurpose, Known, Origin, Roster};
+use crate::roster::{Grant, Ground, InvitePurpose, Known, Origin, Roster};
 use crate::secret::{RandomError, Secret};
 use crate::unique_id::{KeyHash, UniqueId};
 use crate::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use invited::{free_of, may_enrol, may_reissue, spends};
 use std::time::Duration;
 
 /// What a client says instead of an ID to get the next free one.
@@ -553,55 +555,6 @@ const NOT_PROVEN: &str = "not let in: this id is unknown here, or its unique ID 
 /// The answer to `auto` where nobody can enrol like that.
 const NOT_INVITED: &str = "not let in: this hub takes new clients only with an invite that is neither spent nor expired, or \
     none at all. Ask for a join link (lockstep invite, on the hub)";
-
-fn may_enrol(id: Option<ClientId>, invite: Option<&InviteHash>, desk: &Desk<'_>, now: Now) -> bool {
-    match desk.policy.enrol {
-        Enrol::Open => true,
-        Enrol::Closed => false,
-        Enrol::Invite => {
-            invite.and_then(|code| desk.roster.lookup_invite(code)).is_some_and(|invite| invites(&invite, id, now))
-        }
-    }
-}
-
-/// Whether a new client may come in by this invite, under this id where it names one.
-fn invites(invite: &Invite, id: Option<ClientId>, now: Now) -> bool {
-    let for_it = match invite.purpose {
-        InvitePurpose::Enrol(bound) => bound.is_none_or(|ids| id.is_some_and(|id| ids.holds(id))),
-        InvitePurpose::Reissue(_) => false,
-    };
-    for_it && invite.is_good(now.wall_ms)
-}
-
-/// The first of these ids that nobody has. One that is meant for a single id may have it also where it was held and lapsed, or
-/// is expected.
-fn free_of(ids: IdRange, desk: &Desk<'_>) -> Option<ClientId> {
-    let only = (ids == IdRange::one(ids.first)).then_some(ids.first);
-    match only {
-        Some(id) => desk.roster.lookup(id).is_none_or(|known| known.is_free()).then_some(id),
-        None => desk.roster.next_free_id(Some(ids)),
-    }
-}
-
-fn may_reissue(id: ClientId, invite: Option<&InviteHash>, desk: &Desk<'_>, now: Now) -> bool {
-    invite
-        .and_then(|code| desk.roster.lookup_invite(code))
-        .is_some_and(|invite| invite.purpose == InvitePurpose::Reissue(id) && invite.is_good(now.wall_ms))
-}
-
-/// Whether a presented invite counts: on an open hub a bad one does no harm, and none is spent but one that gives more, or less,
-/// than everybody has there.
-fn spends(code: &InviteHash, id: ClientId, desk: &Desk<'_>, now: Now) -> bool {
-    let Some(invite) = desk.roster.lookup_invite(code) else { return false };
-    match invite.purpose {
-        InvitePurpose::Reissue(_) => true,
-        InvitePurpose::Enrol(_) => match desk.policy.enrol {
-            Enrol::Open => invite.is_special() && invites(&invite, Some(id), now),
-            Enrol::Invite => true,
-            Enrol::Closed => false,
-        },
-    }
-}
 
 #[cfg(test)]
 #[path = "login/tests.rs"]
