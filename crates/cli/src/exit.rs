@@ -39,9 +39,26 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// All of them, in words for a person.
+    pub(crate) const ALL: [(Exit, &str); 6] = [
+        (Exit::Done, "All that was asked is done."),
+        (Exit::SomeFailed, "It finished, but some entries failed; each was named on stderr and in the log."),
+        (Exit::Usage, "The command line, the environment or the configuration file is wrong."),
+        (Exit::CouldNotRun, "It could not run, and nothing was touched."),
+        (Exit::Guard, "A guard stopped deletions; all else is done."),
+        (Exit::Interrupted, "It was interrupted."),
+    ];
+
+    /// What the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 

@@ -26,16 +26,6 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
-/// What every page ends with: the codes of `exit.rs` in words.
-const EXIT_STATUS: [(&str, &str); 6] = [
-    ("0", "All that was asked is done."),
-    ("1", "It finished, but some entries failed; each was named on stderr and in the log."),
-    ("2", "The command line, the environment or the configuration file is wrong."),
-    ("3", "It could not run, and nothing was touched."),
-    ("4", "A guard stopped deletions; all else is done."),
-    ("130", "It was interrupted."),
-];
-
 /// Prints or writes the pages.
 ///
 /// # Errors
@@ -91,8 +81,8 @@ fn page(command: &clap::Command) -> anyhow::Result<Vec<u8>> {
         numbers(&mut rest)?;
     }
     rest.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in EXIT_STATUS {
-        rest.control("TP", []).text([bold(code)]).text([roman(meaning)]);
+    for (exit, meaning) in Exit::ALL {
+        rest.control("TP", []).text([bold(exit.code().to_string())]).text([roman(meaning)]);
     }
     rest.control("SH", ["ENVIRONMENT"]).text([
         roman("Each option has a variable named after its command and itself, as "),
