@@ -369,18 +369,8 @@ fn wait_also_waits_for_a_value() {
     assert_eq!(told.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&told.stderr).contains("client 5"), "{told:?}");
     let seq: u64 = get_json(&cluster, "x")["version"].as_str().unwrap().rsplit('.').next().unwrap().parse().unwrap();
-    follower.say(&ToHub::Ack(Ack {
-        fid: 1,
-        applied: Version { epoch, run, seq },
-        complete: true,
-        durable_seq: seq,
-        waiting: 0,
-        problems: 0,
-        first_problems: Vec::new(),
-        root_agrees: None,
-        entries: 1,
-        content_bytes: 0,
-    }));
+    let applied = Ack::of(1, Version { epoch, run, seq }, true);
+    follower.say(&ToHub::Ack(Ack { durable_seq: seq, entries: 1, ..applied }));
     done(&cluster.run(&["wait", "x", "--client", "5"]));
 }
 

@@ -408,18 +408,9 @@ fn a_value_is_waited_for_by_itself_and_what_failed_with_others_does_not_count() 
     assert_eq!(wait("price/a").0, Some(0), "who only looks at some values has nothing to prove");
     let mut tell = |seq: u64, problems: u32, first_problems: &[&str]| {
         let told = |name: &&str| (Bytes::copy_from_slice(name.as_bytes()), "no room".to_owned());
-        keeper.say(&ToHub::Ack(Ack {
-            fid: 1,
-            applied: Version { epoch, run, seq },
-            complete: true,
-            durable_seq: 0,
-            waiting: 0,
-            problems,
-            first_problems: first_problems.iter().map(told).collect(),
-            root_agrees: None,
-            entries: 2,
-            content_bytes: 0,
-        }));
+        let first_problems = first_problems.iter().map(told).collect();
+        let applied = Ack::of(1, Version { epoch, run, seq }, true);
+        keeper.say(&ToHub::Ack(Ack { problems, first_problems, entries: 2, ..applied }));
         keeper.say(&ToHub::Ping { nonce: 1 });
         while !matches!(keeper.hear(), ToClient::Pong { .. }) {}
     };

@@ -231,18 +231,7 @@ mod tests {
     use wire::message::Version;
 
     fn ack(fid: Number, seq: u64) -> Ack {
-        Ack {
-            fid,
-            applied: Version { epoch: 1, run: 1, seq },
-            complete: true,
-            durable_seq: 0,
-            waiting: 0,
-            problems: 0,
-            first_problems: Vec::new(),
-            root_agrees: None,
-            entries: 0,
-            content_bytes: 0,
-        }
+        Ack::of(fid, Version { epoch: 1, run: 1, seq }, true)
     }
 
     #[tokio::test]

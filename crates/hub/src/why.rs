@@ -366,18 +366,8 @@ mod tests {
 
     fn ack(seq: u64, problems: u32, named: &[(&'static str, &str)]) -> Ack {
         let named = named.iter().map(|(name, text)| (Bytes::from_static(name.as_bytes()), (*text).to_owned()));
-        Ack {
-            fid: 0,
-            applied: Version { epoch: 1, run: 1, seq },
-            complete: true,
-            durable_seq: 0,
-            waiting: 0,
-            problems,
-            first_problems: named.collect(),
-            root_agrees: None,
-            entries: 0,
-            content_bytes: 0,
-        }
+        let applied = Ack::of(0, Version { epoch: 1, run: 1, seq }, true);
+        Ack { problems, first_problems: named.collect(), ..applied }
     }
 
     #[test]

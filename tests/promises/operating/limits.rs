@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use support::{Cluster, PATIENCE, curl, until, workspace};
-use wire::message::{Code, Content, Refusal, ToClient, ToHub};
+use wire::message::{Ack, Code, Content, Refusal, ToClient, ToHub};
 
 use crate::login::{empty_hub, stdout};
 use crate::speaker::{Asked, Speaker};
@@ -124,19 +124,7 @@ fn how_far_behind_somebody_is_and_what_was_skipped_is_counted_for_each_transport
             _ => continue,
         }
     };
-    let ack = wire::message::Ack {
-        fid: 1,
-        applied: version,
-        complete: true,
-        durable_seq: 0,
-        waiting: 0,
-        problems: 0,
-        first_problems: Vec::new(),
-        root_agrees: None,
-        entries: 1,
-        content_bytes: 0,
-    };
-    behind.say(&ToHub::Ack(ack));
+    behind.say(&ToHub::Ack(Ack { entries: 1, ..Ack::of(1, version, true) }));
     until(PATIENCE, "the lag to be told", || {
         of(&metric(&mut cluster, "lockstep_clients_lag_versions"), "\"native\"") == 9.0
     });

@@ -226,16 +226,5 @@ impl Saying {
 
 fn applied(version: Version, complete: bool) -> Ack {
     let Version { epoch, run, seq } = version;
-    Ack {
-        fid: FID,
-        applied: wire::message::Version { epoch, run, seq },
-        complete,
-        durable_seq: 0,
-        waiting: 0,
-        problems: 0,
-        first_problems: Vec::new(),
-        root_agrees: None,
-        entries: 0,
-        content_bytes: 0,
-    }
+    Ack::of(FID, wire::message::Version { epoch, run, seq }, complete)
 }
