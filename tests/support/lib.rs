@@ -20,8 +20,10 @@
 //! ```
 
 pub mod archive;
+pub mod cable;
 pub mod cluster;
 pub mod crowd;
+pub mod disk;
 pub mod edits;
 pub mod engine;
 pub mod manager;
@@ -39,8 +41,10 @@ pub mod vendor;
 pub mod wait;
 
 pub use archive::same_archives;
+pub use cable::Cable;
 pub use cluster::{Cluster, PATIENCE};
 pub use crowd::Crowd;
+pub use disk::SmallDisk;
 pub use edits::{Edit, Edits};
 pub use manager::Manager;
 pub use npm::install_client;
