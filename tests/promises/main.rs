@@ -16,6 +16,7 @@ mod history;
 mod http;
 mod http_api;
 mod http_tls;
+mod install;
 mod javascript_client;
 mod login;
 mod machines;

@@ -31,6 +31,7 @@ mod farewell;
 mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod handout;
 mod http;
 mod io;
 mod lag;
@@ -54,6 +55,7 @@ mod wake;
 mod why;
 
 pub use authority::CA_NAME;
+pub use handout::GLIBC_MIN;
 pub use http::{HttpConfig, Origin, TlsError};
 pub use limits::Limits;
 pub use local::SOCKET_NAME;
@@ -129,6 +131,8 @@ pub struct Up {
     pub shares: Vec<ShareInfo>,
     /// What to give to `lockstep join`; holds an invite where one is needed: not for a log.
     pub link: Option<String>,
+    /// The line that installs the program where there is none, where other machines can fetch it.
+    pub install: Option<String>,
 }
 
 /// Without the link, which may let somebody in.
@@ -240,6 +244,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         registry,
         tables,
         audit: audit::Audit::open(data_dir.path())?,
+        offer: handout::offer(config.http.as_ref(), http.as_ref(), config.advertise.as_deref(), only_loopback),
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
@@ -284,6 +289,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         fingerprint,
         shares: reception::shares(&hub, &access::Access::everything()),
         link,
+        install: hub.offer.as_ref().ok().and_then(|offer| offer.installer().ok()).map(|installer| installer.line),
     });
     stop.await;
     let clients = hub.presence.count(&access::Access::everything());
