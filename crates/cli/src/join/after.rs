@@ -28,7 +28,7 @@ impl Hands {
     pub(super) fn new(args: &AfterArgs) -> Result<Self, Failure> {
         let command = args.command(Vec::new())?;
         if let Some(command) = &command {
-            command.check().map_err(Failure::could_not_run)?;
+            command.command.check().map_err(Failure::could_not_run)?;
         }
         Ok(Self { command, runners: Mutex::default() })
     }
@@ -73,7 +73,8 @@ fn start(command: &After, of: &Kept) -> Result<Runner, AfterError> {
         Kept::Share(_) => "LOCKSTEP_SHARE",
         Kept::Values(_) => "LOCKSTEP_VALUES",
     };
-    let command = After { variables: vec![(variable, of.name().into())], ..command.clone() };
+    let mut command = command.clone();
+    command.command.variables = vec![(variable, of.name().into())];
     let of = of.clone();
     Runner::start(command, move |ran| {
         let line = after::line(ran);
