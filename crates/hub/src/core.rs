@@ -10,6 +10,7 @@ use crate::farewell::Farewell;
 use crate::fleet::Fleet;
 use crate::http::Ground;
 use crate::limits::Live;
+use crate::on::On;
 use crate::presence::Presence;
 use crate::roster::{Looking, Registry};
 use crate::share::Share;
@@ -56,6 +57,8 @@ pub(crate) struct Hub {
     pub(crate) tables: Arc<Notify>,
     /// Who came in, who was turned away, and who changed what anybody may.
     pub(crate) audit: Audit,
+    /// Commands that are run when something happens.
+    pub(crate) on: On,
     /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
     /// When those who are here are to come back, once the hub stops.
@@ -117,6 +120,7 @@ impl Hub {
             standing: watch::Sender::new(0),
             tables: parts.tables,
             audit: parts.audit,
+            on: On::default(),
             revoked: watch::Sender::new(()),
             farewell: Farewell::default(),
             stopping: watch::Sender::new(false),

@@ -54,6 +54,16 @@ pub enum End {
     NotStarted(String),
 }
 
+impl Ran {
+    /// What it said last, or why it could not be started.
+    pub fn last_words(&self) -> Option<&str> {
+        match &self.end {
+            End::NotStarted(why) => Some(why),
+            _ => self.said.as_deref(),
+        }
+    }
+}
+
 impl End {
     /// Whether it did what it should.
     pub fn is_good(&self) -> bool {
