@@ -133,6 +133,7 @@ impl Scene {
             store: self.scratch.path().join("replica.sqlite"),
             adopt: self.adopt,
             allow_mass_delete: self.allow_mass_delete,
+            runs: Default::default(),
             own: HashSet::new(),
             boot_id: "boot".into(),
         };

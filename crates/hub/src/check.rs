@@ -91,6 +91,12 @@ pub async fn check(config: &Config, held: &[SocketAddr]) -> Vec<Finding> {
         crate::Enrol::Closed => "nobody new may enrol",
     };
     findings.add("enrol", Verdict::Good, who);
+    for (event, command) in &set.on {
+        match command.check() {
+            Ok(()) => findings.add("on", Verdict::Good, format!("{}: {}", event.as_str(), command.shown())),
+            Err(error) => findings.bad("on", &error),
+        }
+    }
     let limits = set.limits;
     findings.add(
         "limits",

@@ -11,6 +11,7 @@ use crate::fleet::Fleet;
 use crate::handout::Offer;
 use crate::http::Ground;
 use crate::limits::Live;
+use crate::on::On;
 use crate::presence::Presence;
 use crate::roster::{Looking, Registry};
 use crate::share::Share;
@@ -59,6 +60,8 @@ pub(crate) struct Hub {
     pub(crate) audit: Audit,
     /// The program that machines without one may fetch; else why there is none.
     pub(crate) offer: Result<Offer, Refusal>,
+    /// Commands that are run when something happens.
+    pub(crate) on: On,
     /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
     /// When those who are here are to come back, once the hub stops.
@@ -122,6 +125,7 @@ impl Hub {
             tables: parts.tables,
             audit: parts.audit,
             offer: parts.offer,
+            on: On::default(),
             revoked: watch::Sender::new(()),
             farewell: Farewell::default(),
             stopping: watch::Sender::new(false),

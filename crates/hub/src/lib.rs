@@ -9,7 +9,7 @@
 //!
 //! From the inside out: `roster` (who is known), `access` (what each may), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
-//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads), `audit` (what happened).
+//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads), `audit` (what happened), `on` (commands that are run when something happens).
 
 mod accept;
 mod access;
@@ -38,6 +38,7 @@ mod lag;
 mod limits;
 mod listen;
 mod local;
+mod on;
 mod presence;
 mod reception;
 mod roster;
@@ -54,11 +55,13 @@ mod wait;
 mod wake;
 mod why;
 
+pub use audit::{AuditError, AuditLine, AuditRead, EVENTS as AUDIT_EVENTS, read as read_audit};
 pub use authority::CA_NAME;
 pub use handout::GLIBC_MIN;
 pub use http::{HttpConfig, Origin, TlsError};
 pub use limits::Limits;
 pub use local::SOCKET_NAME;
+pub use on::{OnCommands, OnEvent};
 pub use settings::Settings;
 pub use share::ShareError;
 pub use state::StateError;
@@ -193,6 +196,9 @@ pub enum Error {
     /// What HTTPS is to present.
     #[error("HTTPS: {0}")]
     Https(#[from] TlsError),
+    /// A command of `--on`.
+    #[error("--on: {0}")]
+    On(#[from] mirror::after::AfterError),
     /// The certificate.
     #[error("the hub's certificate cannot be used: {0}")]
     Tls(String),
@@ -219,6 +225,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         Some(address) => Some(listen(address, "--text").await?),
         None => None,
     };
+    set.on.values().try_for_each(mirror::after::Command::check)?;
     let only_loopback = address.ip().is_loopback();
     let enrol = settings::enrol_or_default(set.enrol, only_loopback);
     let limits = Arc::new(limits::Live::new(set.limits));
@@ -277,6 +284,8 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
     tasks.spawn(audit::keep(Arc::clone(&hub)));
+    hub.on.set(&set.on, &hub.name)?;
+    tasks.spawn(on::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
     let link = first_link(&hub, enrol).await;
     up(Up {
@@ -305,6 +314,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     tables::write_all(&hub).await;
     hub.audit.write_counts(true);
     let closed = tokio::task::spawn_blocking(move || {
+        hub.on.finish();
         hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();
         hub.registry.stop();

@@ -4,6 +4,7 @@ use crate::Origin;
 use crate::core::Hub;
 use crate::http::{CorsOrigins, Tls};
 use crate::limits::Limits;
+use crate::on::OnCommands;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub cors: Vec<Origin>,
     /// The certificate that HTTP presents and its key, each a file in PEM. That there is one or none cannot be changed.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The commands that are run when something happens.
+    pub on: OnCommands,
 }
 
 /// Where new settings go.
@@ -49,11 +52,11 @@ impl Targets {
                 return;
             }
             let new = settings.borrow_and_update().clone();
-            self.take(new);
+            self.take(new).await;
         }
     }
 
-    fn take(&self, new: Settings) {
+    async fn take(&self, new: Settings) {
         let enrol = enrol_or_default(new.enrol, self.only_loopback);
         if self.hub.set_enrol(enrol) {
             tracing::warn!(?enrol, "who may enrol has changed");
@@ -62,6 +65,13 @@ impl Targets {
         self.cors.set(new.cors);
         if let Some(tls) = &self.tls {
             tls.reload(new.certificate);
+        }
+        // One that is replaced is given time to end.
+        let hub = Arc::clone(&self.hub);
+        match tokio::task::spawn_blocking(move || hub.on.set(&new.on, &hub.name)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "--on is as it was"),
+            Err(error) => tracing::error!(%error, "--on: setting it had panicked"),
         }
     }
 }

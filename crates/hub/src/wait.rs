@@ -128,7 +128,7 @@ fn judge(clients: &[Standing], goals: &[Goal], only: &[u64]) -> (usize, Vec<Behi
         if followed.is_empty() && !only.is_empty() {
             let what = goals.first().map(|goal| goal.what.clone()).unwrap_or_default();
             let why = format!("does not follow {what}");
-            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why });
+            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why, since_ms: None });
         }
     }
     (asked, behind)

@@ -37,7 +37,7 @@ pub(super) fn check(check: &CheckArgs, args: &Args) -> Result<Exit, Failure> {
             }
         }
     }
-    let (_set, settings) = watch::channel(args.settings());
+    let (_set, settings) = watch::channel(args.settings()?);
     let config = args.config(settings, shares)?;
     findings.extend(runtime::start()?.block_on(async {
         let held = addresses_held(args).await.unwrap_or_default();

@@ -46,6 +46,13 @@ fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
     changed.extend(both(in_force.enrol != new.enrol, "enrol"));
     changed.extend(both(in_force.limits != new.limits, "limits"));
     changed.extend(both(in_force.cors != new.cors, "cors"));
+    match new.on.check() {
+        Ok(()) => {
+            changed.extend(both(in_force.on != new.on, "on"));
+            in_force.on = new.on;
+        }
+        Err(failure) => tracing::error!("on is not changed: {:#}", failure.error),
+    }
     (in_force.enrol, in_force.limits, in_force.cors) = (new.enrol, new.limits, new.cors);
     if in_force.cert.is_some() && new.cert.is_some() {
         let moved = (&in_force.cert, &in_force.key) != (&new.cert, &new.key);
@@ -53,7 +60,10 @@ fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
         (in_force.cert, in_force.key) = (new.cert, new.key);
     }
     // Also where nothing differs: certificates are read again.
-    set.send_replace(in_force.settings());
+    match in_force.settings() {
+        Ok(settings) => drop(set.send_replace(settings)),
+        Err(failure) => tracing::error!("nothing is changed: {:#}", failure.error),
+    }
     let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
     tracing::warn!("the configuration was read again; changed: {changed}");
     in_force
