@@ -44,6 +44,7 @@ mod shares;
 mod socketio;
 mod speaker;
 mod tables;
+mod taken_out;
 mod text;
 mod tokens;
 mod top;
