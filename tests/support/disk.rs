@@ -58,23 +58,31 @@ impl SmallDisk {
     /// # Panics
     /// When there is more than so small a disk can have.
     pub fn fill(&self) {
-        let filler = File::create(self.filler());
-        let mut room = 1 << 20;
-        let Ok(mut filler) = filler else { return };
-        // In ever smaller pieces, down to a byte.
-        while room > 0 {
-            match filler.write(&vec![0; room]) {
-                Ok(written) if written > 0 => {}
-                _ => room /= 2,
-            }
-        }
-        assert!(filler.metadata().is_ok_and(|filler| filler.len() < 1 << 30), "that is no small disk");
+        fill(&self.filler());
     }
 
     /// Gives it back.
     pub fn free(&self) {
         // There is none where there was no room for its name.
         fs::remove_file(self.filler()).ok();
+    }
+}
+
+/// Makes a file of all the room that is left on a small disk.
+///
+/// # Panics
+/// When there is more than so small a disk can have.
+pub fn fill(file: &Path) {
+    // Where there is no room for its name, there is none.
+    let Ok(mut filler) = File::create(file) else { return };
+    let mut piece = 1 << 20;
+    // In ever smaller pieces, down to a byte.
+    while piece > 0 {
+        match filler.write(&vec![0; piece]) {
+            Ok(written) if written > 0 => {}
+            _ => piece /= 2,
+        }
+        assert!(filler.metadata().is_ok_and(|filler| filler.len() < 1 << 30), "that is no small disk");
     }
 }
 

@@ -19,7 +19,8 @@ mod authority;
 pub mod backup;
 mod bulk;
 pub mod check;
-mod clock;
+#[doc(hidden)]
+pub mod clock;
 pub mod conformance;
 mod core;
 mod counts;

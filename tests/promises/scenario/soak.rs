@@ -139,7 +139,7 @@ struct Usage {
 impl Usage {
     /// Memory that is not given back at once, as a share of what there was, and what more: buffers of the largest messages, and
     /// pages of the stores.
-    const RSS_SLACK: (u64, u64) = (4, 8 << 20);
+    const RSS_SLACK: (u64, u64) = (4, 4 << 20);
     /// What happens to be open or at work when it is looked.
     const DESCRIPTORS_SLACK: usize = 2;
     const THREADS_SLACK: usize = 2;
