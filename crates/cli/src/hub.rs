@@ -130,9 +130,9 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
 
 fn serve(args: &Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
-    let (set, settings) = watch::channel(args.settings()?);
     let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
-    let config = args.config(settings, shares)?;
+    let (set, settings) = watch::channel(args.settings(shares)?);
+    let config = args.config(settings)?;
     let bell = Arc::<Notify>::default();
     signals::on_hangup(&bell)?;
     logging::start("hub", &args.log)?;
@@ -163,17 +163,18 @@ impl Args {
     ///
     /// # Errors
     /// When an event has two commands.
-    fn settings(&self) -> Result<hub::Settings, Failure> {
+    fn settings(&self, shares: Shares) -> Result<hub::Settings, Failure> {
         Ok(hub::Settings {
             enrol: self.enrol.map(Enrol::into),
             limits: self.limits.limits(),
             cors: self.cors.clone(),
             certificate: self.cert.clone().zip(self.key.clone()),
             on: self.on.commands()?,
+            shares,
         })
     }
 
-    fn config(&self, settings: watch::Receiver<hub::Settings>, shares: Shares) -> Result<hub::Config, Failure> {
+    fn config(&self, settings: watch::Receiver<hub::Settings>) -> Result<hub::Config, Failure> {
         let http = match self.http.as_str() {
             "none" => None,
             text => Some(hub::HttpConfig {
@@ -189,7 +190,6 @@ impl Args {
             http,
             text,
             advertise: self.advertise.clone(),
-            shares,
             settings,
             name: None,
             ours: self.log.place("hub")?.into_iter().collect(),

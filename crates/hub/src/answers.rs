@@ -293,7 +293,7 @@ pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
         addresses: hub.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         clients_active: clients.iter().filter(|client| client.session.is_some()).count() as u64,
         values: values_seen as u64,
-        shares: shares.map(|share| share_status(share, &clients)).collect(),
+        shares: shares.map(|share| share_status(&share, &clients)).collect(),
         values_in_sync: values.in_sync,
         values_not_in_sync: values.not_in_sync,
         values_behind: values.behind,
@@ -338,11 +338,11 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
 }
 
 /// The share of that name; else what there is for whoever asks.
-pub(crate) fn find<'a>(hub: &'a Hub, share: &str, access: &Access) -> Result<&'a Arc<Share>, Refusal> {
+pub(crate) fn find(hub: &Hub, share: &str, access: &Access) -> Result<Arc<Share>, Refusal> {
     access.to_join(share)?;
     hub.shares.get(share).ok_or_else(|| {
-        let known: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
-        refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {}", known.join(", ")))
+        let known = hub.shares.known(access);
+        refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {known}"))
     })
 }
 

@@ -46,6 +46,7 @@ mod roster;
 mod session;
 mod settings;
 mod share;
+mod shares;
 mod socketio;
 mod standing;
 mod state;
@@ -75,9 +76,8 @@ use data::Data;
 use fleet::Fleet;
 use listen::listen;
 use roster::Registry;
-use share::{Place, Share};
+use shares::Shares;
 use state::{DataDir, boot_id};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -104,8 +104,6 @@ pub struct Config {
     pub text: Option<SocketAddr>,
     /// What links name instead of the address listened on.
     pub advertise: Option<String>,
-    /// Name and directory of each share.
-    pub shares: Vec<(String, PathBuf)>,
     /// What can be changed while it runs: as it is at the start, and each time that it changes.
     pub settings: tokio::sync::watch::Receiver<Settings>,
     /// What people call this hub; `None`: the machine's name.
@@ -237,7 +235,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let tables = Arc::new(tokio::sync::Notify::new());
     let (registry, registry_thread) = Registry::start(&data_dir.file("roster.db"), Arc::clone(&tables))?;
     let fleet = Fleet::new().map_err(of("fleet"))?;
-    let (shares, share_threads) = start_shares(&config, &data_dir)?;
+    let shares = Shares::start(&set.shares, data_dir.path(), &config.ours)?;
     let (data, data_thread) = Data::start(data_writer, Arc::clone(&limits));
     let software = format!("lockstep {}", env!("CARGO_PKG_VERSION"));
     let hub = Arc::new(Hub::new(Parts {
@@ -316,10 +314,9 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     hub.audit.write_counts(true);
     let closed = tokio::task::spawn_blocking(move || {
         hub.on.finish();
-        hub.shares.values().for_each(|share| share.stop());
         hub.data.stop();
         hub.registry.stop();
-        drop(share_threads);
+        hub.shares.end();
         registry_thread.join();
         data_thread.join()
     });
@@ -338,46 +335,6 @@ fn data_writer(data_dir: &DataDir) -> Result<Writer, BoardError> {
     let writer = Writer::open(Box::new(store), OpenOptions { durable: true, boot_id: boot_id(), entropy })?;
     writer.board().set_complete(true);
     Ok(writer)
-}
-
-type Shares = (BTreeMap<String, Arc<Share>>, Vec<share::ShareThread>);
-
-fn start_shares(config: &Config, data_dir: &DataDir) -> Result<Shares, Error> {
-    check_shares(&config.shares)?;
-    let spool = data_dir.file("spool");
-    std::fs::create_dir_all(&spool).map_err(|source| StateError::Io { verb: "create", path: spool.clone(), source })?;
-    let mut ours = config.ours.clone();
-    ours.push(data_dir.path().to_owned());
-    let (mut shares, mut threads) = (BTreeMap::new(), Vec::new());
-    for (name, directory) in &config.shares {
-        let place = Place { index: data_dir.share_file(name), spool: &spool, boot_id: boot_id(), ours: &ours };
-        let (share, thread) = Share::start(name, directory, place)?;
-        shares.insert(name.clone(), Arc::new(share));
-        threads.push(thread);
-    }
-    Ok((shares, threads))
-}
-
-fn check_shares(shares: &[(String, PathBuf)]) -> Result<(), Error> {
-    let mut names = std::collections::BTreeSet::new();
-    for (name, path) in shares {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        let good =
-            !name.is_empty() && name.len() <= SHARE_NAME_BYTES_MAX && !name.starts_with('.') && name.bytes().all(fits);
-        if !good {
-            return Err(Error::ShareName { name: name.clone(), path: path.display().to_string() });
-        }
-        if !names.insert(name) {
-            return Err(Error::Shares(format!(
-                "two shares are called {name}; name one yourself: --share OTHER={}",
-                path.display()
-            )));
-        }
-    }
-    if shares.len() > SHARES_MAX {
-        return Err(Error::Shares(format!("a hub has at most {SHARES_MAX} shares")));
-    }
-    Ok(())
 }
 
 fn tls(identity: state::Identity) -> Result<(TlsAcceptor, Fingerprint), Error> {

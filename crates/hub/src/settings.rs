@@ -23,6 +23,8 @@ pub struct Settings {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The commands that are run when something happens.
     pub on: OnCommands,
+    /// Name and directory of each share. Those that come are added; one that is not named any more is shared until the hub stops.
+    pub shares: Vec<(String, PathBuf)>,
 }
 
 /// Where new settings go.
@@ -66,12 +68,28 @@ impl Targets {
         if let Some(tls) = &self.tls {
             tls.reload(new.certificate);
         }
+        self.add_shares(new.shares).await;
         // One that is replaced is given time to end.
         let hub = Arc::clone(&self.hub);
         match tokio::task::spawn_blocking(move || hub.on.set(&new.on, &hub.name)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "--on is as it was"),
             Err(error) => tracing::error!(%error, "--on: setting it had panicked"),
+        }
+    }
+
+    /// Those who are here learn of a new share when they come in the next time; who comes now gets it.
+    async fn add_shares(&self, named: Vec<(String, PathBuf)>) {
+        let hub = Arc::clone(&self.hub);
+        let (added, failed) = match tokio::task::spawn_blocking(move || hub.shares.add(&named)).await {
+            Ok(done) => done,
+            Err(error) => return tracing::error!(%error, "adding a share had panicked"),
+        };
+        failed.iter().for_each(|error| tracing::error!("a share was not added: {error}"));
+        if !added.is_empty() {
+            tracing::warn!("shared from now on: {}", added.join(", "));
+            self.hub.tables.notify_one();
+            self.hub.moved();
         }
     }
 }

@@ -137,7 +137,7 @@ impl Standing {
 
     /// At the head of all it follows, without problems.
     pub(crate) fn in_sync(&self, hub: &Hub) -> bool {
-        let mut goals = hub.shares.values().map(|share| Goal::head_of(share)).chain([Goal::values(hub)]);
+        let mut goals = hub.shares.values().map(|share| Goal::head_of(&share)).chain([Goal::values(hub)]);
         self.session.is_some() && goals.all(|goal| !self.follows(&goal) || self.behind(&goal).is_none())
     }
 
@@ -145,9 +145,9 @@ impl Standing {
     /// a stream or lines of text.
     pub(crate) fn lag(&self, hub: &Hub, now: Instant) -> Option<(u64, Duration)> {
         self.session.as_ref()?;
-        let shares = hub.shares.values().map(|share| (share.key(), &share.board, &share.heads));
-        let data = (DATA.to_owned(), &hub.data.board, &hub.data.heads);
-        let of = |(key, board, heads): (String, &Board, &Arc<Heads>)| {
+        let shares = hub.shares.values().map(|share| (share.key(), share.board.clone(), Arc::clone(&share.heads)));
+        let data = (DATA.to_owned(), hub.data.board.clone(), Arc::clone(&hub.data.heads));
+        let of = |(key, board, heads): (String, Board, Arc<Heads>)| {
             let ack = self.told.ack(&key, whole)?;
             let (version, head) = (board.version(), board.head());
             let known = ack.applied.epoch == version.epoch && ack.applied.run == version.run;
@@ -161,7 +161,7 @@ impl Standing {
     /// What whoever asks may know of it: not what else there is that it may not have itself.
     pub(crate) fn row(&self, hub: &Hub, to: &Access) -> ClientRow {
         let client = &self.client;
-        let shares = hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| Goal::head_of(share));
+        let shares = hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| Goal::head_of(&share));
         let shares = shares.filter(|goal| self.follows(goal));
         let mut shares: Vec<_> =
             shares.map(|goal| held_row(goal.what, self.told.ack(&goal.key, whole), goal.seq)).collect();

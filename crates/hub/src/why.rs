@@ -97,12 +97,12 @@ fn resolve(hub: &Hub, target: &str, access: &Access) -> Result<Subject, Refusal>
             Some((path.as_os_str().len(), share, path.to_str()?))
         });
         if let Some((_, share, path)) = inside.min_by_key(|(length, ..)| *length) {
-            return Ok(entry(share, path));
+            return Ok(entry(&share, path));
         }
     }
     let (first, rest) = target.split_once('/').unwrap_or((target, ""));
     if let Some(share) = shares().find(|share| share.name == first) {
-        return Ok(entry(share, rest));
+        return Ok(entry(&share, rest));
     }
     if access.reads(target.as_bytes())
         && let Some(record) = hub.data.board.get(target.as_bytes())
@@ -111,12 +111,11 @@ fn resolve(hub: &Hub, target: &str, access: &Access) -> Result<Subject, Refusal>
     }
     let mut all = shares();
     match (all.next(), all.next()) {
-        (Some(share), None) => Ok(entry(share, target)),
+        (Some(share), None) => Ok(entry(&share, target)),
         _ => {
-            let known: Vec<&str> = shares().map(|share| share.name.as_str()).collect();
+            let known = hub.shares.known(access);
             let text = format!(
-                "nothing is called {target}: name a value, a path on the hub's machine, or SHARE/PATH; it shares: {}",
-                known.join(", ")
+                "nothing is called {target}: name a value, a path on the hub's machine, or SHARE/PATH; it shares: {known}"
             );
             Err(refusal(Code::NotFound, text))
         }
@@ -324,7 +323,7 @@ fn of_path(ack: Option<&Ack>, path: &Bytes, newest: u64, what: &str) -> Option<(
 
 /// All that a client follows.
 fn of_client(hub: &Hub, standing: &Standing, access: &Access) -> Vec<WhyRow> {
-    let shares = hub.shares.values().filter(|share| access.joins(&share.name)).map(|share| Goal::head_of(share));
+    let shares = hub.shares.values().filter(|share| access.joins(&share.name)).map(|share| Goal::head_of(&share));
     let goals = shares.chain([Goal::values(hub)]).filter(|goal| standing.follows(goal));
     let rows: Vec<WhyRow> =
         goals.filter_map(|goal| at_client(standing, &goal, &goal.what, goal.seq, None, true)).collect();

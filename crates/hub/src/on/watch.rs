@@ -130,7 +130,7 @@ impl Watch {
 
     fn look_who_is_behind(&mut self, hub: &Hub, clients: &[Standing], after: Duration, now: Instant) {
         let goals: Vec<Goal> =
-            hub.shares.values().map(|share| Goal::head_of(share)).chain([Goal::values(hub)]).collect();
+            hub.shares.values().map(|share| Goal::head_of(&share)).chain([Goal::values(hub)]).collect();
         let mut behind: Vec<(Place, Happened)> = Vec::new();
         for (client, session) in here(clients) {
             for goal in goals.iter().filter(|goal| client.follows(goal)) {
