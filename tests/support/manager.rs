@@ -10,6 +10,7 @@ use crate::{PATIENCE, until};
 
 /// A manager that remembers what it heard, and when.
 pub struct Manager {
+    /// Where it listens.
     pub socket: PathBuf,
     heard: Arc<Mutex<Vec<(Instant, String)>>>,
 }

@@ -390,7 +390,11 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     let (tomorrow_ms, now_ms) = (24 * 60 * MINUTE_MS, 1_000_000 * MINUTE_MS);
     let ahead = |roster: &mut Roster, by_ms| {
         let name = Some(format!("ahead by {by_ms}"));
-        roster.new_token(name, None, true, MINUTE_MS, now_ms + by_ms).unwrap().0.hash()
+        roster
+            .new_token(name, None, Powers { put: true, administer: false }, MINUTE_MS, now_ms + by_ms)
+            .unwrap()
+            .0
+            .hash()
     };
     let (little, much) = (ahead(&mut after, tomorrow_ms), ahead(&mut after, tomorrow_ms + 1));
     assert!(good(&after, little, now_ms) && !good(&after, much, now_ms));
