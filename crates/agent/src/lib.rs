@@ -11,6 +11,7 @@
 //! | `awaiting` | contents on their way, and who waits for them |
 //! | `mailbox`, `chores` | what reaches a keeper; what waits for the disk in its stead |
 //! | `fetch`, `assemble` | contents that did not come along; large ones from chunks |
+//! | `ran` | what became of commands that are run after a change, for the hub to know |
 //! | [`leave()`] | the end of it all, but for the files |
 //! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
 //!
@@ -42,6 +43,7 @@ mod leave;
 mod login;
 mod mailbox;
 mod placed;
+mod ran;
 mod session;
 pub mod state;
 
@@ -51,6 +53,7 @@ pub use event::Event;
 pub use keeper::{KeeperError, NotEmpty};
 pub use kept::Kept;
 pub use leave::{LeaveError, Left, leave};
+pub use ran::LastRuns;
 
 #[cfg(test)]
 mod testing;

@@ -5,7 +5,7 @@ use crate::backup;
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
-use crate::roster::{Gives, Roster, TOKEN_DAYS_MAX};
+use crate::roster::{Gives, Powers, Roster, TOKEN_DAYS_MAX};
 use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
@@ -13,7 +13,7 @@ use crate::wait;
 use crate::why;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::answer::{Answer, Behind, ClientChange, ClientRow, Question, ShareStatus, Status, TokenRow};
+use wire::answer::{Answer, Behind, ClientChange, ClientRow, ClientShare, Question, ShareStatus, Status, TokenRow};
 use wire::id::ClientId;
 use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX, FRAME_BYTES_MAX};
 use wire::link::{InviteCode, JoinLink};
@@ -98,19 +98,24 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             hub.moved();
             Ok(Answer::Done)
         }
-        Question::Token { name, id, may_put, expires_s } => {
+        Question::Token { name, id, may_put, expires_s, administers } => {
             let client = acts_as(role, id)?;
+            if administers {
+                to_give_power(hub, &access, client)?;
+            }
             if !(1..=TOKEN_DAYS_MAX * 86_400).contains(&expires_s) {
                 let text = format!("a token lasts from one second to {TOKEN_DAYS_MAX} days");
                 return Err(refusal(Code::Limit, text));
             }
             let expires_ms = i64::try_from(expires_s * 1000).unwrap_or(i64::MAX);
-            let new = |roster: &mut Roster| roster.new_token(name, client, may_put, expires_ms, clock::now_ms());
+            let may = Powers { put: may_put, administer: administers };
+            let new = |roster: &mut Roster| roster.new_token(name, client, may, expires_ms, clock::now_ms());
             let made = hub.registry.change(new).await;
             let (bearer, token) = made.map_err(roster_refusal)?;
             let puts = if may_put { ", may put" } else { "" };
-            hub.audit.note(role.did("token", client.map(ClientId::get), format!("{}{puts}", token.name)));
-            tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, "a token was made");
+            let admin = if administers { ", administers" } else { "" };
+            hub.audit.note(role.did("token", client.map(ClientId::get), format!("{}{puts}{admin}", token.name)));
+            tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, administers, "a token was made");
             Ok(Answer::Token { token: bearer.reveal().into(), row: token_row(&token, true) })
         }
         Question::Tokens => {
@@ -139,6 +144,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             Ok(Answer::Backup { directory: staged.display().to_string() })
         }
         Question::Leave => leave(hub, role).await,
+        Question::Install => hub.offer.as_ref().map_err(Refusal::clone)?.installer().map(Answer::Install),
         Question::AllowDeletes { share } => {
             access.to_administer()?;
             let found = find(hub, &share, &access)?;
@@ -263,7 +269,8 @@ pub(crate) fn clients(hub: &Hub, all: bool, after: u64, access: &Access) -> (Vec
 
 /// About how much a row takes in an answer, with room to spare.
 fn row_bytes(row: &ClientRow) -> usize {
-    let held = row.shares.iter().chain(&row.values).map(|held| held.name.len() + 96).sum::<usize>();
+    let said = |held: &ClientShare| held.after.as_ref().and_then(|ran| ran.said.as_ref()).map_or(0, String::len);
+    let held = row.shares.iter().chain(&row.values).map(|held| held.name.len() + said(held) + 160).sum::<usize>();
     let lists = row.rights.iter().flat_map(|rights| [&rights.read, &rights.put, &rights.shares]).flatten().flatten();
     let texts = lists.chain(&row.tags).map(|text| text.len() + 4).sum::<usize>();
     row.name.len() + row.version.len() + row.address.len() + held + texts + 256
@@ -277,6 +284,8 @@ pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
     };
     let shares = hub.shares.values().filter(|share| access.joins(&share.name));
     let values = Followers::of(&Goal::values(hub), &clients);
+    let after = clients.iter().filter(|client| access.sees_rights_of(client.id()));
+    let after = after.flat_map(|client| client.after(access)).take(BEHIND_MAX).collect();
     Status {
         hub: hub.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -284,10 +293,12 @@ pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
         addresses: hub.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         clients_active: clients.iter().filter(|client| client.session.is_some()).count() as u64,
         values: values_seen as u64,
-        shares: shares.map(|share| share_status(share, &clients)).collect(),
+        shares: shares.map(|share| share_status(&share, &clients)).collect(),
         values_in_sync: values.in_sync,
         values_not_in_sync: values.not_in_sync,
         values_behind: values.behind,
+        after,
+        on: if access.to_administer().is_ok() { hub.on.status() } else { Vec::new() },
     }
 }
 
@@ -327,11 +338,11 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
 }
 
 /// The share of that name; else what there is for whoever asks.
-pub(crate) fn find<'a>(hub: &'a Hub, share: &str, access: &Access) -> Result<&'a Arc<Share>, Refusal> {
+pub(crate) fn find(hub: &Hub, share: &str, access: &Access) -> Result<Arc<Share>, Refusal> {
     access.to_join(share)?;
     hub.shares.get(share).ok_or_else(|| {
-        let known: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
-        refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {}", known.join(", ")))
+        let known = hub.shares.known(access);
+        refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {known}"))
     })
 }
 
@@ -355,11 +366,26 @@ fn acts_as(role: &Role, id: Option<u64>) -> Result<Option<ClientId>, Refusal> {
     }
 }
 
+/// Whether who asks may make a token that administers, for whom it is to sign in as: nobody gets by it what it has not.
+fn to_give_power(hub: &Hub, access: &Access, client: Option<ClientId>) -> Result<(), Refusal> {
+    access.to_administer()?;
+    match client {
+        Some(id) if hub.access_of(id).to_administer().is_err() => {
+            let text = format!(
+                "client {id} is no admin, so a token of it cannot be: lockstep clients rights {id} --role admin"
+            );
+            Err(refusal(Code::NotAllowed, text))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn token_row(token: &Token, good: bool) -> TokenRow {
     TokenRow {
         name: token.name.clone(),
         id: token.client.map_or(0, ClientId::get),
         may_put: token.may_put,
+        administers: token.administers,
         created_at_ms: token.created_at_ms,
         expires_at_ms: token.expires_at_ms,
         good,

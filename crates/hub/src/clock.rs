@@ -19,6 +19,12 @@ pub(crate) fn now_ms() -> i64 {
     now_ms.saturating_add(passed_ms).saturating_add(WALL_AHEAD_MS.load(Ordering::Relaxed))
 }
 
+/// A moment of [`now`]'s clock in milliseconds since the Unix epoch, for people.
+pub(crate) fn ms_of(at: Instant) -> i64 {
+    let ago = now().saturating_duration_since(at).as_millis();
+    now_ms().saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+}
+
 /// The clock that stamps files, in nanoseconds since the Unix epoch; to be compared with their times and nothing else. It is the
 /// system's, whatever tests do.
 pub(crate) fn file_ns() -> i64 {

@@ -1,6 +1,7 @@
 //! Questions a person or a program asks a hub, and what comes back: also the schema of `--json`.
 
 use crate::message::{ShareInfo, Vitals};
+use crate::ran::Ran;
 use crate::rights::{IdRange, Rights, RightsChange};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,8 @@ pub enum Question {
         may_put: bool,
         /// For how long, seconds.
         expires_s: u64,
+        /// Whether it may administer, as whom it signs in may.
+        administers: bool,
     },
     /// The bearer tokens: all, or those of the client that asks.
     Tokens,
@@ -106,6 +109,8 @@ pub enum Question {
         /// At this client; `None`: everywhere.
         client: Option<u64>,
     },
+    /// How a machine without the program gets that of this hub.
+    Install,
 }
 
 /// What an administrator changes of a client.
@@ -169,6 +174,25 @@ pub enum Answer {
     Imported(Imported),
     /// To [`Question::Why`].
     Why(Vec<WhyRow>),
+    /// To [`Question::Install`].
+    Install(Installer),
+}
+
+/// How a machine without the program gets that of a hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Installer {
+    /// One line for a shell: it compares the SHA-256 of whatever it fetches before that runs. A join link may stand behind it.
+    pub line: String,
+    /// Where the program is.
+    pub url: String,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its version.
+    pub version: String,
+    /// The oldest glibc that it runs with; `None`: it needs none.
+    pub glibc: Option<String>,
 }
 
 /// One sentence of truth.
@@ -187,6 +211,8 @@ pub struct WhyRow {
     pub reason: String,
     /// What is so, and what to do.
     pub text: String,
+    /// Since when something is lacked, milliseconds since the Unix epoch; `None` where nothing is, or nobody knows.
+    pub since_ms: Option<i64>,
 }
 
 /// What an import did, or would do.
@@ -215,6 +241,8 @@ pub struct TokenRow {
     pub expires_at_ms: i64,
     /// Whether it lets in now: neither expired, nor its client revoked.
     pub good: bool,
+    /// Whether it may administer, as whom it signs in may.
+    pub administers: bool,
 }
 
 /// The hub at a glance.
@@ -240,6 +268,43 @@ pub struct Status {
     pub values_not_in_sync: u64,
     /// The first of those, at most [`crate::limits::BEHIND_MAX`].
     pub values_behind: Vec<Behind>,
+    /// The last runs of `--after` on clients, at most [`crate::limits::BEHIND_MAX`]: of the client that asks, and for whoever
+    /// administers those that failed on any.
+    pub after: Vec<AfterStatus>,
+    /// The hub's own commands, for whoever administers.
+    pub on: Vec<OnStatus>,
+}
+
+/// What became of a command of `--after` the last time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AfterStatus {
+    /// On which client.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Of which share, or which values.
+    pub what: String,
+    /// What became of it.
+    pub ran: Ran,
+}
+
+/// A command that a hub runs when something happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnStatus {
+    /// For which event: away, behind, double-id or guard.
+    pub event: String,
+    /// Which program.
+    pub program: String,
+    /// Whether it runs now.
+    pub running: bool,
+    /// Events that no run was told of yet.
+    pub waiting: u64,
+    /// Runs since the hub started.
+    pub runs: u64,
+    /// Of them, those that failed.
+    pub failed: u64,
+    /// The last one.
+    pub last: Option<Ran>,
 }
 
 /// A share at a glance.
@@ -276,6 +341,8 @@ pub struct Behind {
     pub what: String,
     /// One sentence.
     pub why: String,
+    /// Since when, milliseconds since the Unix epoch; `None` where nobody knows.
+    pub since_ms: Option<i64>,
 }
 
 /// Whether everybody has it.
@@ -363,6 +430,10 @@ pub struct ClientShare {
     pub root_agrees: Option<bool>,
     /// Bytes of contents it received since it started.
     pub content_bytes: u64,
+    /// Deletions that a guard holds back there.
+    pub held_deletes: u64,
+    /// What became of its command of `--after` the last time; of other clients only for whoever administers.
+    pub after: Option<Ran>,
 }
 
 /// Where a client stands.

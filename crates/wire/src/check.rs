@@ -7,6 +7,7 @@ use crate::limits::*;
 use crate::message::{
     Ack, Batch, Content, Cursor, Mark, Purpose, Record, Refusal, ShareInfo, Stored, ToClient, ToHub, Vitals, Welcome,
 };
+use crate::ran::Ran;
 use crate::rights::RightsChange;
 use crate::secret::Secret;
 use thiserror::Error;
@@ -145,7 +146,13 @@ fn in_ack(ack: &Ack) -> Result<(), BadMessage> {
     ack.first_problems.iter().try_for_each(|(name, text)| {
         length("a problem's name", name.len(), ENTRY_NAME_BYTES_MAX)?;
         length("a problem's text", text.len(), PROBLEM_TEXT_BYTES_MAX)
-    })
+    })?;
+    ack.after.as_deref().map_or(Ok(()), in_ran)
+}
+
+fn in_ran(ran: &Ran) -> Result<(), BadMessage> {
+    shown("how a command ended", &ran.end, RAN_END_BYTES_MAX)?;
+    shown("what a command said", ran.said.as_deref().unwrap_or_default(), RAN_SAID_BYTES_MAX)
 }
 
 fn in_vitals(vitals: &Vitals) -> Result<(), BadMessage> {
@@ -162,13 +169,16 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
         | Question::Reissue { .. }
         | Question::Tokens
         | Question::Backup
-        | Question::Leave => Ok(()),
+        | Question::Leave
+        | Question::Install => Ok(()),
         Question::Wait { target, clients, timeout_ms: _ } => {
             length("the share or value to wait for", target.as_ref().map_or(0, String::len), VALUE_NAME_BYTES_MAX)?;
             count("the list of clients", clients.len(), WAIT_CLIENTS_MAX)
         }
         Question::AllowDeletes { share } => share_name(share),
-        Question::Token { name, id: _, may_put: _, expires_s: _ } => name.as_deref().map_or(Ok(()), token_name),
+        Question::Token { name, id: _, may_put: _, expires_s: _, administers: _ } => {
+            name.as_deref().map_or(Ok(()), token_name)
+        }
         Question::RevokeToken { name } => token_name(name),
         Question::Invite { uses: _, expires_s: _, ids, rights, tags } => {
             require(ids.is_none_or(|ids| ids.first <= ids.last), "the range of IDs", Wrong::Order)?;
@@ -246,7 +256,7 @@ fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
         Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
         Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } => Ok(()),
-        Answer::Imported(_) | Answer::Why(_) => Ok(()),
+        Answer::Imported(_) | Answer::Why(_) | Answer::Install(_) => Ok(()),
     }
 }
 

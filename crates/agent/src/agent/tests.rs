@@ -25,6 +25,7 @@ fn config(shares: &[(&str, Option<&str>)], directory: Option<&str>) -> Config {
         directory: directory.map(PathBuf::from),
         adopt: false,
         allow_mass_delete: false,
+        runs: LastRuns::default(),
         procfs: "/proc".into(),
         own: HashSet::new(),
     }

@@ -332,7 +332,7 @@ impl Life {
     }
 
     fn token(&mut self, expires_s: u64) -> String {
-        let asked = Question::Token { name: None, id: None, may_put: false, expires_s };
+        let asked = Question::Token { name: None, id: None, may_put: false, administers: false, expires_s };
         let made_ms = self.house.now_ms();
         let Answer::Token { token, .. } = self.runtime.block_on(self.house.ask(asked)) else { panic!("no token") };
         note(&mut self.expected, "token", 0);
@@ -486,6 +486,7 @@ impl Life {
             allow_mass_delete: true,
             procfs: "/proc".into(),
             own: HashSet::new(),
+            runs: agent::LastRuns::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let told = Arc::<Mutex<VecDeque<String>>>::default();

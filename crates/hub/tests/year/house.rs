@@ -67,9 +67,10 @@ impl House {
 
     pub(crate) fn start(&mut self) {
         let limits = Limits { puts_per_s: 1_000_000, ..Limits::default() };
-        let settings = Settings { enrol: Some(Enrol::Invite), limits, ..Settings::default() };
+        let shares = vec![("share".to_owned(), self.share())];
+        let settings = Settings { enrol: Some(Enrol::Invite), limits, shares, ..Settings::default() };
         let [listen, http, text] = self.addresses;
-        let (data, shares) = (self.data(), vec![("share".to_owned(), self.share())]);
+        let data = self.data();
         let (up, is_up) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
@@ -77,10 +78,9 @@ impl House {
             let config = Config {
                 data,
                 listen,
-                http: Some(HttpConfig { address: http, plain: false }),
+                http: Some(HttpConfig { address: http, plain: false, handout: false }),
                 text: Some(text),
                 advertise: None,
-                shares,
                 settings,
                 name: Some("year".into()),
                 ours: Vec::new(),

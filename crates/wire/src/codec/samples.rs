@@ -3,6 +3,7 @@
 use crate::answer::*;
 use crate::id::ClientId;
 use crate::message::*;
+use crate::ran::Ran;
 use crate::rights::{IdRange, Rights, RightsChange, Role, Sees};
 use crate::secret::Token;
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         root_agrees: Some(false),
         entries: 4,
         content_bytes: 5,
+        held_deletes: 8,
+        after: Some(Box::new(ran())),
     };
     let vitals = Vitals { at_ms: -1, cpu_busy_pct: Some(12.5), mem_used_bytes: Some(1024), mem_total_bytes: None };
     let hello = |purpose| ToHub::Hello { versions: (1, 2), software: "lockstep 0.1.0".into(), purpose };
@@ -51,6 +54,8 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         shares: some("s"),
         clients: Some(Sees::Itself),
     };
+    let token =
+        Question::Token { name: Some("t".into()), id: Some(7), may_put: true, expires_s: 3600, administers: true };
     let invite = Question::Invite {
         uses: 3,
         expires_s: 3600,
@@ -98,7 +103,7 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_revoke", ask(Question::Revoke { id: 7 })),
         ("ask_reissue", ask(Question::Reissue { id: 7 })),
         ("ask_allow_deletes", ask(Question::AllowDeletes { share: "s".into() })),
-        ("ask_token", ask(Question::Token { name: Some("t".into()), id: Some(7), may_put: true, expires_s: 3600 })),
+        ("ask_token", ask(token)),
         ("ask_tokens", ask(Question::Tokens)),
         ("ask_revoke_token", ask(Question::RevokeToken { name: "t".into() })),
         ("ask_backup", ask(Question::Backup)),
@@ -106,10 +111,15 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_administer", ask(Question::Administer { id: 7, change: change.clone() })),
         ("ask_import", ask(Question::Import { rows: vec![ImportRow { id: 300, change }], dry_run: true })),
         ("ask_why", ask(Question::Why { target: Some("s/a".into()), client: Some(7) })),
+        ("ask_install", ask(Question::Install)),
         ("ping", ToHub::Ping { nonce: 1 << 63 }),
         ("want", ToHub::Want { share: "s".into(), contents: vec![HASH] }),
         ("want_chunks", ToHub::WantChunks { share: "s".into(), content: HASH, chunks: vec![0, 1, 300] }),
     ]
+}
+
+fn ran() -> Ran {
+    Ran::new(1, "exited", Some(-1), std::time::Duration::from_millis(300), 2, Some("no"))
 }
 
 fn some(text: &str) -> Option<Vec<String>> {
@@ -118,7 +128,7 @@ fn some(text: &str) -> Option<Vec<String>> {
 
 pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     let info = ShareInfo { name: "s".into(), entries: 4, bytes: 5, complete: true };
-    let behind = Behind { id: 7, name: "box".into(), what: "s".into(), why: "slow".into() };
+    let behind = Behind { id: 7, name: "box".into(), what: "s".into(), why: "slow".into(), since_ms: Some(3) };
     let share = ShareStatus {
         info: info.clone(),
         directory: "/d".into(),
@@ -141,6 +151,16 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         values_in_sync: 4,
         values_not_in_sync: 301,
         values_behind: vec![behind.clone()],
+        after: vec![AfterStatus { id: 7, name: "box".into(), what: "s".into(), ran: ran() }],
+        on: vec![OnStatus {
+            event: "away".into(),
+            program: "page".into(),
+            running: true,
+            waiting: 1,
+            runs: 300,
+            failed: 2,
+            last: Some(ran()),
+        }],
     };
     let held = ClientShare {
         name: "s".into(),
@@ -153,6 +173,8 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         first_problems: vec!["p".into()],
         root_agrees: Some(true),
         content_bytes: 7,
+        held_deletes: 8,
+        after: Some(ran()),
     };
     let row = ClientRow {
         id: 7,
@@ -181,12 +203,29 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         has: false,
         reason: "behind".into(),
         text: "slow".into(),
+        since_ms: None,
     };
     let imported = Imported { changed: 1, unchanged: 2, wrong: vec![(300, "why".into())] };
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
     let wait =
         WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind], shares: vec![share_behind] };
-    let token = TokenRow { name: "t".into(), id: 7, may_put: true, created_at_ms: 1, expires_at_ms: 2, good: true };
+    let token = TokenRow {
+        name: "t".into(),
+        id: 7,
+        may_put: true,
+        created_at_ms: 1,
+        expires_at_ms: 2,
+        good: true,
+        administers: true,
+    };
+    let installer = Installer {
+        line: "sh".into(),
+        url: "http://h:1/i".into(),
+        sha256: "ab".into(),
+        bytes: 300,
+        version: "0.1.0".into(),
+        glibc: Some("2.34".into()),
+    };
     let answer = |answer| ToClient::Answer { req: 6, answer };
     let record = |name: &'static [u8], value: Option<&'static [u8]>, inline: Option<&'static [u8]>| Record {
         name: Bytes::from_static(name),
@@ -241,6 +280,7 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         ("answer_backup", answer(Answer::Backup { directory: "/b".into() })),
         ("answer_imported", answer(Answer::Imported(imported))),
         ("answer_why", answer(Answer::Why(vec![why]))),
+        ("answer_install", answer(Answer::Install(installer))),
         ("failed", ToClient::Failed { req: 2, refusal: refusal(Code::NotAllowed, None) }),
         ("pong", ToClient::Pong { nonce: 1 << 63 }),
         ("bye", ToClient::Bye(refusal(Code::Stopping, Some(1000)))),
