@@ -152,7 +152,7 @@ fn a_hub_that_is_called_something_else_presents_that_name_and_its_authority_stay
 }
 
 /// A certificate for localhost that signs itself, and its key, in PEM.
-fn pair() -> (String, String) {
+pub(crate) fn pair() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     (made.cert.pem(), made.signing_key.serialize_pem())
 }

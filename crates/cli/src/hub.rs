@@ -64,6 +64,10 @@ pub(crate) struct Args {
     #[arg(long)]
     http_plain: bool,
 
+    /// Does not hand out this program over HTTP to machines that have none
+    #[arg(long)]
+    no_install: bool,
+
     /// Lets the pages of an origin, such as `https://app.example`, read over HTTP; may be given several times
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors: Vec<hub::Origin>,
@@ -173,7 +177,11 @@ impl Args {
     fn config(&self, settings: watch::Receiver<hub::Settings>) -> Result<hub::Config, Failure> {
         let http = match self.http.as_str() {
             "none" => None,
-            text => Some(hub::HttpConfig { address: address(text, "--http", 7118)?, plain: self.http_plain }),
+            text => Some(hub::HttpConfig {
+                address: address(text, "--http", 7118)?,
+                plain: self.http_plain,
+                handout: !self.no_install,
+            }),
         };
         let text = self.text.as_deref().map(|text| plain(text, self.text_insecure)).transpose()?;
         Ok(hub::Config {
@@ -221,6 +229,9 @@ fn print(up: &hub::Up) -> io::Result<()> {
         writeln!(out, "text     {text} (plain text: nc {} {})", text.ip(), text.port())?;
     }
     writeln!(out, "hub key  {}", up.fingerprint)?;
+    if let Some(line) = &up.install {
+        writeln!(out, "install  {line}")?;
+    }
     if let Some(link) = &up.link {
         writeln!(out, "join     lockstep join {link}")?;
     }

@@ -34,6 +34,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     rights: RightsArgs,
 
+    /// Prints the line for a machine that has no lockstep yet: it installs this hub's own, and tells how to join
+    #[arg(long)]
+    install: bool,
+
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -49,9 +53,36 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let Args { uses, expires, ids, tag, rights, .. } = args;
     let question = Question::Invite { uses, expires_s: expires.as_secs(), ids, rights: rights.into(), tags: tag };
-    let answer =
-        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
-    print_link(&answer, args.json)
+    let (installer, answer) = runtime::start()?.block_on(async {
+        let mut client = args.reach.connect().await?;
+        // First, so that no invite is made for what cannot be installed.
+        let installer = match args.install {
+            true => Some(client.ask(Question::Install).await.map_err(answered)?),
+            false => None,
+        };
+        Ok::<_, Failure>((installer, client.ask(question).await.map_err(answered)?))
+    })?;
+    match installer {
+        None => print_link(&answer, args.json),
+        Some(installer) => print_install(&installer, &answer, args.json),
+    }
+}
+
+/// Prints the line that installs the program, with the link behind it that it is to tell of in the end.
+fn print_install(installer: &Answer, answer: &Answer, json: bool) -> Result<Exit, Failure> {
+    let (Answer::Install(installer), Answer::Link { link }) = (installer, answer) else {
+        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+    };
+    let mut out = std::io::stdout().lock();
+    let written = if json {
+        let mut object = serde_json::to_value(installer).unwrap_or_default();
+        object["link"] = link.reveal().into();
+        writeln!(out, "{object}")
+    } else {
+        writeln!(out, "{} {}", installer.line, link.reveal())
+    };
+    written.map_err(Failure::output)?;
+    Ok(Exit::Done)
 }
 
 /// Prints the line that a link is to be used in.

@@ -80,7 +80,7 @@ const COLUMNS: [Column; 6] = [
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let New { name, client, put, expires, json } = args.new;
     let question = match &args.what {
-        None => Question::Token { name, id: client, may_put: put, expires_s: expires.as_secs() },
+        None => Question::Token { name, id: client, may_put: put, expires_s: expires.as_secs(), administers: false },
         Some(What::List { .. }) => Question::Tokens,
         Some(What::Revoke { name }) => Question::RevokeToken { name: name.clone() },
     };
@@ -108,12 +108,21 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+fn powers(row: &TokenRow) -> &'static str {
+    match (row.may_put, row.administers) {
+        (false, false) => "read",
+        (true, false) => "read, put",
+        (false, true) => "read, administer",
+        (true, true) => "read, put, administer",
+    }
+}
+
 fn cells(row: &TokenRow) -> Vec<Cell> {
     let time = |ms| Cell::shown_as(clients::time(Some(ms)), ms);
     vec![
         Cell::new(row.name.clone()),
         Cell::shown_as(if row.id == 0 { "the hub".to_owned() } else { row.id.to_string() }, row.id),
-        Cell::shown_as(if row.may_put { "read, put" } else { "read" }.to_owned(), row.may_put),
+        Cell::shown_as(powers(row).to_owned(), row.may_put),
         time(row.created_at_ms),
         time(row.expires_at_ms),
         Cell::shown_as(if row.good { "yes" } else { "no" }.to_owned(), row.good),

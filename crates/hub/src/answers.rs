@@ -5,7 +5,7 @@ use crate::backup;
 use crate::clock;
 use crate::core::Hub;
 use crate::data::PutError;
-use crate::roster::{Gives, Roster, TOKEN_DAYS_MAX};
+use crate::roster::{Gives, Powers, Roster, TOKEN_DAYS_MAX};
 use crate::session::Role;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
@@ -98,19 +98,24 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             hub.moved();
             Ok(Answer::Done)
         }
-        Question::Token { name, id, may_put, expires_s } => {
+        Question::Token { name, id, may_put, expires_s, administers } => {
             let client = acts_as(role, id)?;
+            if administers {
+                to_give_power(hub, &access, client)?;
+            }
             if !(1..=TOKEN_DAYS_MAX * 86_400).contains(&expires_s) {
                 let text = format!("a token lasts from one second to {TOKEN_DAYS_MAX} days");
                 return Err(refusal(Code::Limit, text));
             }
             let expires_ms = i64::try_from(expires_s * 1000).unwrap_or(i64::MAX);
-            let new = |roster: &mut Roster| roster.new_token(name, client, may_put, expires_ms, clock::now_ms());
+            let may = Powers { put: may_put, administer: administers };
+            let new = |roster: &mut Roster| roster.new_token(name, client, may, expires_ms, clock::now_ms());
             let made = hub.registry.change(new).await;
             let (bearer, token) = made.map_err(roster_refusal)?;
             let puts = if may_put { ", may put" } else { "" };
-            hub.audit.note(role.did("token", client.map(ClientId::get), format!("{}{puts}", token.name)));
-            tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, "a token was made");
+            let admin = if administers { ", administers" } else { "" };
+            hub.audit.note(role.did("token", client.map(ClientId::get), format!("{}{puts}{admin}", token.name)));
+            tracing::info!(name = token.name, id = client.map(ClientId::get), may_put, administers, "a token was made");
             Ok(Answer::Token { token: bearer.reveal().into(), row: token_row(&token, true) })
         }
         Question::Tokens => {
@@ -139,6 +144,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> R
             Ok(Answer::Backup { directory: staged.display().to_string() })
         }
         Question::Leave => leave(hub, role).await,
+        Question::Install => hub.offer.as_ref().map_err(Refusal::clone)?.installer().map(Answer::Install),
         Question::AllowDeletes { share } => {
             access.to_administer()?;
             let found = find(hub, &share, &access)?;
@@ -360,11 +366,26 @@ fn acts_as(role: &Role, id: Option<u64>) -> Result<Option<ClientId>, Refusal> {
     }
 }
 
+/// Whether who asks may make a token that administers, for whom it is to sign in as: nobody gets by it what it has not.
+fn to_give_power(hub: &Hub, access: &Access, client: Option<ClientId>) -> Result<(), Refusal> {
+    access.to_administer()?;
+    match client {
+        Some(id) if hub.access_of(id).to_administer().is_err() => {
+            let text = format!(
+                "client {id} is no admin, so a token of it cannot be: lockstep clients rights {id} --role admin"
+            );
+            Err(refusal(Code::NotAllowed, text))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn token_row(token: &Token, good: bool) -> TokenRow {
     TokenRow {
         name: token.name.clone(),
         id: token.client.map_or(0, ClientId::get),
         may_put: token.may_put,
+        administers: token.administers,
         created_at_ms: token.created_at_ms,
         expires_at_ms: token.expires_at_ms,
         good,

@@ -151,7 +151,7 @@ pub(crate) async fn keep(hub: Arc<Hub>) {
     let mut stopping = hub.stopping.subscribe();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => hub.audit.write_counts(false),
+            () = clock::sleep(LOOK_EVERY) => hub.audit.write_counts(false),
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }

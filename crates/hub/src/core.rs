@@ -8,6 +8,7 @@ use crate::data::Data;
 use crate::fanout::{Extras, Group};
 use crate::farewell::Farewell;
 use crate::fleet::Fleet;
+use crate::handout::Offer;
 use crate::http::Ground;
 use crate::limits::Live;
 use crate::on::On;
@@ -57,6 +58,8 @@ pub(crate) struct Hub {
     pub(crate) tables: Arc<Notify>,
     /// Who came in, who was turned away, and who changed what anybody may.
     pub(crate) audit: Audit,
+    /// The program that machines without one may fetch; else why there is none.
+    pub(crate) offer: Result<Offer, Refusal>,
     /// Commands that are run when something happens.
     pub(crate) on: On,
     /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
@@ -86,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     pub(crate) tables: Arc<Notify>,
     pub(crate) audit: Audit,
+    pub(crate) offer: Result<Offer, Refusal>,
 }
 
 /// A board that can be followed: how it is called, who wakes, and what goes along.
@@ -120,6 +124,7 @@ impl Hub {
             standing: watch::Sender::new(0),
             tables: parts.tables,
             audit: parts.audit,
+            offer: parts.offer,
             on: On::default(),
             revoked: watch::Sender::new(()),
             farewell: Farewell::default(),
@@ -277,6 +282,7 @@ pub(crate) mod testing {
             registry,
             tables,
             audit: Audit::open(data_dir).unwrap(),
+            offer: Err(crate::handout::not_offered("there is no program here")),
         });
         (Arc::new(hub), thread)
     }

@@ -8,6 +8,7 @@ mod body;
 mod events;
 mod follow;
 mod guard;
+mod install;
 mod line;
 mod listen;
 mod login;
@@ -49,6 +50,8 @@ fn routes(hub: Arc<Hub>, socketio: &SocketIo) -> Router {
         .route_service(SocketIo::PATH, socketio.service())
         .route("/", get(told::page))
         .route("/healthz", get(told::health))
+        .route("/install", get(install::offer))
+        .route("/install/{file}", get(install::file))
         .route("/readyz", get(told::ready))
         .route("/metrics", get(metrics::get))
         .route("/api/openapi.json", get(told::openapi))

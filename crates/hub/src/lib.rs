@@ -19,7 +19,8 @@ mod authority;
 pub mod backup;
 mod bulk;
 pub mod check;
-mod clock;
+#[doc(hidden)]
+pub mod clock;
 pub mod conformance;
 mod core;
 mod counts;
@@ -31,6 +32,7 @@ mod farewell;
 mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod handout;
 mod http;
 mod io;
 mod lag;
@@ -57,6 +59,7 @@ mod why;
 
 pub use audit::{AuditError, AuditLine, AuditRead, EVENTS as AUDIT_EVENTS, read as read_audit};
 pub use authority::CA_NAME;
+pub use handout::GLIBC_MIN;
 pub use http::{HttpConfig, Origin, TlsError};
 pub use limits::Limits;
 pub use local::SOCKET_NAME;
@@ -130,6 +133,8 @@ pub struct Up {
     pub shares: Vec<ShareInfo>,
     /// What to give to `lockstep join`; holds an invite where one is needed: not for a log.
     pub link: Option<String>,
+    /// The line that installs the program where there is none, where other machines can fetch it.
+    pub install: Option<String>,
 }
 
 /// Without the link, which may let somebody in.
@@ -245,6 +250,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         registry,
         tables,
         audit: audit::Audit::open(data_dir.path())?,
+        offer: handout::offer(config.http.as_ref(), http.as_ref(), config.advertise.as_deref(), only_loopback),
     }));
     let host = config.advertise.clone().unwrap_or_else(|| reachable(address));
     *hub.advertise.write().unwrap_or_else(PoisonError::into_inner) = Some((host, address.port()));
@@ -291,6 +297,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         fingerprint,
         shares: reception::shares(&hub, &access::Access::everything()),
         link,
+        install: hub.offer.as_ref().ok().and_then(|offer| offer.installer().ok()).map(|installer| installer.line),
     });
     stop.await;
     let clients = hub.presence.count(&access::Access::everything());

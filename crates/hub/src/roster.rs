@@ -33,6 +33,15 @@ pub(crate) const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
 /// The longest life of an invite.
 pub(crate) const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
 
+/// What a bearer token may beyond reading, as far as whom it signs in as may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Powers {
+    /// Put and remove values.
+    pub(crate) put: bool,
+    /// Administer.
+    pub(crate) administer: bool,
+}
+
 /// The longest life of a bearer token: ten years.
 pub(crate) const TOKEN_DAYS_MAX: u64 = 3653;
 
@@ -129,14 +138,22 @@ impl Roster {
         &mut self,
         name: Option<String>,
         client: Option<ClientId>,
-        may_put: bool,
+        may: Powers,
         expires_in_ms: i64,
         now_ms: i64,
     ) -> Result<(Bearer, Token), RosterError> {
         let bearer = Bearer::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
         let expires_at_ms = now_ms.saturating_add(expires_in_ms);
         let name = name.unwrap_or_else(|| self.free_token_name());
-        let token = Token { hash: bearer.hash(), name, client, may_put, created_at_ms: now_ms, expires_at_ms };
+        let token = Token {
+            hash: bearer.hash(),
+            name,
+            client,
+            may_put: may.put,
+            administers: may.administer,
+            created_at_ms: now_ms,
+            expires_at_ms,
+        };
         let change = self.book.plan_token(token.clone())?;
         self.make(change)?;
         Ok((bearer, token))

@@ -73,6 +73,8 @@ pub enum Question {
         may_put: bool,
         /// For how long, seconds.
         expires_s: u64,
+        /// Whether it may administer, as whom it signs in may.
+        administers: bool,
     },
     /// The bearer tokens: all, or those of the client that asks.
     Tokens,
@@ -107,6 +109,8 @@ pub enum Question {
         /// At this client; `None`: everywhere.
         client: Option<u64>,
     },
+    /// How a machine without the program gets that of this hub.
+    Install,
 }
 
 /// What an administrator changes of a client.
@@ -170,6 +174,25 @@ pub enum Answer {
     Imported(Imported),
     /// To [`Question::Why`].
     Why(Vec<WhyRow>),
+    /// To [`Question::Install`].
+    Install(Installer),
+}
+
+/// How a machine without the program gets that of a hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Installer {
+    /// One line for a shell: it compares the SHA-256 of whatever it fetches before that runs. A join link may stand behind it.
+    pub line: String,
+    /// Where the program is.
+    pub url: String,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its version.
+    pub version: String,
+    /// The oldest glibc that it runs with; `None`: it needs none.
+    pub glibc: Option<String>,
 }
 
 /// One sentence of truth.
@@ -218,6 +241,8 @@ pub struct TokenRow {
     pub expires_at_ms: i64,
     /// Whether it lets in now: neither expired, nor its client revoked.
     pub good: bool,
+    /// Whether it may administer, as whom it signs in may.
+    pub administers: bool,
 }
 
 /// The hub at a glance.

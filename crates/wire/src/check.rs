@@ -169,13 +169,16 @@ fn in_question(question: &Question) -> Result<(), BadMessage> {
         | Question::Reissue { .. }
         | Question::Tokens
         | Question::Backup
-        | Question::Leave => Ok(()),
+        | Question::Leave
+        | Question::Install => Ok(()),
         Question::Wait { target, clients, timeout_ms: _ } => {
             length("the share or value to wait for", target.as_ref().map_or(0, String::len), VALUE_NAME_BYTES_MAX)?;
             count("the list of clients", clients.len(), WAIT_CLIENTS_MAX)
         }
         Question::AllowDeletes { share } => share_name(share),
-        Question::Token { name, id: _, may_put: _, expires_s: _ } => name.as_deref().map_or(Ok(()), token_name),
+        Question::Token { name, id: _, may_put: _, expires_s: _, administers: _ } => {
+            name.as_deref().map_or(Ok(()), token_name)
+        }
         Question::RevokeToken { name } => token_name(name),
         Question::Invite { uses: _, expires_s: _, ids, rights, tags } => {
             require(ids.is_none_or(|ids| ids.first <= ids.last), "the range of IDs", Wrong::Order)?;
@@ -253,7 +256,7 @@ fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
         Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
         Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } => Ok(()),
-        Answer::Imported(_) | Answer::Why(_) => Ok(()),
+        Answer::Imported(_) | Answer::Why(_) | Answer::Install(_) => Ok(()),
     }
 }
 

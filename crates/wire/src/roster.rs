@@ -250,6 +250,8 @@ pub struct Token {
     pub client: Option<ClientId>,
     /// Whether it may change values; else only read.
     pub may_put: bool,
+    /// Whether it may administer, as far as whom it signs in as may.
+    pub administers: bool,
     /// When it was made.
     pub created_at_ms: i64,
     /// From when on it is of no use.

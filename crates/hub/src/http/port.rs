@@ -22,6 +22,8 @@ pub struct HttpConfig {
     /// Without TLS wherever it is. Else it presents the certificate that the hub's [`Settings`] name; without one it is plain
     /// on loopback, and elsewhere has one by the hub's own authority.
     pub plain: bool,
+    /// Whether the program that runs is handed out to machines that have none.
+    pub handout: bool,
 }
 
 /// A port that is listened on and not served yet.
@@ -59,6 +61,21 @@ impl Port {
     /// Where it is: scheme, address and port.
     pub(crate) fn url(&self) -> String {
         format!("http{}://{}/", if self.tls.is_some() { "s" } else { "" }, self.address)
+    }
+
+    /// Where other machines find it, if they do: scheme, host and port. `advertise` is what they call this one.
+    pub(crate) fn base(&self, advertise: Option<&str>) -> String {
+        let host = match advertise.filter(|_| !self.address.ip().is_loopback()) {
+            Some(host) => host.to_owned(),
+            None => crate::reachable(self.address),
+        };
+        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+        format!("http{}://{host}:{}", if self.tls.is_some() { "s" } else { "" }, self.address.port())
+    }
+
+    /// Whether only this machine reaches it.
+    pub(crate) fn is_only_here(&self) -> bool {
+        self.address.ip().is_loopback()
     }
 
     /// Whose pages may read it.

@@ -16,7 +16,7 @@ use wire::roster::{Change, Client, Invite, InvitePurpose, Known, Next, Origin, R
 use wire::unique_id::KeyHash;
 
 /// The tables' format, kept as SQLite's `user_version`.
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 const TABLES: &str = "
     CREATE TABLE clients (
@@ -84,6 +84,9 @@ const RIGHTS: &str = "
     UPDATE invites SET id_last = id;
 ";
 
+/// Whether a token may administer, which format 3 did not know.
+const ADMIN_TOKENS: &str = "ALTER TABLE tokens ADD COLUMN administers INTEGER NOT NULL DEFAULT 0";
+
 /// From format 1, which knew no values that are kept as files either.
 const FROM_1: &str = "ALTER TABLE clients ADD COLUMN kept_values TEXT NOT NULL DEFAULT ''";
 
@@ -127,9 +130,10 @@ impl Store {
             begin.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional().map_err(open)?;
         let steps: &[&str] = match (format, begun) {
             (FORMAT, Some(_)) => &[],
-            (2, Some(_)) => &[RIGHTS],
-            (1, Some(_)) => &[FROM_1, TOKENS, RIGHTS],
-            (0, None) => &[TABLES, TOKENS, RIGHTS],
+            (3, Some(_)) => &[ADMIN_TOKENS],
+            (2, Some(_)) => &[RIGHTS, ADMIN_TOKENS],
+            (1, Some(_)) => &[FROM_1, TOKENS, RIGHTS, ADMIN_TOKENS],
+            (0, None) => &[TABLES, TOKENS, RIGHTS, ADMIN_TOKENS],
             (other, _) => {
                 return Err(RosterError::Storage(format!(
                     "the roster {} has format {other}, this release reads {FORMAT}: install the release that wrote it, \
@@ -230,13 +234,14 @@ fn put(write: &Connection, change: &Change) -> Result<(), rusqlite::Error> {
         write.execute("DELETE FROM tokens WHERE hash = ?1", [hash.0.as_slice()])?;
     }
     for token in &change.tokens {
-        write.prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        write.prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
             token.hash.0.as_slice(),
             token.name,
             token.client.map(number),
             token.may_put,
             token.created_at_ms,
-            token.expires_at_ms
+            token.expires_at_ms,
+            token.administers
         ])?;
     }
     Ok(())
@@ -411,6 +416,7 @@ fn token(row: &Row<'_>) -> Result<Token, RowError> {
         name: row.get("name")?,
         client: row.get::<_, Option<i64>>("client")?.map(id).transpose()?,
         may_put: row.get("may_put")?,
+        administers: row.get("administers")?,
         created_at_ms: row.get("created_at_ms")?,
         expires_at_ms: row.get("expires_at_ms")?,
     })

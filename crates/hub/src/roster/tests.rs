@@ -135,7 +135,7 @@ fn no_secret_is_in_the_file() {
     assert!(!holds(&unique_id.reveal()) && !holds(&unique_id.reveal()[5..20]) && !holds(&code.reveal()));
 }
 
-/// The tables as the releases made them that kept formats 1 and 2.
+/// The tables as the releases made them that kept formats 1 to 3.
 const FORMAT_1: &str = "
     CREATE TABLE clients (id INTEGER PRIMARY KEY, name TEXT NOT NULL, state INTEGER NOT NULL, hash BLOB, origin_address TEXT,
         origin_invite BLOB, issued_at_ms INTEGER, next_hash BLOB, next_invite BLOB, next_issued_at_ms INTEGER,
@@ -157,10 +157,29 @@ const FORMAT_2: &str = "
     UPDATE clients SET kept_values = 'price*' WHERE id = 7;
     PRAGMA user_version = 2;
 ";
+const FORMAT_3: &str = "
+    ALTER TABLE clients ADD COLUMN role INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE clients ADD COLUMN may_read TEXT;
+    ALTER TABLE clients ADD COLUMN may_put TEXT;
+    ALTER TABLE clients ADD COLUMN may_join TEXT;
+    ALTER TABLE clients ADD COLUMN sees INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE clients ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+    ALTER TABLE clients ADD COLUMN renamed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE clients ADD COLUMN administered INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE invites ADD COLUMN id_last INTEGER;
+    ALTER TABLE invites ADD COLUMN role INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE invites ADD COLUMN may_read TEXT;
+    ALTER TABLE invites ADD COLUMN may_put TEXT;
+    ALTER TABLE invites ADD COLUMN may_join TEXT;
+    ALTER TABLE invites ADD COLUMN sees INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE invites ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+    UPDATE invites SET id_last = id;
+    PRAGMA user_version = 3;
+";
 
 #[test]
 fn a_roster_of_each_older_format_goes_on_with_its_clients_who_may_what_they_could() {
-    for (format, tables) in [(1, &[FORMAT_1][..]), (2, &[FORMAT_1, FORMAT_2])] {
+    for (format, tables) in [(1, &[FORMAT_1][..]), (2, &[FORMAT_1, FORMAT_2]), (3, &[FORMAT_1, FORMAT_2, FORMAT_3])] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("roster.db");
         let db = rusqlite::Connection::open(&path).unwrap();
@@ -173,9 +192,10 @@ fn a_roster_of_each_older_format_goes_on_with_its_clients_who_may_what_they_coul
             assert_eq!((desk.name.as_str(), desk.shares.len(), desk.last_seen_ms), ("desk", 2, Some(7)));
             assert!(desk.rights.are_plain() && desk.tags.is_empty() && !desk.renamed && !desk.administered);
             assert!(matches!(desk.known, Known::Confirmed { .. }));
-            assert_eq!(desk.values.len(), if format == 2 { 1 } else { 0 });
+            assert_eq!(desk.values.len(), if format == 1 { 0 } else { 1 });
             assert_eq!(roster.client(id(8)).unwrap().known, Known::Revoked);
-            assert_eq!(roster.tokens().len(), if format == 2 { 1 } else { 0 });
+            assert_eq!(roster.tokens().len(), if format == 1 { 0 } else { 1 });
+            assert!(roster.tokens().iter().all(|token| token.may_put && !token.administers), "format {format}");
             let invite = roster.lookup_invite(&InviteHash([0; 32])).unwrap();
             assert_eq!(invite.purpose, InvitePurpose::Enrol(Some(IdRange::one(id(9)))));
             assert!(invite.uses_left == 1 && !invite.is_special());
@@ -347,14 +367,17 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     let key = UniqueId::fresh(id(7)).unwrap();
     roster.issue(&grant(7, &key, None, 10)).unwrap();
     let made = |roster: &mut Roster, name: &str, client| {
-        roster.new_token(Some(name.to_owned()), client, true, MINUTE_MS, 10).map(|(bearer, _)| bearer.hash())
+        roster
+            .new_token(Some(name.to_owned()), client, Powers { put: true, administer: false }, MINUTE_MS, 10)
+            .map(|(bearer, _)| bearer.hash())
     };
     assert_eq!(made(&mut roster, "early", Some(id(7))), Err(RosterError::Unknown { id: id(7) }));
     roster.confirm(id(7), &key.hash(), 11).unwrap();
     let of_client = made(&mut roster, "seven", Some(id(7))).unwrap();
     let of_hub = made(&mut roster, "probe", None).unwrap();
     assert_eq!(made(&mut roster, "probe", Some(id(7))), Err(RosterError::TokenTaken));
-    let (_bearer, unnamed) = roster.new_token(None, None, false, 5 * MINUTE_MS, 12).unwrap();
+    let (_bearer, unnamed) =
+        roster.new_token(None, None, Powers { put: false, administer: true }, 5 * MINUTE_MS, 12).unwrap();
     assert_eq!(unnamed.name, "token-1");
     roster.settle().unwrap();
 
@@ -363,6 +386,22 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     let good = |roster: &Roster, hash, now_ms| roster.token(&hash, now_ms).is_some();
     assert!(good(&after, of_hub, 11) && good(&after, of_client, 9 + MINUTE_MS));
     assert!(!good(&after, of_hub, 10 + MINUTE_MS));
+    // Made by a clock that was a day ahead, or more.
+    let (tomorrow_ms, now_ms) = (24 * 60 * MINUTE_MS, 1_000_000 * MINUTE_MS);
+    let ahead = |roster: &mut Roster, by_ms| {
+        let name = Some(format!("ahead by {by_ms}"));
+        roster
+            .new_token(name, None, Powers { put: true, administer: false }, MINUTE_MS, now_ms + by_ms)
+            .unwrap()
+            .0
+            .hash()
+    };
+    let (little, much) = (ahead(&mut after, tomorrow_ms), ahead(&mut after, tomorrow_ms + 1));
+    assert!(good(&after, little, now_ms) && !good(&after, much, now_ms));
+    assert!(good(&after, much, now_ms + tomorrow_ms + 1), "it is as good as it was meant to be by then");
+    for by_ms in [tomorrow_ms, tomorrow_ms + 1] {
+        after.revoke_token(&format!("ahead by {by_ms}"), None).unwrap();
+    }
     after.revoke(id(7)).unwrap();
     assert!(!good(&after, of_client, 11) && good(&after, of_hub, 11));
     // One of a client's machine ends its own alone.

@@ -54,6 +54,8 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         shares: some("s"),
         clients: Some(Sees::Itself),
     };
+    let token =
+        Question::Token { name: Some("t".into()), id: Some(7), may_put: true, expires_s: 3600, administers: true };
     let invite = Question::Invite {
         uses: 3,
         expires_s: 3600,
@@ -101,7 +103,7 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_revoke", ask(Question::Revoke { id: 7 })),
         ("ask_reissue", ask(Question::Reissue { id: 7 })),
         ("ask_allow_deletes", ask(Question::AllowDeletes { share: "s".into() })),
-        ("ask_token", ask(Question::Token { name: Some("t".into()), id: Some(7), may_put: true, expires_s: 3600 })),
+        ("ask_token", ask(token)),
         ("ask_tokens", ask(Question::Tokens)),
         ("ask_revoke_token", ask(Question::RevokeToken { name: "t".into() })),
         ("ask_backup", ask(Question::Backup)),
@@ -109,6 +111,7 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         ("ask_administer", ask(Question::Administer { id: 7, change: change.clone() })),
         ("ask_import", ask(Question::Import { rows: vec![ImportRow { id: 300, change }], dry_run: true })),
         ("ask_why", ask(Question::Why { target: Some("s/a".into()), client: Some(7) })),
+        ("ask_install", ask(Question::Install)),
         ("ping", ToHub::Ping { nonce: 1 << 63 }),
         ("want", ToHub::Want { share: "s".into(), contents: vec![HASH] }),
         ("want_chunks", ToHub::WantChunks { share: "s".into(), content: HASH, chunks: vec![0, 1, 300] }),
@@ -206,7 +209,23 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };
     let wait =
         WaitAnswer { done: false, in_sync: 1, not_in_sync: 300, behind: vec![behind], shares: vec![share_behind] };
-    let token = TokenRow { name: "t".into(), id: 7, may_put: true, created_at_ms: 1, expires_at_ms: 2, good: true };
+    let token = TokenRow {
+        name: "t".into(),
+        id: 7,
+        may_put: true,
+        created_at_ms: 1,
+        expires_at_ms: 2,
+        good: true,
+        administers: true,
+    };
+    let installer = Installer {
+        line: "sh".into(),
+        url: "http://h:1/i".into(),
+        sha256: "ab".into(),
+        bytes: 300,
+        version: "0.1.0".into(),
+        glibc: Some("2.34".into()),
+    };
     let answer = |answer| ToClient::Answer { req: 6, answer };
     let record = |name: &'static [u8], value: Option<&'static [u8]>, inline: Option<&'static [u8]>| Record {
         name: Bytes::from_static(name),
@@ -261,6 +280,7 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         ("answer_backup", answer(Answer::Backup { directory: "/b".into() })),
         ("answer_imported", answer(Answer::Imported(imported))),
         ("answer_why", answer(Answer::Why(vec![why]))),
+        ("answer_install", answer(Answer::Install(installer))),
         ("failed", ToClient::Failed { req: 2, refusal: refusal(Code::NotAllowed, None) }),
         ("pong", ToClient::Pong { nonce: 1 << 63 }),
         ("bye", ToClient::Bye(refusal(Code::Stopping, Some(1000)))),

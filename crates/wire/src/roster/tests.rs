@@ -39,6 +39,7 @@ fn plan(book: &Book, kind: u8, at: u64, codes: &[InviteCode], keys: &[UniqueId],
         name: format!("token-{at}"),
         client,
         may_put: true,
+        administers: false,
         created_at_ms: now_ms,
         expires_at_ms: now_ms + DAY_MS,
     };
