@@ -13,6 +13,7 @@
 //! | `fetch`, `assemble` | contents that did not come along; large ones from chunks |
 //! | [`leave()`] | the end of it all, but for the files |
 //! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
+//! | [`program`] | asking a hub over HTTP, with a token, on a machine that is no client |
 //!
 //! **Promises.** A name in a copy never shows a torn file and never vanishes for a moment. Nothing is deleted before the
 //! hub said that its list is complete, nor in a directory that is not the share's copy. What is here already, anywhere
@@ -42,6 +43,7 @@ mod leave;
 mod login;
 mod mailbox;
 mod placed;
+pub mod program;
 mod session;
 pub mod state;
 
