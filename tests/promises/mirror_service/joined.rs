@@ -62,7 +62,7 @@ fn what_a_command_last_did_on_a_machine_is_told_by_the_hub() {
     assert!(people.contains("share: last exited with 5 at 20") && people.contains("no such service"), "{people}");
     let shown = at_hub(&cluster, &["clients", "show", "1"]);
     assert!(shown.contains("after: last exited with 5"), "{shown}");
-    until(PATIENCE, "both to be there", || at_hub(&cluster, &["clients", "list", "--json"]).lines().count() == 2);
+    cluster.agent(2).wait_for_line("in sync", PATIENCE);
     assert_eq!(at(&cluster, 1)["after"][0]["ran"]["said"], "no such service");
     assert!(at(&cluster, 2)["after"].as_array().unwrap().is_empty(), "it is no matter of another's");
     let row = ask(&cluster, cluster.agent_home(2), "agent", &["clients", "show", "1", "--json"]);
