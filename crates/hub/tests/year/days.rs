@@ -39,6 +39,17 @@ const MACHINES: usize = 6;
 /// For so many days each day's log stays, and its files.
 const STAYS_DAYS: u64 = 3;
 
+/// The tables of a roster of format 2, and their columns: nothing is left of what came later.
+const ROSTER_2: [(&str, &str); 3] = [
+    (
+        "clients",
+        "id name state hash origin_address origin_invite issued_at_ms next_hash next_invite next_issued_at_ms next_lapsed address transport \
+         enrolled_at_ms last_login_ms last_seen_ms shares version kept_values",
+    ),
+    ("invites", "hash purpose id uses uses_left created_at_ms expires_at_ms"),
+    ("tokens", "hash name client may_put created_at_ms expires_at_ms"),
+];
+
 /// What was so when a backup was made.
 struct Backup {
     file: PathBuf,
@@ -403,13 +414,13 @@ impl Life {
         self.told("the hub is upgraded");
         self.house.stop();
         let roster = Connection::open(self.house.data().join("roster.db")).unwrap();
-        for column in ["role", "may_read", "may_put", "may_join", "sees", "tags"] {
-            for table in ["clients", "invites"] {
+        for (table, columns) in ROSTER_2 {
+            let mut info = roster.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
+            let now = info.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap);
+            for column in now.filter(|column| !columns.split(' ').any(|known| known == column)) {
                 roster.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).unwrap();
             }
         }
-        let rest = ["clients DROP COLUMN renamed", "clients DROP COLUMN administered", "invites DROP COLUMN id_last"];
-        rest.iter().for_each(|rest| roster.execute_batch(&format!("ALTER TABLE {rest}")).unwrap());
         roster.pragma_update(None, "user_version", 2).unwrap();
         drop(roster);
         fs::remove_file(self.house.data().join("format")).unwrap();
