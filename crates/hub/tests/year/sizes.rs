@@ -27,7 +27,7 @@ const BOUNDS: [(&str, Bound); 15] = [
     ("descriptors", Bound::Stays(6)),
     ("threads", Bound::Stays(6)),
     // With all of the test in it.
-    ("resident bytes", Bound::Stays(24 << 20)),
+    ("resident bytes", Bound::Stays(10 << 20)),
     ("files in the data directory", Bound::Stays(4)),
     ("bytes of values", Bound::Stays(4 << 20)),
     ("bytes of their log", Bound::Stays(9 << 20)),
