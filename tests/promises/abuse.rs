@@ -266,6 +266,7 @@ fn no_unique_id_and_no_invite_is_in_any_log_table_output_or_command_line() {
     let share = format!("share={}", cluster.share().display());
     let mut command = lockstep_at(cluster.hub_home());
     command.args(["hub", "--share", &share, "--listen", &cluster.address(), "--enrol", "invite"]);
+    command.args(["--http", "127.0.0.1:0"]);
     let hub = Proc::start(command.env("LOCKSTEP_LOG", "trace"));
     let first = hub.wait_for_line("lockstep join", PATIENCE).split_whitespace().last().unwrap().to_owned();
     let mut secrets = BTreeMap::new();
@@ -309,6 +310,32 @@ fn no_unique_id_and_no_invite_is_in_any_log_table_output_or_command_line() {
     speaker.write(b"\xff\xff\xff\xff").unwrap();
     let reissued = link_by(&["clients", "reissue", "2"]);
     secrets.insert("a reissue".to_owned(), invite(&reissued));
+    // Over HTTP, with a token in a file: of an administrator, of somebody else, and one that is none.
+    let url = hub.wait_for_line("http     http", PATIENCE).split_whitespace().nth(1).unwrap().to_owned();
+    let elsewhere = support::scratch();
+    let over_http = |token: &str, args: &[&str]| {
+        let file = elsewhere.join("token");
+        fs::write(&file, token).unwrap();
+        let mut command = lockstep_at(&elsewhere);
+        command.args(args).args(["--hub", &url, "--token-file"]).arg(file).env("LOCKSTEP_LOG", "trace");
+        command
+    };
+    let admins = link_by(&["token", "--name", "ops", "--admin"]);
+    secrets.insert("an administrator's token".to_owned(), admins.clone());
+    let none = wire::bearer::Bearer::fresh().unwrap().reveal();
+    secrets.insert("no token".to_owned(), none.clone());
+    for (token, code) in [(&admins, 0), (&secrets["a token"], 3), (&none, 3)] {
+        let output = over_http(token, &["clients", "tag", "1", "+x"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        outputs.push(("over HTTP".to_owned(), [output.stdout, output.stderr].concat()));
+    }
+    fs::write(cluster.share().join("new"), "x").unwrap();
+    let waits = Proc::start(&mut over_http(&admins, &["wait", "share", "--client", "2", "--timeout", "600s"]));
+    for file in ["cmdline", "environ"] {
+        let path = format!("/proc/{}/{file}", waits.pid().as_raw_nonzero());
+        outputs.push((path.clone(), fs::read(path).unwrap()));
+    }
+    drop(waits);
     // A link that was mistyped is refused without being repeated.
     let cut_short = &second[..second.len() - 2];
     let mut bad = join(4, cut_short);
@@ -362,7 +389,9 @@ fn no_unique_id_and_no_invite_is_in_any_log_table_output_or_command_line() {
     hub.wait_exit(PATIENCE);
     assert_eq!(hunt.in_files(cluster.path()), []);
     let told = log(&cluster);
-    for word in ["was not proven", "taken over", "revoked", "logged in", "an invite was made"] {
+    for word in
+        ["was not proven", "taken over", "revoked", "logged in", "an invite was made", "to administer was refused"]
+    {
         assert!(told.contains(word), "the log says nothing of “{word}”: {told}");
     }
 }

@@ -267,7 +267,12 @@ impl Agent {
                 })?;
             self.memory.reached_at(&dial::with_port(&address));
             self.memory.hub = Some(dialed.fingerprint);
-            self.data.remember(&self.memory).map_err(|error| Failure::Final(error.into()))?;
+            match self.data.remember(&self.memory) {
+                Ok(()) => {}
+                Err(error) if first_time => return Err(Failure::Final(error.into())),
+                // On a full disk, say: what it knew before is still there, and the next login tries again.
+                Err(error) => tracing::warn!(%error, "where the hub is was not noted anew; the agent goes on"),
+            }
             let LoggedIn { welcome, issued, .. } = &logged_in;
             self.summary.id = Some(welcome.id);
             (self.events)(Event::LoggedIn { id: welcome.id, issued: *issued, hub: welcome.hub.clone() });

@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use wire::link::Fingerprint;
 
 /// How long one address may take to answer, TCP and TLS each.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// The hub's certificate is known by its key and not by a name; this one is sent in no form.
 const SERVER_NAME: &str = "lockstep.invalid";
 /// The port of a hub where an address names none.
@@ -121,7 +121,7 @@ pub fn with_port(address: &str) -> String {
     }
 }
 
-async fn connect(address: &str) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect(address: &str) -> Result<TcpStream, DialError> {
     let target = with_port(address);
     let unreachable = |source| DialError::Unreachable { address: target.clone(), source };
     let resolved: Vec<SocketAddr> = tokio::net::lookup_host(&target).await.map_err(unreachable)?.collect();

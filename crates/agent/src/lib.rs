@@ -14,6 +14,7 @@
 //! | `ran` | what became of commands that are run after a change, for the hub to know |
 //! | [`leave()`] | the end of it all, but for the files |
 //! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
+//! | [`program`] | asking a hub over HTTP, with a token, on a machine that is no client |
 //!
 //! **Promises.** A name in a copy never shows a torn file and never vanishes for a moment. Nothing is deleted before the
 //! hub said that its list is complete, nor in a directory that is not the share's copy. What is here already, anywhere
@@ -43,6 +44,7 @@ mod leave;
 mod login;
 mod mailbox;
 mod placed;
+pub mod program;
 mod ran;
 mod session;
 pub mod state;

@@ -3,8 +3,8 @@
 use wire::answer::Question;
 
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
-use crate::{answered, runtime};
+use crate::reach::AskArgs;
+use crate::runtime;
 
 /// Lets the deletions go on that the guard holds back for a share, once; on the hub's own machine
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ pub(crate) struct Args {
     name: String,
 
     #[command(flatten)]
-    reach: ReachArgs,
+    reach: AskArgs,
 }
 
 /// Lets them go and returns when they are on the board.
@@ -22,6 +22,6 @@ pub(crate) struct Args {
 /// When the hub of this machine does not run or has no such share.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let question = Question::AllowDeletes { share: args.name };
-    runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await })?;
     Ok(Exit::Done)
 }

@@ -10,10 +10,10 @@ use wire::answer::{Answer, ClientChange, ClientRow, ClientShare, Question};
 use wire::rights::RightsChange;
 
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
+use crate::reach::AskArgs;
 use crate::rights::{self, RightsArgs};
 use crate::table::{self, Cell, Column};
-use crate::{answered, invite, runtime};
+use crate::{invite, runtime};
 
 /// Lists and shows the hub's clients, and administers them
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     what: Option<What>,
 
     #[command(flatten)]
-    reach: ReachArgs,
+    reach: AskArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -150,7 +150,7 @@ pub(crate) fn run(mut args: Args) -> Result<Exit, Failure> {
     }
     let runtime = runtime::start()?;
     let mut client = runtime.block_on(args.reach.connect())?;
-    let mut ask = |question| runtime.block_on(client.ask(question)).map_err(answered);
+    let mut ask = |question| runtime.block_on(client.ask(question));
     let rows = match what {
         What::List { all, .. } => list(&mut ask, all)?,
         What::Export { .. } => list(&mut ask, true)?,

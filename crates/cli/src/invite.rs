@@ -8,9 +8,9 @@ use wire::rights::IdRange;
 
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
+use crate::reach::AskArgs;
 use crate::rights::RightsArgs;
-use crate::{answered, runtime};
+use crate::runtime;
 
 /// Makes an invite and prints the line with which a machine joins; for the hub's own machine and admins
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     json: bool,
 
     #[command(flatten)]
-    reach: ReachArgs,
+    reach: AskArgs,
 }
 
 /// Prints the join line.
@@ -57,10 +57,10 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         let mut client = args.reach.connect().await?;
         // First, so that no invite is made for what cannot be installed.
         let installer = match args.install {
-            true => Some(client.ask(Question::Install).await.map_err(answered)?),
+            true => Some(client.ask(Question::Install).await?),
             false => None,
         };
-        Ok::<_, Failure>((installer, client.ask(question).await.map_err(answered)?))
+        Ok::<_, Failure>((installer, client.ask(question).await?))
     })?;
     match installer {
         None => print_link(&answer, args.json),

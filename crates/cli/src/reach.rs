@@ -2,16 +2,22 @@
 //!
 //! One machine, one login: a command never logs in beside a running agent, it asks through it.
 
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent::Decision;
 use agent::client::{Client, ClientError, Target};
+use agent::program::{BadCredentials, CREDENTIALS_BYTES_MAX, Credentials, Program};
+use anyhow::Context as _;
+use wire::answer::{Answer, Question};
 
 use crate::exit::Failure;
 use crate::{join, paths};
 
+/// May hold a token, so that it stands in no command line and no file.
+const TOKEN_VARIABLE: &str = "LOCKSTEP_TOKEN";
 /// The first wait before a reconnect; each further one is twice as long.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 /// The longest.
@@ -27,12 +33,95 @@ pub(crate) struct ReachArgs {
     pub(crate) data: Option<PathBuf>,
 
     /// Asks the hub at this address or join link itself, logged in as --id; not beside a running agent
-    #[arg(long, global = true, value_name = "ADDR", requires = "id")]
+    #[arg(long, global = true, value_name = "ADDR")]
     hub: Option<String>,
 
     /// The ID to log in with at --hub; its unique ID is kept in the data directory
     #[arg(long, global = true, value_name = "N", requires = "hub", allow_negative_numbers = true)]
     id: Option<String>,
+}
+
+/// Which hub, and with what
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    /// Asks over HTTP at --hub, such as `https://hub.example:7118`, with the token that administers in this file; behind it may
+    /// stand what `lockstep cert` prints. The variable LOCKSTEP_TOKEN may hold the same
+    #[arg(long, global = true, value_name = "FILE", requires = "hub", conflicts_with = "id")]
+    token_file: Option<PathBuf>,
+}
+
+/// Where questions go.
+pub(crate) enum Asker {
+    /// Through this machine's hub or agent, or logged in.
+    Client(Box<Client>),
+    /// Over HTTP.
+    Program(Program),
+}
+
+impl Asker {
+    /// Asks; for [`Question::Wait`] this takes as long as it says.
+    ///
+    /// # Errors
+    /// When the hub refuses, or the connection breaks: exit code 3.
+    pub(crate) async fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
+        match self {
+            Asker::Client(client) => client.ask(question).await.map_err(Failure::could_not_run),
+            Asker::Program(program) => program.ask(&question).await.map_err(Failure::could_not_run),
+        }
+    }
+}
+
+impl AskArgs {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`ReachArgs::connect`], and when what is to be a token is none.
+    pub(crate) async fn connect(&self) -> Result<Asker, Failure> {
+        match (&self.reach.hub, self.credentials()?) {
+            (Some(hub), Some(credentials)) => {
+                Program::new(hub, credentials).map(Asker::Program).map_err(|error| Failure::usage(error.to_string()))
+            }
+            _ => self.reach.connect().await.map(|client| Asker::Client(Box::new(client))),
+        }
+    }
+
+    /// Takes flags that stand behind words which may begin with a hyphen.
+    ///
+    /// # Errors
+    /// When they are none of these.
+    pub(crate) fn update(&mut self, flags: Vec<String>) -> Result<(), Failure> {
+        use clap::{Args as _, FromArgMatches as _};
+        let parser = Self::augment_args(clap::Command::new("lockstep").no_binary_name(true).disable_help_flag(true));
+        let parsed = parser.try_get_matches_from(flags).and_then(|matches| self.update_from_arg_matches(&matches));
+        parsed.map_err(|error| Failure::usage(error.to_string().trim_end()))
+    }
+
+    /// The token, where one is named; that of the environment counts for a hub that is asked as nobody in particular.
+    fn credentials(&self) -> Result<Option<Credentials>, Failure> {
+        let wrong = |whose: &str, why: BadCredentials| Failure::usage(format!("{whose}: {why}"));
+        if let Some(path) = &self.token_file {
+            let text = read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            return Credentials::parse(&text).map(Some).map_err(|why| wrong(&path.display().to_string(), why));
+        }
+        if self.reach.hub.is_none() || self.reach.id.is_some() {
+            return Ok(None);
+        }
+        match std::env::var(TOKEN_VARIABLE) {
+            Ok(text) => Credentials::parse(&text).map(Some).map_err(|why| wrong(TOKEN_VARIABLE, why)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err(wrong(TOKEN_VARIABLE, BadCredentials::Token)),
+        }
+    }
+}
+
+/// A short file of text.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(CREDENTIALS_BYTES_MAX as u64).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Why there is no connection.
@@ -69,17 +158,6 @@ impl ReachArgs {
         }
     }
 
-    /// Takes flags that stand behind words which may begin with a hyphen.
-    ///
-    /// # Errors
-    /// When they are none of these.
-    pub(crate) fn update(&mut self, flags: Vec<String>) -> Result<(), Failure> {
-        use clap::{Args as _, FromArgMatches as _};
-        let parser = Self::augment_args(clap::Command::new("lockstep").no_binary_name(true).disable_help_flag(true));
-        let parsed = parser.try_get_matches_from(flags).and_then(|matches| self.update_from_arg_matches(&matches));
-        parsed.map_err(|error| Failure::usage(error.to_string().trim_end()))
-    }
-
     async fn try_once(&self) -> Result<Client, Unreached> {
         if let (Some(hub), Some(id)) = (&self.hub, &self.id) {
             let (mut addresses, trust, invite) = join::hub(Some(hub)).map_err(Unreached::Failure)?;
@@ -93,6 +171,11 @@ impl ReachArgs {
                 key_dir: key_dir.map_err(Unreached::Failure)?,
             };
             return Client::connect(target, &join::software()).await.map_err(Unreached::Client);
+        }
+        if self.hub.is_some() {
+            return Err(Unreached::Failure(Failure::usage(
+                "--hub needs to know as whom: --id N logs in as a client; for what a token administers there is --token-file FILE",
+            )));
         }
         let default = |of| paths::default_data(of).map_err(Unreached::Failure);
         let places = match &self.data {

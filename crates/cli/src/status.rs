@@ -10,8 +10,8 @@ use wire::ran::Ran;
 
 use crate::clients::time;
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
-use crate::{answered, runtime};
+use crate::reach::AskArgs;
+use crate::runtime;
 
 /// Shows the hub, its shares, and who is in sync, who is not, and why
 #[derive(Debug, clap::Args)]
@@ -21,11 +21,11 @@ pub(crate) struct Args {
     json: bool,
 
     /// Shows the pairs of the `lockstep mirror --watch` that run on this machine as this user instead
-    #[arg(long, conflicts_with_all = ["hub", "id"])]
+    #[arg(long, conflicts_with_all = ["hub", "id", "token_file"])]
     mirror: bool,
 
     #[command(flatten)]
-    reach: ReachArgs,
+    reach: AskArgs,
 }
 
 /// Prints the status.
@@ -34,10 +34,9 @@ pub(crate) struct Args {
 /// When the hub is not reached, or no mirror runs.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     if args.mirror {
-        return mirrors::run(args.reach.data.as_deref(), args.json);
+        return mirrors::run(args.reach.reach.data.as_deref(), args.json);
     }
-    let answer = runtime::start()?
-        .block_on(async { args.reach.connect().await?.ask(Question::Status).await.map_err(answered) })?;
+    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(Question::Status).await })?;
     let Answer::Status(status) = answer else {
         return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
     };

@@ -40,6 +40,10 @@ struct New {
     #[arg(long)]
     put: bool,
 
+    /// It may also administer: list, revoke, invite and the like, from anywhere, with --token-file
+    #[arg(long)]
+    admin: bool,
+
     /// For how long: 12h, 90d; at most 3653d
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = parse_duration)]
     expires: Duration,
@@ -78,9 +82,9 @@ const COLUMNS: [Column; 6] = [
 /// # Errors
 /// When the hub is not reached, or does not allow it.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let New { name, client, put, expires, json } = args.new;
+    let New { name, client, put, admin, expires, json } = args.new;
     let question = match &args.what {
-        None => Question::Token { name, id: client, may_put: put, expires_s: expires.as_secs(), administers: false },
+        None => Question::Token { name, id: client, may_put: put, expires_s: expires.as_secs(), administers: admin },
         Some(What::List { .. }) => Question::Tokens,
         Some(What::Revoke { name }) => Question::RevokeToken { name: name.clone() },
     };

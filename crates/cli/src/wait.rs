@@ -8,8 +8,8 @@ use wire::answer::{Answer, Question, WaitAnswer};
 use crate::args::parse_duration;
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
-use crate::reach::ReachArgs;
-use crate::{answered, runtime};
+use crate::reach::AskArgs;
+use crate::runtime;
 
 /// Waits until every machine that follows has everything that changed up to now
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     json: bool,
 
     #[command(flatten)]
-    reach: ReachArgs,
+    reach: AskArgs,
 }
 
 /// Waits. Exit code 0 when all are there; 1 when some are not, or a share itself is not what its directory holds, each named
@@ -42,8 +42,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let timeout_ms = u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX);
     let question = Question::Wait { target: args.target, clients: args.client, timeout_ms };
-    let answer =
-        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await })?;
     let Answer::Wait(wait) = answer else {
         return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
     };

@@ -5,9 +5,9 @@ use std::io::Write;
 use wire::answer::{Answer, Question};
 
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
+use crate::reach::AskArgs;
+use crate::runtime;
 use crate::table::escaped;
-use crate::{answered, runtime};
 
 /// Says why a path or a value is not where it should be, or what a client lacks, and what to do about it
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     json: bool,
 
     #[command(flatten)]
-    reach: ReachArgs,
+    reach: AskArgs,
 }
 
 /// Prints a line for each that lacks something, or for what was asked about. Exit code 0 when all is where it should be, else 1.
@@ -34,8 +34,7 @@ pub(crate) struct Args {
 /// When the hub is not reached, or there is no such path, value or client.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let question = Question::Why { target: args.target, client: args.client };
-    let answer =
-        runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await.map_err(answered) })?;
+    let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await })?;
     let Answer::Why(rows) = answer else {
         return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
     };

@@ -57,9 +57,10 @@ impl Access {
         Access { id: id.get(), read: none(), put: none(), join: none(), sees: Sees::Itself, administers: false }
     }
 
-    /// The same, for who signs in by a token: it administers nothing, and puts only where the token says so.
-    pub(crate) fn by_token(self, may_put: bool) -> Access {
-        Access { put: if may_put { self.put } else { Some(Arc::default()) }, administers: false, ..self }
+    /// The same, for who signs a request over HTTP: it puts and administers only where that is said as well, as it is of a token.
+    pub(crate) fn by_request(self, may_put: bool, administers: bool) -> Access {
+        let put = if may_put { self.put } else { Some(Arc::default()) };
+        Access { put, administers: self.administers && administers, ..self }
     }
 
     /// As whom; 0 for the hub's own machine.
@@ -238,8 +239,15 @@ mod tests {
         assert!(observer.reads(b"x") && observer.to_put(b"x").is_err());
         let admin = access(RightsChange { role: Some(Role::Admin), clients: Some(Sees::Itself), ..Default::default() });
         assert!(admin.to_administer().is_ok() && admin.sees(8) && admin.to_put(b"x").is_ok());
-        let by_token = admin.by_token(false);
-        assert!(by_token.to_administer().is_err() && by_token.to_put(b"x").is_err() && by_token.reads(b"x"));
+        let reads = admin.clone().by_request(false, false);
+        assert!(reads.to_administer().is_err() && reads.to_put(b"x").is_err() && reads.reads(b"x"));
+        let administers = admin.by_request(false, true);
+        assert!(administers.to_administer().is_ok() && administers.to_put(b"x").is_err());
+        let plain = access(RightsChange::default()).by_request(true, true);
+        assert!(
+            plain.to_administer().is_err() && plain.to_put(b"x").is_ok(),
+            "a token gives nothing that its client has not"
+        );
     }
 
     #[test]

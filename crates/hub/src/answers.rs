@@ -27,6 +27,9 @@ const CLIENT_ROWS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 /// Answers a question of `role`.
 pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
     let access = role.access();
+    if let Role::Program(_) = role {
+        for_programs(&question)?;
+    }
     match question {
         Question::Status => Ok(Answer::Status(status(hub, &access))),
         Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after, &access).0)),
@@ -390,6 +393,19 @@ fn token_row(token: &Token, good: bool) -> TokenRow {
         expires_at_ms: token.expires_at_ms,
         good,
     }
+}
+
+/// Whether a program with a token may ask this at all: tokens come from machines, so that none makes another that outlives it.
+fn for_programs(question: &Question) -> Result<(), Refusal> {
+    let text = match question {
+        Question::Token { .. } | Question::Tokens | Question::RevokeToken { .. } => {
+            "a token makes, lists and revokes no tokens: run lockstep token on the hub's machine, or on that of its client"
+        }
+        Question::Backup => "only the hub's own machine may do that: run the command there",
+        Question::Leave => "only a client itself can leave: lockstep leave, on its machine",
+        _ => return Ok(()),
+    };
+    Err(refusal(Code::NotAllowed, text.into()))
 }
 
 fn only_here(role: &Role) -> Result<(), Refusal> {

@@ -66,6 +66,9 @@ pub(crate) struct Entry {
     /// Who did it; 0 for the hub's own machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<u64>,
+    /// By the token of that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
     /// From where, without a port.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) address: String,
@@ -135,7 +138,7 @@ impl Audit {
         }
         let outcome = refused.unwrap_or("ok");
         let detail = if event == "proved" { String::new() } else { note.to_string() };
-        self.note(Entry { event, id, by: None, address: address.to_string(), transport, outcome, detail });
+        self.note(Entry { event, id, address: address.to_string(), transport, outcome, detail, ..Entry::default() });
     }
 
     /// Writes what was counted: all of it at the end.

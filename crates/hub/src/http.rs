@@ -3,6 +3,7 @@
 //! Connections are accepted by [`listen`], not by a framework, so that each has its limits from the first byte on and can
 //! be cut by whoever serves it ([`Peer`]). What is answered is in the modules below; who asks is found out by [`auth`].
 
+mod admin;
 mod auth;
 mod body;
 mod events;
@@ -56,6 +57,7 @@ fn routes(hub: Arc<Hub>, socketio: &SocketIo) -> Router {
         .route("/metrics", get(metrics::get))
         .route("/api/openapi.json", get(told::openapi))
         .route("/api/login", post(login::post))
+        .route("/api/admin", post(admin::post))
         .route("/api/status", get(told::status))
         .route("/api/clients", get(told::clients))
         .route("/api/shares", get(told::shares))

@@ -53,11 +53,11 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
         hub.audit.note(Entry {
             event: "login",
             id: Some(admitted.id.get()),
-            by: None,
             address: address.to_string(),
             transport: via.as_str(),
             outcome: full.code.as_str(),
             detail: full.text.clone(),
+            ..Entry::default()
         });
         step = Step { say: vec![ToClient::Refused(full)], then: Then::End, note: None };
     }

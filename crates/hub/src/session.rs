@@ -43,17 +43,33 @@ pub(crate) enum Role {
     Relay(Arc<Session>),
     /// The hub's own machine, through the local socket: may everything.
     Local,
+    /// A program with a token that administers, for one request over HTTP.
+    Program(Program),
+}
+
+/// Who signs with a token.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) access: Access,
+    /// What the token is called.
+    pub(crate) token: String,
+    /// From where, without a port.
+    pub(crate) address: String,
 }
 
 impl Role {
     pub(crate) fn id(&self) -> u64 {
-        self.session().map_or(0, |session| session.id)
+        match self {
+            Role::Client(session) | Role::Relay(session) => session.id,
+            Role::Local => 0,
+            Role::Program(program) => program.access.id(),
+        }
     }
 
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
         match self {
             Role::Client(session) | Role::Relay(session) => Some(session),
-            Role::Local => None,
+            Role::Local | Role::Program(_) => None,
         }
     }
 
@@ -63,11 +79,12 @@ impl Role {
 
     /// What the audit log says of something that it did to a client.
     pub(crate) fn did(&self, event: &'static str, id: Option<u64>, detail: String) -> Entry {
-        let (address, transport) = match self.session() {
-            Some(session) => (without_port(&session.address), session.transport),
-            None => (String::new(), "local"),
+        let (address, transport, token) = match self {
+            Role::Client(session) | Role::Relay(session) => (without_port(&session.address), session.transport, None),
+            Role::Local => (String::new(), "local", None),
+            Role::Program(program) => (program.address.clone(), "http", Some(program.token.clone())),
         };
-        Entry { event, id, by: Some(self.id()), address, transport, outcome: "ok", detail }
+        Entry { event, id, by: Some(self.id()), token, address, transport, outcome: "ok", detail }
     }
 
     /// What it may.
@@ -75,6 +92,7 @@ impl Role {
         match self {
             Role::Client(session) | Role::Relay(session) => session.access.clone(),
             Role::Local => Access::everything(),
+            Role::Program(program) => program.access.clone(),
         }
     }
 }
@@ -197,7 +215,7 @@ impl Reader {
                     }
                 }
                 // A command lives as long as its connection: following may be all it does.
-                Role::Relay(_) | Role::Local => incoming.next(FRAME_BYTES_MAX).await,
+                Role::Relay(_) | Role::Local | Role::Program(_) => incoming.next(FRAME_BYTES_MAX).await,
             };
             let handled = match message {
                 Ok(message) => self.handle(message).await,

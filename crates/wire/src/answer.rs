@@ -6,17 +6,20 @@ use crate::rights::{IdRange, Rights, RightsChange};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 
-/// What is asked.
+/// What is asked. As JSON it is the body of a request over HTTP: what need not be said may be left out, what is not known is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Question {
     /// The hub, its shares and who is in sync.
     Status,
     /// The clients: active ones, or the whole roster.
     Clients {
         /// Also away, provisional, revoked and expected ones.
+        #[serde(default)]
         all: bool,
         /// Only those with an id above this: an answer holds at most [`crate::limits::CLIENT_ROWS_MAX`], by id, and fewer
         /// where they are long; none when there are no more.
+        #[serde(default)]
         after: u64,
     },
     /// One client.
@@ -29,7 +32,7 @@ pub enum Question {
         /// A share or a value; `None`: every share, and the values of those that keep them as files.
         target: Option<String>,
         /// Only these; empty: every client that follows.
-        #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::WAIT_CLIENTS_MAX }>")]
+        #[serde(default, deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::WAIT_CLIENTS_MAX }>")]
         clients: Vec<u64>,
         /// How long at most, in milliseconds.
         timeout_ms: u64,
@@ -43,9 +46,10 @@ pub enum Question {
         /// Only for these ids.
         ids: Option<IdRange>,
         /// What whoever enrols by it may, as a change of what everybody may.
+        #[serde(default)]
         rights: RightsChange,
         /// What whoever enrols by it is tagged with.
-        #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::CHANGE_LIST_MAX }>")]
+        #[serde(default, deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::CHANGE_LIST_MAX }>")]
         tags: Vec<String>,
     },
     /// Cut a client off and never let it in again.
@@ -70,10 +74,12 @@ pub enum Question {
         /// As which client; `None`: as who asks.
         id: Option<u64>,
         /// Whether it may change values; else only read.
+        #[serde(default)]
         may_put: bool,
         /// For how long, seconds.
         expires_s: u64,
         /// Whether it may administer, as whom it signs in may.
+        #[serde(default)]
         administers: bool,
     },
     /// The bearer tokens: all, or those of the client that asks.
@@ -100,6 +106,7 @@ pub enum Question {
         #[serde(deserialize_with = "crate::bounded::vec::<_, _, { crate::limits::IMPORT_ROWS_MAX }>")]
         rows: Vec<ImportRow>,
         /// Only says what would be done.
+        #[serde(default)]
         dry_run: bool,
     },
     /// Why something is, or is not, where it should be.
@@ -115,6 +122,7 @@ pub enum Question {
 
 /// What an administrator changes of a client.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClientChange {
     /// What people call it from now on; an empty one lets its machine say so again.
     pub name: Option<String>,
@@ -133,6 +141,7 @@ pub struct ClientChange {
 
 /// One client of an inventory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ImportRow {
     /// Its id.
     pub id: u64,
@@ -142,6 +151,7 @@ pub struct ImportRow {
 
 /// What comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// To [`Question::Status`].
     Status(Status),

@@ -160,7 +160,11 @@ fn in_vitals(vitals: &Vitals) -> Result<(), BadMessage> {
     require(sensible, "the share of CPU time", Wrong::Number)
 }
 
-fn in_question(question: &Question) -> Result<(), BadMessage> {
+/// Whether a question is one that can be asked, however it came.
+///
+/// # Errors
+/// Which field breaks its limit.
+pub fn in_question(question: &Question) -> Result<(), BadMessage> {
     match question {
         Question::Status
         | Question::Clients { .. }

@@ -32,6 +32,7 @@ pub struct Limiter {
     pairs: HashMap<(String, ClientId), Failures>,
     addresses: HashMap<String, Failures>,
     enrolments: HashMap<String, Enrolments>,
+    tokens: HashMap<String, Failures>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,10 +70,7 @@ impl Limiter {
         if of_address >= ADDRESS_FAILURES {
             return HOLD_MAX;
         }
-        match self.pairs.get(&(address, id)).filter(recent).map_or(0, |failures| failures.count) {
-            0 => Duration::ZERO,
-            count => HOLD_FIRST.saturating_mul(1 << (count - 1).min(16)).min(HOLD_MAX),
-        }
+        held_after(self.pairs.get(&(address, id)).filter(recent).map_or(0, |failures| failures.count))
     }
 
     /// An answer was wrong.
@@ -84,6 +82,14 @@ impl Limiter {
     /// An answer was right: what went wrong for this id from this address is forgotten.
     pub fn proved(&mut self, address: &str, id: ClientId) {
         self.pairs.remove(&(known_as(address), id));
+    }
+
+    /// A token from `address` was refused: for how long that answer is held, at most [`HOLD_MAX`]. A token names no client, so it
+    /// is known to be wrong before anything is held, and a right one never waits.
+    pub fn token_refused(&mut self, address: &str, now: Duration) -> Duration {
+        note(&mut self.tokens, known_as(address), now);
+        let count = self.tokens.get(&known_as(address)).map_or(0, |failures| failures.count);
+        held_after(count.saturating_sub(1))
     }
 
     /// Counts one enrolment from `address`.
@@ -102,6 +108,14 @@ impl Limiter {
         }
         entry.left -= 1.0;
         Ok(())
+    }
+}
+
+/// For how long an answer is held after so many wrong ones.
+fn held_after(wrong: u32) -> Duration {
+    match wrong {
+        0 => Duration::ZERO,
+        count => HOLD_FIRST.saturating_mul(1 << (count - 1).min(16)).min(HOLD_MAX),
     }
 }
 
@@ -158,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn refused_tokens_are_answered_ever_later_and_hold_no_login() {
+        let mut limiter = Limiter::new();
+        let holds: Vec<_> = (0..5).map(|at| limiter.token_refused("a", s(at))).collect();
+        assert_eq!(holds, [s(0), s(1), s(2), HOLD_MAX, HOLD_MAX]);
+        assert_eq!(limiter.token_refused("b", s(5)), s(0));
+        assert_eq!(limiter.hold("a", id(7), s(5)), s(0));
+        assert_eq!(limiter.token_refused("a", s(5) + FORGET_AFTER), s(0));
+    }
+
+    #[test]
     fn an_address_that_tries_many_ids_is_held_for_all() {
         let mut limiter = Limiter::new();
         for at in 1..=u64::from(ADDRESS_FAILURES) {
@@ -196,9 +220,10 @@ mod tests {
         let mut limiter = Limiter::new();
         for at in 0..3 * REMEMBERED_MAX {
             limiter.failed(&at.to_string(), id(1), Duration::from_millis(at as u64));
+            let _held = limiter.token_refused(&at.to_string(), Duration::from_millis(at as u64));
             let _allowed = limiter.enrol(&at.to_string(), Duration::from_millis(at as u64));
         }
-        for len in [limiter.pairs.len(), limiter.addresses.len(), limiter.enrolments.len()] {
+        for len in [limiter.pairs.len(), limiter.addresses.len(), limiter.enrolments.len(), limiter.tokens.len()] {
             assert!(len <= REMEMBERED_MAX, "{len}");
         }
     }

@@ -93,6 +93,7 @@ pub struct Rights {
 
 /// A change of some of the rights; `None` leaves as it is. A list with `*` in it is everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RightsChange {
     /// The role.
     pub role: Option<Role>,
@@ -202,6 +203,7 @@ fn is_tag(tag: &str) -> bool {
 
 /// Ids from one to another, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IdRange {
     /// The first.
     pub first: ClientId,

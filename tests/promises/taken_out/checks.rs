@@ -117,8 +117,8 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         what: "how large a message of Socket.IO is",
         file: "crates/hub/src/socketio/engine.rs",
-        stands: ".max_payload(bytes_max as u64)",
-        instead: ".max_payload(u64::MAX)",
+        stands: "limit of its own for each.\n            .max_payload(bytes_max as u64)",
+        instead: "limit of its own for each.\n            .max_payload(u64::MAX)",
         tests: &[promise("what_is_too_large_is_refused_over_each_transport")],
     },
     Check {

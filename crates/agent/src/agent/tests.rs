@@ -239,6 +239,30 @@ async fn once_joined_it_comes_back_at_once_after_a_stop_and_slower_to_a_hub_that
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn once_joined_it_comes_back_also_while_it_cannot_note_where_the_hub_is() {
+    let (hub, home) = (TlsHub::new().await, tempfile::tempdir().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = async {
+        let mut caller = hub.accept().await;
+        let issued = let_in(&mut caller, None, 4).await.unwrap();
+        followed(&mut caller).await;
+        // Stands where the new one would be written, and cannot be removed: as good as a full disk.
+        let in_the_way = home.path().join("data/.agent.json.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        drop(caller);
+        let mut caller = hub.accept().await;
+        let_in(&mut caller, Some(&issued), 4).await;
+        followed(&mut caller).await;
+        assert!(in_the_way.exists(), "it could not");
+        stop.send(()).unwrap();
+        caller
+    };
+    let agent = agent_of(&hub, home.path(), async { drop(stopped.await) });
+    let ((done, _), _caller) = tokio::join!(agent, serving);
+    done.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_holds_something_else_ends_the_agent_with_what_would_become_of_it() {
     let (hub, home) = (TlsHub::new().await, tempfile::tempdir().unwrap());
     std::fs::create_dir(home.path().join("copy")).unwrap();

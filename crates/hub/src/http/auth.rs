@@ -29,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Who {
     client: Option<ClientId>,
     may_put: bool,
+    administers: bool,
     token: Option<BearerHash>,
     /// As of this request.
     access: Access,
@@ -45,18 +46,16 @@ impl Who {
         &self.access
     }
 
-    fn new(hub: &Hub, client: Option<ClientId>, may_put: bool, token: Option<BearerHash>) -> Who {
-        let who = Who { client, may_put, token, access: Access::everything() };
+    /// By its unique ID. Over HTTP nobody administers by that, whoever it is: browsers remember it, and send it along.
+    fn by_unique_id(hub: &Hub, client: ClientId) -> Who {
+        let who =
+            Who { client: Some(client), may_put: true, administers: false, token: None, access: Access::everything() };
         Who { access: who.access_now(hub), ..who }
     }
 
     fn access_now(&self, hub: &Hub) -> Access {
         let access = self.client.map_or_else(Access::everything, |id| hub.access_of(id));
-        match &self.token {
-            Some(_) => access.by_token(self.may_put),
-            // Over HTTP nobody administers, whoever it is.
-            None => access.by_token(true),
-        }
+        access.by_request(self.may_put, self.administers)
     }
 
     /// Resolves when it would not be let in any more: its token's time is over, or it or its token was revoked.
@@ -96,7 +95,7 @@ impl FromRequestParts<Arc<Hub>> for Who {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "hub_failed", "the connection has no address"));
         };
         let who = match Credentials::read(&parts.headers) {
-            Some(Credentials::Bearer(token)) => by_token(hub, peer.address.ip(), &token)?,
+            Some(Credentials::Bearer(token)) => by_token(hub, peer.address.ip(), &token)?.0,
             Some(Credentials::Basic(id, unique_id)) => {
                 let proved = reception::prove(hub, peer.address.ip(), &id, unique_id.reveal()).await;
                 // What is no id proves nothing either.
@@ -104,7 +103,7 @@ impl FromRequestParts<Arc<Hub>> for Who {
                     Code::BadId => not_proven("bad_id", &refusal.text),
                     _ => Problem::from(refusal),
                 })?;
-                Who::new(hub, Some(id), true, None)
+                Who::by_unique_id(hub, id)
             }
             None => {
                 let text = "sign in with your id as the user and your unique ID as the password (HTTP Basic), or with a \
@@ -130,9 +129,67 @@ impl FromRequestParts<Arc<Hub>> for MayPut {
     }
 }
 
-/// Whom a token lets in. Nothing is held back after a wrong one: 130 random bits are not guessed at any rate, and looking
+/// A program that may administer: whose token says so, and who signs in by it may.
+pub(super) struct Administrator {
+    pub(super) who: Who,
+    /// What its token is called.
+    pub(super) token: String,
+    pub(super) address: IpAddr,
+}
+
+impl FromRequestParts<Arc<Hub>> for Administrator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Problem> {
+        let Some(peer) = parts.extensions.get::<Peer>() else {
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "hub_failed", "the connection has no address"));
+        };
+        let address = peer.address.ip();
+        let refused = match Credentials::read(&parts.headers) {
+            Some(Credentials::Bearer(token)) => match by_token(hub, address, &token) {
+                Ok((who, token)) if who.access.to_administer().is_ok() => {
+                    peer.signed_in();
+                    return Ok(Administrator { who, token, address });
+                }
+                Ok((who, token)) => lesser(hub, address, &who, token),
+                Err(problem) => problem,
+            },
+            _ => {
+                let text =
+                    "over HTTP a token administers, made with `lockstep token --admin` (Authorization: Bearer TOKEN)";
+                not_proven("not_proven", text)
+            }
+        };
+        // Whoever tries many is told ever later; a right one is not among them.
+        let hold = hub.limiter().token_refused(&address.to_string(), hub.now().clock);
+        tokio::time::sleep(hold).await;
+        Err(refused)
+    }
+}
+
+/// What is told to who has a good token that does not administer.
+fn lesser(hub: &Hub, address: IpAddr, who: &Who, token: String) -> Problem {
+    hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+    tracing::info!(%address, token, id = who.client.map(ClientId::get), "a request to administer was refused");
+    hub.audit.note(Entry {
+        event: "administer",
+        id: who.client.map(ClientId::get),
+        token: Some(token),
+        address: address.to_string(),
+        transport: "http",
+        outcome: Code::NotAllowed.as_str(),
+        ..Entry::default()
+    });
+    let text = match (who.administers, who.client) {
+        (true, Some(id)) => format!("this token is of client {id}, which is no admin any more"),
+        _ => "this token does not administer: make one that does with `lockstep token --admin`".to_owned(),
+    };
+    Problem::new(StatusCode::FORBIDDEN, Code::NotAllowed.as_str(), text)
+}
+
+/// Whom a token lets in, and what it is called. Nothing is held back after a wrong one: 130 random bits are not guessed at any rate, and looking
 /// one up costs less than answering.
-fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<Who, Problem> {
+fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<(Who, String), Problem> {
     let text = "this is no token that is good here: it was mistyped, its time is over, or it was revoked";
     let refused = || {
         hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
@@ -147,12 +204,15 @@ fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<Who, Problem> 
         not_proven("not_proven", text)
     };
     let hash = Bearer::parse(token.reveal()).ok_or_else(refused)?.hash();
-    let (client, may_put) = {
-        let roster = hub.roster();
-        let token = roster.token(&hash, clock::now_ms()).ok_or_else(refused)?;
-        (token.client, token.may_put)
+    let token = hub.roster().token(&hash, clock::now_ms()).cloned().ok_or_else(refused)?;
+    let who = Who {
+        client: token.client,
+        may_put: token.may_put,
+        administers: token.administers,
+        token: Some(hash),
+        access: Access::everything(),
     };
-    Ok(Who::new(hub, client, may_put, Some(hash)))
+    Ok((Who { access: who.access_now(hub), ..who }, token.name))
 }
 
 fn not_proven(code: &'static str, text: &str) -> Problem {

@@ -2,7 +2,8 @@
 
 use super::problem::Problem;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use hyper::body::Frame;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,6 +13,20 @@ use tokio::sync::mpsc;
 
 /// A request's body is here after this long, or the request is refused.
 const BODY_MAX: Duration = Duration::from_secs(30);
+
+/// Whether a request's body is said to be JSON; `what` is what it holds. Also so that no page of another origin can send one
+/// without having asked.
+///
+/// # Errors
+/// When it is said to be something else, or nothing is said.
+pub(super) fn is_json(headers: &HeaderMap, what: &str) -> Result<(), Problem> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let text = format!("{what} is JSON: Content-Type: application/json");
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", text))
+}
 
 /// All of a body, never more than `bytes_max`; `what` is what it holds, for who sent too much.
 ///

@@ -5,14 +5,14 @@
 //! carries its proof, and an open stream is the sign of life.
 
 use super::Peer;
-use super::body::whole;
+use super::body::{is_json, whole};
 use super::problem::Problem;
 use crate::core::Hub;
 use crate::counts::Via;
 use crate::reception::at_the_desk;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, USER_AGENT};
+use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -62,12 +62,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    // Also so that no page of another origin can send one without having asked.
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
-        let text = "a login is JSON: Content-Type: application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", text));
-    }
+    is_json(&headers, "a login")?;
     let asked = read(&whole(body, FRAME_BYTES_MAX_BEFORE_LOGIN, "a login").await?)?;
     let id = integer(&asked.id).map_err(|bad| Problem::new(StatusCode::BAD_REQUEST, "bad_id", bad.to_string()))?;
     let software = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();

@@ -10,9 +10,10 @@ use agent::client::ClientError;
 use agent::dial::Trust;
 use bytes::Bytes;
 use rusqlite::Connection;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use support::{PATIENCE, Rng, pick, same_trees, until};
@@ -31,6 +32,8 @@ const WRITER: u64 = 1;
 const KEEPER: u64 = 2;
 /// Ids of those who never come back after they got one.
 const HALF: u64 = 10_000;
+/// Of what an agent tells, so much is kept for a failure.
+const TOLD: usize = 60;
 /// So many machines there are at most, and half as many at least.
 const MACHINES: usize = 6;
 /// For so many days each day's log stays, and its files.
@@ -69,12 +72,27 @@ pub(crate) struct Life {
 struct Keeper {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<agent::Summary, agent::Error>>,
+    /// What it told last.
+    told: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Keeper {
+    /// In order; not by itself before that.
+    fn ends(self) {
+        let went_on = self.stop.send(()).is_ok();
+        let ended = self.thread.join().unwrap();
+        assert!(went_on && ended.is_ok(), "the agent: {ended:?}\n{:#?}", self.told.lock().unwrap());
+    }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("--- its days\n{}", self.log.join("\n"));
+            if let Some(Keeper { told, thread, .. }) = &self.keeper {
+                eprintln!("--- the agent, ended: {}", thread.is_finished());
+                told.lock().unwrap().iter().for_each(|told| eprintln!("{told}"));
+            }
         }
     }
 }
@@ -128,9 +146,7 @@ impl Life {
         before.iter().for_each(|(what, size)| println!("{what}: {size}, {}", after[what]));
         let grown = grown(&before, &after);
         assert!(grown.is_empty(), "{grown:#?}");
-        let Keeper { stop, thread } = self.keeper.take().expect("it runs");
-        stop.send(()).unwrap();
-        thread.join().unwrap().unwrap();
+        self.keeper.take().expect("it runs").ends();
         self.house.stop();
         self.all_is_on_record();
         self.nothing_secret_lies_about();
@@ -187,9 +203,7 @@ impl Life {
 
     fn set_wrong_ms(&mut self, wrong_ms: i64) {
         self.house.set_wrong_ms(wrong_ms);
-        // So long it may take until the certificate is one of the new time.
-        self.house.pass(Duration::from_secs(61));
-        is_renewed(&self.house);
+        is_renewed(&mut self.house);
     }
 
     /// The day's log, and the end of an older one.
@@ -475,18 +489,25 @@ impl Life {
             runs: agent::LastRuns::default(),
         };
         let (stop, stopped) = oneshot::channel();
+        let told = Arc::<Mutex<VecDeque<String>>>::default();
+        let telling = Arc::clone(&told);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(agent::run(config, |_| {}, async { drop(stopped.await) }))
+            let tells = move |event| {
+                let mut told = telling.lock().unwrap();
+                told.push_back(format!("{event:?}"));
+                while told.len() > TOLD {
+                    told.pop_front();
+                }
+            };
+            runtime.block_on(agent::run(config, tells, async { drop(stopped.await) }))
         });
-        Keeper { stop, thread }
+        Keeper { stop, thread, told }
     }
 
     fn keeper_reboots(&mut self) {
         self.told("the machine that keeps the share is started anew");
-        let Keeper { stop, thread } = self.keeper.take().expect("it runs");
-        stop.send(()).unwrap();
-        thread.join().unwrap().unwrap();
+        self.keeper.take().expect("it runs").ends();
         self.keeper = Some(self.start_keeper(None));
     }
 
@@ -517,12 +538,14 @@ impl Life {
         let all: Vec<u64> = self.machines.keys().copied().collect();
         self.catch_up(&all, &today);
         // Whoever has just been cut is away until it comes back, which it does by itself.
-        let asked = || Question::Wait { target: Some("share".into()), clients: vec![KEEPER], timeout_ms: 10_000 };
-        until(
-            PATIENCE,
-            "the share to be kept",
-            || matches!(self.runtime.block_on(self.house.ask(asked())), Answer::Wait(wait) if wait.done),
-        );
+        let start = Instant::now();
+        loop {
+            let asked = Question::Wait { target: Some("share".into()), clients: vec![KEEPER], timeout_ms: 10_000 };
+            match self.runtime.block_on(self.house.ask(asked)) {
+                Answer::Wait(wait) if wait.done => break,
+                waits => assert!(start.elapsed() < PATIENCE, "the share is not kept: {waits:?}"),
+            }
+        }
         same_trees(self.house.share(), self.house.place.join("copy"))
             .unwrap_or_else(|difference| panic!("{difference}"));
         let known: BTreeMap<u64, bool> = self.roster();
