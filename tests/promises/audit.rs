@@ -117,6 +117,56 @@ fn every_login_failure_and_change_is_on_record_and_no_secret_is() {
     assert!(whole.contains("127.0.0.1"), "what is looked for is looked for where there is something");
 }
 
+/// `lockstep audit`: what it prints, by what it was asked, with or without a hub, and what is torn or hostile in it.
+#[test]
+fn the_log_is_shown_to_people_with_its_older_parts_and_without_a_hub() {
+    let mut cluster = Cluster::start(|_| {}, &[]);
+    let name = "a\u{2028}b \u{202e}";
+    drop(Speaker::logged_in(&cluster.address(), 7, None));
+    drop(Speaker::logged_in(&cluster.address(), 8, None));
+    stdout(cluster.run(&["clients", "rename", "7", name]));
+    stdout(cluster.run(&["clients", "revoke", "8"]));
+    let json = |cluster: &Cluster, args: &[&str]| -> Vec<Value> {
+        let lines = stdout(cluster.run(&[&["audit", "--json"], args].concat()));
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = json(&cluster, &[]);
+    assert_eq!(all, lines(&cluster, "audit.jsonl"), "as they stand there, in their order");
+    assert!(Speaker::greeted(&cluster.address()).claim("seven", None).is_refused());
+    cluster.stop_hub();
+    // Older parts, and what a crash tore.
+    let file = cluster.hub_data().join("audit.jsonl");
+    fs::rename(&file, cluster.hub_data().join("audit.jsonl.2")).unwrap();
+    let (whole, torn) = (&all[0], "{\"at\":\"2026-01-01T00:00:00.000Z\",\"ev");
+    fs::write(&file, format!("{}\n{torn}", whole.to_string().replace("issued", "left").replace("20", "19"))).unwrap();
+    let output = cluster.run(&["audit"]);
+    let (people, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && said.contains("1 lines of the log could not be read"), "{said}");
+    assert_eq!(
+        people.lines().count(),
+        1 + all.len() + 1 + 1,
+        "a heading, all of before, the refusal, the new one: {people}"
+    );
+    assert!(people.lines().nth(1).unwrap().starts_with("19"), "by time, the oldest first: {people}");
+    assert!(people.contains("bad_id") && people.contains("hub"), "{people}");
+    assert!(!people.contains('\u{202e}') && !people.contains('\u{2028}'), "names are escaped: {people:?}");
+    let only = |args: &[&str]| json(&cluster, args).len();
+    let with = |is: &dyn Fn(&Value) -> bool| json(&cluster, &[]).iter().filter(|line| is(line)).count();
+    let eight = with(&|line| line["id"] == 8 || line["by"] == 8);
+    assert!(eight > 2 && only(&["--client", "8"]) == eight);
+    assert_eq!(only(&["--client", "0"]), 2, "what the hub's own machine did");
+    assert_eq!(
+        (only(&["--client", "8", "--event", "revoked"]), only(&["--event", "revoked", "--event", "changed"])),
+        (1, 2)
+    );
+    assert_eq!((only(&["--since", "-1d"]), only(&["--since", "2100-01-01T00:00:00Z"])), (all.len() + 1, 0));
+    assert_eq!(cluster.run(&["audit", "--event", "logn"]).status.code(), Some(2));
+    let nowhere = cluster.path().join("nowhere");
+    let output = support::lockstep_at(&nowhere).args(["audit", "--data"]).arg(&nowhere).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(3) && said.contains("nowhere"), "{said}");
+}
+
 /// A flood takes a line and a count; what happened before it is where it was.
 #[test]
 fn a_flood_of_failures_is_counted_and_pushes_nothing_out() {

@@ -1,7 +1,6 @@
 //! The npm package `lockstep-client`, installed as it is published, on Node and in Chromium, against a real hub.
 
 mod browser;
-mod cable;
 mod login;
 mod member;
 
@@ -12,12 +11,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, node, node_with, pick, workspace};
+use support::{
+    Cable, Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, node, node_with, pick, workspace,
+};
 
 use crate::login::stdout;
 use crate::web::Web;
 pub(crate) use browser::free_port;
-use cable::Cable;
 pub(crate) use member::{House, Member};
 
 /// A hub with HTTP on a port that stays the same when it starts again, and a place for clients.

@@ -45,6 +45,7 @@ mod shares;
 mod socketio;
 mod speaker;
 mod tables;
+mod taken_out;
 mod text;
 mod tokens;
 mod top;

@@ -13,7 +13,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Proc, Rng, for_each_seed, lockstep, lockstep_at, pick, python, scratch, until, workspace};
+use support::{
+    Manager, PATIENCE, Proc, Rng, for_each_seed, lockstep, lockstep_at, pick, python, scratch, until, workspace,
+};
 
 /// Long enough for any machine, short enough to see a hang.
 const SOON: Duration = Duration::from_secs(20);

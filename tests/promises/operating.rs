@@ -7,6 +7,7 @@ mod first_hour;
 mod format;
 mod leave;
 mod limits;
+mod on;
 mod reload;
 mod service;
 mod stop;

@@ -8,8 +8,10 @@ mod canary;
 mod http;
 mod login;
 mod native;
+mod poll;
 mod program;
 mod session;
+mod soak;
 mod socketio;
 mod text;
 
@@ -104,7 +106,7 @@ impl Scene {
             socketio(Library::Node, None),
             socketio(Library::Chromium, Some(browser)),
             Box::new(text::Text { address: self.text.clone() }),
-            Box::new(http::Http { web: Web::of(&mut self.cluster) }),
+            Box::new(http::Http { web: Web::of(&mut self.cluster), polls: false }),
         ]
     }
 }

@@ -39,6 +39,12 @@ pub(crate) enum Asked {
     Refused(Refusal),
 }
 
+impl Asked {
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Asked::Refused(_))
+    }
+}
+
 impl Speaker {
     /// TCP and TLS, nothing said yet.
     #[track_caller]

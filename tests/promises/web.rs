@@ -45,6 +45,11 @@ impl Web {
         self.user(&unique_id.id().to_string(), &unique_id.reveal())
     }
 
+    /// The same client, by another way.
+    pub(crate) fn at(&self, address: String) -> Web {
+        Web { address, ..self.clone() }
+    }
+
     /// Whoever comes.
     pub(crate) fn nobody(&self) -> Web {
         Web { authorization: None, ..self.clone() }
@@ -89,8 +94,8 @@ impl Web {
             request.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         request.push_str("\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        // Who refuses early need not read it all.
+        // Who refuses early need not read it all; who is cut has no answer.
+        stream.write_all(request.as_bytes()).ok();
         stream.write_all(body).ok();
         stream
     }
@@ -147,8 +152,13 @@ impl Web {
 impl Reply {
     #[track_caller]
     pub(crate) fn read(stream: TcpStream) -> Reply {
+        Reply::try_read(stream).expect("an answer")
+    }
+
+    /// The answer; `None` where the connection ended before it did.
+    pub(crate) fn try_read(stream: TcpStream) -> Option<Reply> {
         let mut reader = BufReader::new(stream);
-        let (status, headers) = read_head(&mut reader);
+        let (status, headers) = try_read_head(&mut reader)?;
         let mut body = Vec::new();
         if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
             while let Some(chunk) = read_chunk(&mut reader) {
@@ -161,7 +171,7 @@ impl Reply {
                 body.clear();
             }
         }
-        Reply { status, headers, body }
+        Some(Reply { status, headers, body })
     }
 
     pub(crate) fn text(&self) -> String {
@@ -194,7 +204,11 @@ fn read_line(reader: &mut impl BufRead) -> Option<String> {
 
 #[track_caller]
 fn read_head(reader: &mut impl BufRead) -> (u16, BTreeMap<String, String>) {
-    let first = read_line(reader).expect("an answer");
+    try_read_head(reader).expect("an answer")
+}
+
+fn try_read_head(reader: &mut impl BufRead) -> Option<(u16, BTreeMap<String, String>)> {
+    let first = read_line(reader).filter(|line| !line.is_empty())?;
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status in {first:?}"));
     let mut headers = BTreeMap::new();
@@ -202,7 +216,7 @@ fn read_head(reader: &mut impl BufRead) -> (u16, BTreeMap<String, String>) {
         let (name, value) = line.split_once(':').expect("a header");
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    (status, headers)
+    Some((status, headers))
 }
 
 fn read_chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {

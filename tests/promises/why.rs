@@ -106,8 +106,11 @@ fn a_client_whose_disk_is_full_is_told_with_what_to_do() {
     let agent = Proc::start(&mut on_small_disk(&copy, 512 << 10, &cluster.join(1)));
     agent.wait_for_line("in sync", PATIENCE);
     fs::write(cluster.share().join("big"), vec![7; 2 << 20]).unwrap();
-    let words = ["client 1", "cannot apply share/big", "old content is intact", "free some space"];
+    let words = ["client 1", "cannot apply share/big", "old content is intact", "since 20", "free some space"];
     says(&cluster, &["share/big"], "problem", &words);
+    let (code, rows, _) = why(&cluster, &["share/big"]);
+    assert!(code == Some(1) && rows.iter().any(|row| row["id"] == 1 && row["since_ms"].is_i64()), "{rows:?}");
+    assert!(rows.iter().all(|row| row["has"] == false || row["since_ms"].is_null()), "{rows:?}");
     says(&cluster, &["--client", "1"], "problem", &["free some space"]);
     // What is no matter of that is not.
     until(PATIENCE, "the other to be told as there", || why(&cluster, &["share/b", "--client", "1"]).0 == Some(0));

@@ -1,11 +1,12 @@
 //! A hub and its agents: real processes, each as on a machine of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::{Proc, Scratch, assert_same_trees, lockstep_at, scratch};
+use crate::{Proc, Scratch, SmallDisk, assert_same_trees, lockstep_at, scratch};
 
 /// How long anything may take that takes milliseconds: for machines that are busy with something else.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,6 +18,10 @@ pub struct Cluster {
     hub: Option<Proc>,
     agents: Vec<Option<Proc>>,
     hub_args: Vec<String>,
+    /// The hub's, by 0, and those of agents.
+    disks: BTreeMap<usize, SmallDisk>,
+    /// The addresses at which agents find the hub, where that is not its own.
+    ways: BTreeMap<usize, String>,
 }
 
 impl Cluster {
@@ -27,12 +32,22 @@ impl Cluster {
     /// When the hub does not come up.
     #[track_caller]
     pub fn start(fill: impl FnOnce(&Path), hub_args: &[&str]) -> Self {
+        Self::start_on(BTreeMap::new(), fill, hub_args)
+    }
+
+    /// As [`Cluster::start`]; by 0 the disk that holds the hub's data, by an agent's number the one that holds its copy.
+    ///
+    /// # Panics
+    /// When the hub does not come up.
+    #[track_caller]
+    pub fn start_on(disks: BTreeMap<usize, SmallDisk>, fill: impl FnOnce(&Path), hub_args: &[&str]) -> Self {
         let scratch = scratch();
         let share = scratch.join("share");
         fs::create_dir(&share).expect("a scratch directory is new");
         fill(&share);
         let hub_args = hub_args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut cluster = Self { scratch, port: 0, hub: None, agents: Vec::new(), hub_args };
+        let mut cluster =
+            Self { scratch, port: 0, hub: None, agents: Vec::new(), hub_args, disks, ways: BTreeMap::new() };
         cluster.start_hub();
         cluster
     }
@@ -54,7 +69,33 @@ impl Cluster {
 
     /// The hub's data directory.
     pub fn hub_data(&self) -> PathBuf {
-        self.hub_home().join("hub")
+        self.disks.get(&0).map_or_else(|| self.hub_home().join("hub"), |disk| disk.path().join("hub"))
+    }
+
+    /// The same, as the hub's own machine sees it.
+    fn hub_data_there(&self) -> PathBuf {
+        self.disks.get(&0).map_or_else(|| self.hub_data(), |disk| disk.place().join("hub"))
+    }
+
+    /// The disk of agent `n`, or by 0 the hub's.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    pub fn disk(&self, n: usize) -> &SmallDisk {
+        &self.disks[&n]
+    }
+
+    /// `command` on the machine of agent `n`, or by 0 the hub's.
+    fn at(&self, n: usize, command: Command) -> Command {
+        match self.disks.get(&n) {
+            Some(disk) => disk.inside(&command),
+            None => command,
+        }
+    }
+
+    /// The address at which agent `n` finds the hub from its next start on, instead of the hub's own.
+    pub fn lead(&mut self, n: usize, address: String) {
+        self.ways.insert(n, address);
     }
 
     /// The home of agent `n`; its data is in `agent` below it, its log in `log/join.log`.
@@ -64,7 +105,7 @@ impl Cluster {
 
     /// The copy that agent `n` keeps.
     pub fn copy(&self, n: usize) -> PathBuf {
-        self.path().join(format!("copy{n}"))
+        self.disks.get(&n).map_or_else(|| self.path().join(format!("copy{n}")), |disk| disk.path().join("copy"))
     }
 
     /// Where the hub listens.
@@ -111,9 +152,10 @@ impl Cluster {
     /// The command that starts the hub.
     pub fn hub_command(&self) -> Command {
         let mut command = lockstep_at(self.hub_home());
+        command.env("LOCKSTEP_HUB_DATA", self.hub_data_there());
         let share = format!("share={}", self.share().display());
         command.args(["hub", "--share", &share, "--listen", &self.address()]).args(&self.hub_args);
-        command
+        self.at(0, command)
     }
 
     /// The link that the hub printed at its last start.
@@ -146,8 +188,11 @@ impl Cluster {
     /// The command that joins as agent `n`, with the hub's link.
     pub fn join(&self, n: usize) -> Command {
         let mut command = lockstep_at(self.agent_home(n));
-        command.arg("join").arg(self.link()).arg(self.copy(n)).args(["--id", &n.to_string()]);
-        command
+        let copy = self.disks.get(&n).map_or_else(|| self.copy(n), |disk| disk.place().join("copy"));
+        // An address is enough on one machine; the first time, its key is kept.
+        let link = self.ways.get(&n).cloned().unwrap_or_else(|| self.link());
+        command.arg("join").arg(link).arg(copy).args(["--id", &n.to_string()]);
+        self.at(n, command)
     }
 
     /// Starts agent `n`, from 1, with its number as its id.
@@ -207,8 +252,8 @@ impl Cluster {
     /// A command that asks the hub: `["status"]`, `["clients", "list"]`.
     pub fn ask(&self, args: &[&str]) -> Command {
         let mut command = lockstep_at(self.hub_home());
-        command.args(args).arg("--data").arg(self.hub_data());
-        command
+        command.args(args).arg("--data").arg(self.hub_data_there());
+        self.at(0, command)
     }
 
     /// Runs such a command.

@@ -20,10 +20,13 @@
 //! ```
 
 pub mod archive;
+pub mod cable;
 pub mod cluster;
 pub mod crowd;
+pub mod disk;
 pub mod edits;
 pub mod engine;
+pub mod manager;
 pub mod npm;
 pub mod process;
 pub mod program;
@@ -38,9 +41,12 @@ pub mod vendor;
 pub mod wait;
 
 pub use archive::same_archives;
+pub use cable::Cable;
 pub use cluster::{Cluster, PATIENCE};
 pub use crowd::Crowd;
+pub use disk::SmallDisk;
 pub use edits::{Edit, Edits};
+pub use manager::Manager;
 pub use npm::install_client;
 pub use process::Proc;
 pub use program::{binary, lockstep, lockstep_at, workspace};

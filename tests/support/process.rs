@@ -210,6 +210,11 @@ impl Proc {
         line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
+    /// How many threads it has; `None` once it has ended.
+    pub fn threads(&self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).ok()?.count())
+    }
+
     /// How many descriptors it has open; `None` once it has ended.
     pub fn open_files(&self) -> Option<usize> {
         Some(fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).ok()?.count())

@@ -163,6 +163,17 @@ impl Stock {
         }
     }
 
+    /// Emits an event and hears its acknowledgement, where it still runs; whether it does shows in what it says.
+    pub fn try_ask(&mut self, event: &Value) {
+        self.asked += 1;
+        writeln!(self.stdin, "{}", json!({ "emit": event, "ask": self.asked })).ok();
+    }
+
+    /// Emits an event, where it still runs.
+    pub fn try_emit(&mut self, event: &Value) {
+        writeln!(self.stdin, "{}", json!({ "emit": event })).ok();
+    }
+
     #[track_caller]
     fn order(&mut self, order: &Value) {
         writeln!(self.stdin, "{order}").unwrap_or_else(|error| panic!("{:?} has ended: {error}", self.library));

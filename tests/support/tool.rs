@@ -46,14 +46,20 @@ pub fn on_small_disk(place: &Path, bytes: u64, command: &Command) -> Command {
     }
     let mut there = Command::new("unshare");
     there.args(namespace).args(["sh", "-c", "mount -t tmpfs -o size=$1 tmpfs \"$2\" && shift 2 && exec \"$@\"", "sh"]);
-    there.arg(bytes.to_string()).arg(place).arg(command.get_program()).args(command.get_args());
+    there.arg(bytes.to_string()).arg(place);
+    wrap(there, command)
+}
+
+/// `outer`, which runs `command`.
+pub(crate) fn wrap(mut outer: Command, command: &Command) -> Command {
+    outer.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => there.env(name, value),
-            None => there.env_remove(name),
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
         };
     }
-    there
+    outer
 }
 
 /// The netcat that people type at.

@@ -14,6 +14,7 @@ use crate::keeper::{Keeper, KeeperConfig, KeeperError};
 use crate::kept::Kept;
 use crate::key::Found;
 use crate::login::{LoggedIn, LoginError, SessionLink, boxed, login};
+use crate::ran::LastRuns;
 use crate::session::{self, End};
 use crate::state::{DataDir, Memory};
 use std::collections::HashSet;
@@ -65,6 +66,8 @@ pub struct Config {
     pub adopt: bool,
     /// Deletions that a guard would hold are done.
     pub allow_mass_delete: bool,
+    /// What became of commands that whoever runs it runs after a change; the hub is told.
+    pub runs: LastRuns,
     /// Where vitals are read; `/proc`.
     pub procfs: PathBuf,
     /// Files of our own that are never touched in a copy (device, inode), such as the log.
@@ -264,7 +267,12 @@ impl Agent {
                 })?;
             self.memory.reached_at(&dial::with_port(&address));
             self.memory.hub = Some(dialed.fingerprint);
-            self.data.remember(&self.memory).map_err(|error| Failure::Final(error.into()))?;
+            match self.data.remember(&self.memory) {
+                Ok(()) => {}
+                Err(error) if first_time => return Err(Failure::Final(error.into())),
+                // On a full disk, say: what it knew before is still there, and the next login tries again.
+                Err(error) => tracing::warn!(%error, "where the hub is was not noted anew; the agent goes on"),
+            }
             let LoggedIn { welcome, issued, .. } = &logged_in;
             self.summary.id = Some(welcome.id);
             (self.events)(Event::LoggedIn { id: welcome.id, issued: *issued, hub: welcome.hub.clone() });
@@ -341,6 +349,7 @@ impl Agent {
                 store: self.data.store(&kept),
                 adopt: self.config.adopt,
                 allow_mass_delete: self.config.allow_mass_delete,
+                runs: self.config.runs.clone(),
                 own: own.clone(),
                 boot_id: boot_id(),
             };

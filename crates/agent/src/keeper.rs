@@ -30,6 +30,7 @@ use crate::fetch::Fetch;
 use crate::holding::{self, Holding, View};
 use crate::kept::Kept;
 use crate::mailbox::{Letter, Mailbox};
+use crate::ran::LastRuns;
 use board::{Durability, Replica, SqliteStore, Start};
 use concern::{Concern, Concerns};
 use durable::Durable;
@@ -84,6 +85,8 @@ pub(crate) struct KeeperConfig {
     pub(crate) adopt: bool,
     /// Deletions that the guard would hold are done.
     pub(crate) allow_mass_delete: bool,
+    /// What became of commands that are run after a change.
+    pub(crate) runs: LastRuns,
     /// The agent's own files and directories (device, inode).
     pub(crate) own: HashSet<(u64, u64)>,
     /// The boot of this machine.
@@ -121,6 +124,7 @@ impl Keeper {
     ) -> Result<Keeper, KeeperError> {
         let mailbox = Mailbox::new();
         let (kept, index) = (config.kept.clone(), config.index);
+        config.runs.heard_by(&kept, &mailbox);
         let mut work = Work::open(config, &mailbox, fetch, events)?;
         let stop = work.engine.stop_flag();
         let thread = std::thread::Builder::new()
@@ -185,6 +189,8 @@ struct Work {
     /// Bytes of contents received, by all ways.
     content_bytes: Arc<AtomicU64>,
     concerns: Concerns,
+    /// Deletions that a guard holds.
+    held_deletes: u64,
     /// Following anew, after what made no sense.
     follow_at: Option<Instant>,
     follow_after: Duration,
@@ -272,6 +278,7 @@ impl Work {
             replaced: Vec::new(),
             content_bytes,
             concerns: Concerns::default(),
+            held_deletes: 0,
             follow_at: None,
             follow_after: Duration::ZERO,
             root: report::RootCheck::default(),
@@ -425,6 +432,7 @@ impl Work {
     }
 
     fn hold(&mut self, held: Option<Held>) {
+        self.held_deletes = held.as_ref().map_or(0, |held| held.deletes);
         let Some(Held { deletes, dest_entries, .. }) = held else {
             return self.concerns.clear(Concern::Deletions);
         };

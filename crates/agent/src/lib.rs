@@ -11,6 +11,7 @@
 //! | `awaiting` | contents on their way, and who waits for them |
 //! | `mailbox`, `chores` | what reaches a keeper; what waits for the disk in its stead |
 //! | `fetch`, `assemble` | contents that did not come along; large ones from chunks |
+//! | `ran` | what became of commands that are run after a change, for the hub to know |
 //! | [`leave()`] | the end of it all, but for the files |
 //! | [`control`](state::socket_path), [`client`] | the local socket; the other end of it |
 //! | [`program`] | asking a hub over HTTP, with a token, on a machine that is no client |
@@ -44,6 +45,7 @@ mod login;
 mod mailbox;
 mod placed;
 pub mod program;
+mod ran;
 mod session;
 pub mod state;
 
@@ -53,6 +55,7 @@ pub use event::Event;
 pub use keeper::{KeeperError, NotEmpty};
 pub use kept::Kept;
 pub use leave::{LeaveError, Left, leave};
+pub use ran::LastRuns;
 
 #[cfg(test)]
 mod testing;

@@ -39,6 +39,8 @@ pub(crate) enum Letter {
     Synced(Result<(), String>),
     /// The hub does not let us follow.
     NotFollowing(String),
+    /// A command was run: there is something new to acknowledge with.
+    Ran,
     /// Save and end.
     Stop,
 }

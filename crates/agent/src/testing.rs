@@ -71,6 +71,7 @@ pub(crate) struct Scene {
     pub(crate) kept: Kept,
     pub(crate) adopt: bool,
     pub(crate) allow_mass_delete: bool,
+    pub(crate) runs: crate::LastRuns,
     pub(crate) server: Arc<Server>,
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
     pub(crate) keeper: Option<Keeper>,
@@ -96,6 +97,7 @@ impl Scene {
             scratch,
             adopt: false,
             allow_mass_delete: false,
+            runs: crate::LastRuns::default(),
             events: Arc::default(),
             keeper: None,
             ended: Arc::default(),
@@ -133,6 +135,7 @@ impl Scene {
             store: self.scratch.path().join("replica.sqlite"),
             adopt: self.adopt,
             allow_mass_delete: self.allow_mass_delete,
+            runs: self.runs.clone(),
             own: HashSet::new(),
             boot_id: "boot".into(),
         };

@@ -1,13 +1,13 @@
 //! The flags of a command that is run after what was changed, and what is told of it. Shared by all commands that keep
 //! directories.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use mirror::After;
-use mirror::after::{Ends, Ran};
+use mirror::after::{Command, Ends, Ran};
 use serde_json::{Value, json};
 use tree::filter::Patterns;
 
@@ -24,7 +24,7 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub(crate) struct AfterArgs {
     /// Runs CMD each time both sides are the same again, with the changed paths on its standard input, one a line. Its words
     /// are split at blanks, quotes keep blanks in; there is no shell
-    #[arg(long, value_name = "CMD", value_parser = OsStringValueParser::new().try_map(words))]
+    #[arg(long, value_name = "CMD", value_parser = OsStringValueParser::new().try_map(|text| Words::parse(&text)))]
     after: Option<Words>,
 
     /// Runs it only for changed paths that a pattern in gitignore syntax matches; may be given several times
@@ -62,12 +62,9 @@ impl AfterArgs {
             ));
         };
         Ok(Some(After {
-            program: words.program.clone(),
-            args: words.args.clone(),
+            command: words.command(self.after_timeout, variables),
             matching: Patterns::new(self.after_match.iter().map(|glob| glob.as_bytes())).map_err(Failure::usage)?,
             ends: if self.after_null { Ends::Zero } else { Ends::Newline },
-            timeout: self.after_timeout,
-            variables,
         }))
     }
 
@@ -77,10 +74,28 @@ impl AfterArgs {
     }
 }
 
+impl Words {
+    /// Words as they are typed.
+    ///
+    /// # Errors
+    /// When a quote is not closed, or there is no program among them.
+    pub(crate) fn parse(text: &OsStr) -> Result<Self, String> {
+        let words = shlex::bytes::split(text.as_bytes()).ok_or("a quote is not closed, or it ends with a backslash")?;
+        let mut words = words.into_iter().map(OsString::from_vec);
+        let program = words.next().filter(|program| !program.is_empty()).ok_or("which program?")?;
+        Ok(Self { program, args: words.collect() })
+    }
+
+    /// The command they name.
+    pub(crate) fn command(&self, timeout: Duration, variables: Vec<(&'static str, OsString)>) -> Command {
+        Command { program: self.program.clone(), args: self.args.clone(), timeout, variables }
+    }
+}
+
 /// One run, for a person.
 pub(crate) fn line(ran: &Ran) -> String {
     let said = ran.said.as_deref().map(|said| format!(": {said}")).unwrap_or_default();
-    let paths = if ran.paths == 1 { "1 path".to_owned() } else { format!("{} paths", ran.paths) };
+    let paths = if ran.told == 1 { "1 path".to_owned() } else { format!("{} paths", ran.told) };
     format!("{} after {:.3} s, {paths}{said}", ran.end, ran.took.as_secs_f64())
 }
 
@@ -88,19 +103,16 @@ pub(crate) fn line(ran: &Ran) -> String {
 pub(crate) fn record(ran: &Ran, time: &str) -> Value {
     let ms = u64::try_from(ran.took.as_millis()).unwrap_or(u64::MAX);
     json!({
-        "time": time, "action": "after", "end": ran.end.word(), "code": ran.end.code(), "ms": ms, "paths": ran.paths,
+        "time": time, "action": "after", "end": ran.end.word(), "code": ran.end.code(), "ms": ms, "paths": ran.told,
         "said": ran.said,
     })
 }
 
-fn words(text: OsString) -> Result<Words, String> {
-    let words = shlex::bytes::split(text.as_bytes()).ok_or("a quote is not closed, or it ends with a backslash")?;
-    let mut words = words.into_iter().map(OsString::from_vec);
-    let program = words.next().filter(|program| !program.is_empty()).ok_or("which program?")?;
-    Ok(Words { program, args: words.collect() })
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
+/// A span that a command may take.
+///
+/// # Errors
+/// When it is none, or so short that nothing could run.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         span if span < TIMEOUT_MIN => Err("at least 100ms".into()),
         span => Ok(span),
@@ -124,11 +136,11 @@ mod tests {
 
     #[test]
     fn words_are_split_at_blanks_and_nothing_is_expanded() {
-        let Words { program, args } = words(r#"/bin/x  -a 'b c' "d $HOME" e\ f *.g; >h"#.into()).unwrap();
+        let Words { program, args } = Words::parse(r#"/bin/x  -a 'b c' "d $HOME" e\ f *.g; >h"#.as_ref()).unwrap();
         assert_eq!(program, "/bin/x");
         assert_eq!(args, ["-a", "b c", "d $HOME", "e f", "*.g;", ">h"]);
         for wrong in ["", "  ", "'", "a \\", "'' b"] {
-            assert!(words(wrong.into()).is_err(), "{wrong}");
+            assert!(Words::parse(wrong.as_ref()).is_err(), "{wrong}");
         }
     }
 
@@ -138,7 +150,8 @@ mod tests {
         assert!(command(&[]).unwrap().is_none());
         assert!(command(&["--after-match", "*.conf"]).is_err() && command(&["--after-null"]).is_err());
         let made = command(&["--after", "a b", "--after-null", "--after-timeout", "2s"]).unwrap().unwrap();
-        assert_eq!((made.program, made.ends, made.timeout), ("a".into(), Ends::Zero, Duration::from_secs(2)));
+        assert_eq!((made.ends, made.command.timeout), (Ends::Zero, Duration::from_secs(2)));
+        assert_eq!((made.command.program, made.command.args), ("a".into(), vec!["b".into()]));
         assert!(timeout("0s").is_err());
     }
 }

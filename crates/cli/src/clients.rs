@@ -284,6 +284,12 @@ fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
         for problem in &share.first_problems {
             writeln!(out, "  problem: {}", tree::path::escape(problem.as_bytes()))?;
         }
+        if share.held_deletes > 0 {
+            writeln!(out, "  {} deletions are held there", share.held_deletes)?;
+        }
+        if let Some(ran) = &share.after {
+            writeln!(out, "  after: {}", crate::status::ran(ran, "paths"))?;
+        }
     }
     Ok(())
 }

@@ -10,6 +10,8 @@
 //!   interval = "2s"
 //!   ```
 //!
+//! The values of a flag that takes `NAME=VALUE` can stand in a table of their own, `[hub.on]`, with `NAME = "VALUE"` each.
+//!
 //! A command that takes [`Entries`] is run once for each table of an array of them:
 //!
 //!   ```toml
@@ -243,6 +245,10 @@ fn values(arg: &Arg, value: &Value) -> Result<Vec<String>, String> {
         (ArgAction::SetTrue | ArgAction::SetFalse, Value::Boolean(on)) => Ok(vec![on.to_string()]),
         (ArgAction::SetTrue | ArgAction::SetFalse, _) => Err("a switch is true or false".into()),
         (ArgAction::Append, Value::Array(all)) => all.iter().map(typed).collect(),
+        // `[hub.on]`, and below it `away = "…"`, is `on = ["away=…"]`.
+        (ArgAction::Append, Value::Table(all)) => {
+            all.iter().map(|(key, one)| Ok(format!("{key}={}", typed(one)?))).collect()
+        }
         (_, Value::Array(_)) => Err("this flag takes one value, not an array".into()),
         (_, one) => Ok(vec![typed(one)?]),
     }
@@ -307,6 +313,9 @@ fn blame(error: clap::Error, source: &Source<'_>, command: &Command) -> clap::Er
 fn holds(table: &Table, arg: &str, value: &str) -> bool {
     let flag = arg.trim_start_matches("--").split([' ', '=']).next().unwrap_or_default();
     table.iter().any(|(key, found)| match found {
+        Value::Table(all) if key == flag => {
+            all.iter().any(|(key, one)| typed(one).is_ok_and(|one| format!("{key}={one}") == value))
+        }
         Value::Table(below) => holds(below, arg, value),
         Value::Array(all) => key == flag && all.iter().any(|one| typed(one).as_deref() == Ok(value)),
         one => key == flag && typed(one).as_deref() == Ok(value),
@@ -398,6 +407,15 @@ mod tests {
     fn the_file_speaks_where_the_command_line_is_silent() {
         let text = "[watch]\ninterval = \"2s\"\nshare = [\"a\", \"b\"]\nid = 7\n";
         assert_eq!(run(text, &["watch", "d"]).unwrap(), watch(2, &["a", "b"], false, Some(7)));
+    }
+
+    #[test]
+    fn values_with_names_can_stand_in_a_table() {
+        let text = "[watch.share]\na = \"/x\"\nb = 2\n";
+        assert_eq!(run(text, &["watch", "d"]).unwrap(), watch(1, &["a=/x", "b=2"], false, None));
+        assert_eq!(run(text, &["watch", "d", "--share", "c"]).unwrap(), watch(1, &["c"], false, None));
+        assert!(run("[watch.id]\na = 1\n", &["watch", "d"]).unwrap_err().contains("a value is a string"));
+        assert!(run("[watch.share.a]\nb = 1\n", &["watch", "d"]).unwrap_err().contains("a value is a string"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `lockstep history`: what `lockstep monitor --history` kept, back as lines.
 
 mod lines;
-mod moment;
+pub(crate) mod moment;
 
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};

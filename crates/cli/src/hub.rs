@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod limits;
+mod on;
 mod reload;
 
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use crate::logging::{self, LogArgs};
 use crate::signals::{self, Signal};
 use crate::{notify, paths, runtime};
 use limits::LimitArgs;
+use on::OnArgs;
 
 /// Shares directories, named values and the machines' vitals with every machine that joins
 #[derive(Clone, Debug, clap::Args)]
@@ -79,6 +81,9 @@ pub(crate) struct Args {
     enrol: Option<Enrol>,
 
     #[command(flatten)]
+    on: OnArgs,
+
+    #[command(flatten)]
     limits: LimitArgs,
 
     #[command(flatten)]
@@ -125,9 +130,9 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
 
 fn serve(args: &Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
-    let (set, settings) = watch::channel(args.settings());
     let shares = args.share.iter().map(|share| named(share)).collect::<Result<Vec<_>, Failure>>()?;
-    let config = args.config(settings, shares)?;
+    let (set, settings) = watch::channel(args.settings(shares)?);
+    let config = args.config(settings)?;
     let bell = Arc::<Notify>::default();
     signals::on_hangup(&bell)?;
     logging::start("hub", &args.log)?;
@@ -155,16 +160,21 @@ impl Args {
     }
 
     /// What can be changed while it runs.
-    fn settings(&self) -> hub::Settings {
-        hub::Settings {
+    ///
+    /// # Errors
+    /// When an event has two commands.
+    fn settings(&self, shares: Shares) -> Result<hub::Settings, Failure> {
+        Ok(hub::Settings {
             enrol: self.enrol.map(Enrol::into),
             limits: self.limits.limits(),
             cors: self.cors.clone(),
             certificate: self.cert.clone().zip(self.key.clone()),
-        }
+            on: self.on.commands()?,
+            shares,
+        })
     }
 
-    fn config(&self, settings: watch::Receiver<hub::Settings>, shares: Shares) -> Result<hub::Config, Failure> {
+    fn config(&self, settings: watch::Receiver<hub::Settings>) -> Result<hub::Config, Failure> {
         let http = match self.http.as_str() {
             "none" => None,
             text => Some(hub::HttpConfig {
@@ -180,7 +190,6 @@ impl Args {
             http,
             text,
             advertise: self.advertise.clone(),
-            shares,
             settings,
             name: None,
             ours: self.log.place("hub")?.into_iter().collect(),

@@ -108,6 +108,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         directory: args.directory,
         adopt: args.adopt,
         allow_mass_delete: args.allow_mass_delete,
+        runs: hands.runs(),
         procfs: "/proc".into(),
         own: log_path
             .iter()

@@ -6,6 +6,7 @@
 mod after;
 mod allow_deletes;
 mod args;
+mod audit;
 mod cert;
 mod clients;
 mod config;
@@ -108,6 +109,7 @@ commands! {
     "follow" => Follow in follow;
     "clients" => Clients in clients;
     "invite" => Invite in invite;
+    "audit" => Audit in audit;
     "token" => Token in token;
     "status" => Status in status;
     "top" => Top in top;

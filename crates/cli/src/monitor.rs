@@ -150,14 +150,16 @@ fn follow(
     out: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
     let mut ticker = Ticker::new(Instants::now().monotonic_ns, interval);
+    let mut pulse = notify::Pulse::from_environment();
     let (mut lines, mut missed) = (0, 0_u64);
     while lines < lines_max {
+        pulse.beat();
         if stop.take_hangup() {
             out.reopen();
         }
         let now = Instants::now();
         if ticker.take(now.monotonic_ns).is_none() {
-            if stop.wait_or_hangup(ticker.wait(now.monotonic_ns)) {
+            if stop.wait_or_hangup(ticker.wait(now.monotonic_ns).min(pulse.sleep_max())) {
                 return Ok(stopped(stop));
             }
             continue;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// This is up.
 pub(crate) const READY: &str = "READY=1";
@@ -114,6 +114,39 @@ pub(crate) async fn keep_alive() -> std::convert::Infallible {
     loop {
         ticks.tick().await;
         manager.alive();
+    }
+}
+
+/// The signs of life of a loop that goes round by itself: one that comes says that the loop did, however long a round takes
+/// within half of the time after which they would be missed.
+pub(crate) struct Pulse {
+    manager: Option<Notify>,
+    /// From one sign to the next.
+    every: Duration,
+    last: Option<Instant>,
+}
+
+impl Pulse {
+    /// For the one that started us; without one that watches, it waits for ever and tells nothing.
+    pub(crate) fn from_environment() -> Self {
+        let manager = Notify::from_environment();
+        let every = manager.as_ref().and_then(Notify::watchdog).map_or(Duration::MAX, |watchdog| watchdog / 2);
+        Self { manager: manager.filter(|manager| manager.watchdog.is_some()), every, last: None }
+    }
+
+    /// The loop came round.
+    pub(crate) fn beat(&mut self) {
+        if let Some(manager) = &self.manager
+            && self.last.is_none_or(|last| last.elapsed() >= self.every)
+        {
+            manager.alive();
+            self.last = Some(Instant::now());
+        }
+    }
+
+    /// How long the loop may sleep.
+    pub(crate) fn sleep_max(&self) -> Duration {
+        self.every / 2
     }
 }
 

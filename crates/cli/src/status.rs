@@ -6,7 +6,9 @@ use std::io::{self, Write};
 
 use tree::path::escape;
 use wire::answer::{Answer, Behind, Question, Status};
+use wire::ran::Ran;
 
+use crate::clients::time;
 use crate::exit::{Exit, Failure};
 use crate::reach::AskArgs;
 use crate::runtime;
@@ -78,7 +80,27 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
             writeln!(out, "         {} deletions are held", share.held_deletes)?;
         }
     }
+    for after in &status.after {
+        let (name, what) = (escape(after.name.as_bytes()), escape(after.what.as_bytes()));
+        writeln!(out, "after    client {} ({name}), {what}: {}", after.id, ran(&after.ran, "paths"))?;
+    }
+    for on in &status.on {
+        let now = if on.running { ", runs now" } else { "" };
+        let waiting = if on.waiting > 0 { format!(", {} events wait for it", on.waiting) } else { String::new() };
+        writeln!(out, "on       {}: {}: {} runs, {} failed{now}{waiting}", on.event, on.program, on.runs, on.failed)?;
+        if let Some(last) = &on.last {
+            writeln!(out, "         {}", ran(last, "events"))?;
+        }
+    }
     Ok(())
+}
+
+/// The last run of a command, for a person.
+pub(crate) fn ran(ran: &Ran, told: &str) -> String {
+    let code = ran.code.map(|code| format!(" with {code}")).unwrap_or_default();
+    let said = ran.said.as_deref().map(|said| format!(": {}", escape(said.as_bytes()))).unwrap_or_default();
+    let (end, at) = (escape(ran.end.as_bytes()), time(Some(ran.at_ms)));
+    format!("last {end}{code} at {at} after {} ms, {} {told}{said}", ran.ms, ran.told)
 }
 
 fn tell_behind(out: &mut impl Write, behind: &[Behind]) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::wait;
 use crate::why;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::answer::{Answer, Behind, ClientChange, ClientRow, Question, ShareStatus, Status, TokenRow};
+use wire::answer::{Answer, Behind, ClientChange, ClientRow, ClientShare, Question, ShareStatus, Status, TokenRow};
 use wire::id::ClientId;
 use wire::limits::{BEHIND_MAX, CLIENT_ROWS_MAX, FRAME_BYTES_MAX};
 use wire::link::{InviteCode, JoinLink};
@@ -272,7 +272,8 @@ pub(crate) fn clients(hub: &Hub, all: bool, after: u64, access: &Access) -> (Vec
 
 /// About how much a row takes in an answer, with room to spare.
 fn row_bytes(row: &ClientRow) -> usize {
-    let held = row.shares.iter().chain(&row.values).map(|held| held.name.len() + 96).sum::<usize>();
+    let said = |held: &ClientShare| held.after.as_ref().and_then(|ran| ran.said.as_ref()).map_or(0, String::len);
+    let held = row.shares.iter().chain(&row.values).map(|held| held.name.len() + said(held) + 160).sum::<usize>();
     let lists = row.rights.iter().flat_map(|rights| [&rights.read, &rights.put, &rights.shares]).flatten().flatten();
     let texts = lists.chain(&row.tags).map(|text| text.len() + 4).sum::<usize>();
     row.name.len() + row.version.len() + row.address.len() + held + texts + 256
@@ -286,6 +287,8 @@ pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
     };
     let shares = hub.shares.values().filter(|share| access.joins(&share.name));
     let values = Followers::of(&Goal::values(hub), &clients);
+    let after = clients.iter().filter(|client| access.sees_rights_of(client.id()));
+    let after = after.flat_map(|client| client.after(access)).take(BEHIND_MAX).collect();
     Status {
         hub: hub.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -293,10 +296,12 @@ pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
         addresses: hub.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         clients_active: clients.iter().filter(|client| client.session.is_some()).count() as u64,
         values: values_seen as u64,
-        shares: shares.map(|share| share_status(share, &clients)).collect(),
+        shares: shares.map(|share| share_status(&share, &clients)).collect(),
         values_in_sync: values.in_sync,
         values_not_in_sync: values.not_in_sync,
         values_behind: values.behind,
+        after,
+        on: if access.to_administer().is_ok() { hub.on.status() } else { Vec::new() },
     }
 }
 
@@ -336,11 +341,11 @@ fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
 }
 
 /// The share of that name; else what there is for whoever asks.
-pub(crate) fn find<'a>(hub: &'a Hub, share: &str, access: &Access) -> Result<&'a Arc<Share>, Refusal> {
+pub(crate) fn find(hub: &Hub, share: &str, access: &Access) -> Result<Arc<Share>, Refusal> {
     access.to_join(share)?;
     hub.shares.get(share).ok_or_else(|| {
-        let known: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
-        refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {}", known.join(", ")))
+        let known = hub.shares.known(access);
+        refusal(Code::NotFound, format!("no share is called {share}; this hub shares: {known}"))
     })
 }
 

@@ -7,6 +7,10 @@
 //!
 //! No secret is in it: a line is made of ids, addresses, the words of the login's notes, and what an administrator asked for.
 
+mod read;
+
+pub use read::{AuditError, AuditLine, AuditRead, read};
+
 use crate::clock;
 use crate::core::Hub;
 use serde::Serialize;
@@ -23,6 +27,23 @@ use wire::message::ToClient;
 pub(crate) const FILE: &str = "audit.jsonl";
 /// Who was turned away.
 pub(crate) const REFUSED_FILE: &str = "audit-refused.jsonl";
+/// What can have happened.
+pub const EVENTS: [&str; 14] = [
+    "invited",
+    "issued",
+    "enrolled",
+    "login",
+    "taken_over",
+    "proved",
+    "changed",
+    "imported",
+    "reissued",
+    "revoked",
+    "left",
+    "token",
+    "token_revoked",
+    "administer",
+];
 /// What repeats itself within so long is counted.
 const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 /// A program may prove itself with every request.
@@ -93,6 +114,7 @@ impl Audit {
 
     /// Something happened.
     pub(crate) fn note(&self, entry: Entry) {
+        debug_assert!(EVENTS.contains(&entry.event), "{} is not among those that are told", entry.event);
         let journal = if entry.outcome == "ok" { &self.happened } else { &self.refused };
         lock(journal).note(entry, clock::now(), clock::now_ms());
     }
@@ -133,7 +155,7 @@ pub(crate) async fn keep(hub: Arc<Hub>) {
     let mut stopping = hub.stopping.subscribe();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => hub.audit.write_counts(false),
+            () = clock::sleep(LOOK_EVERY) => hub.audit.write_counts(false),
             _ = stopping.wait_for(|stop| *stop) => return,
         }
     }

@@ -86,7 +86,7 @@ async fn supply(hub: &Arc<Hub>, access: &Access, message: ToHub, ready: &mpsc::S
         ToHub::WantChunks { share, content, chunks } => (share, Wanted::Chunks(content, chunks)),
         _ => return Err(Ended::Told(protocol_error(&"only wants belong on a bulk connection"))),
     };
-    let share = Arc::clone(find(hub, &share, access).map_err(Ended::Told)?);
+    let share = find(hub, &share, access).map_err(Ended::Told)?;
     for portion in wanted.portions() {
         let share = Arc::clone(&share);
         let read = tokio::task::spawn_blocking(move || read(&share, portion)).await;

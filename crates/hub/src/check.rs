@@ -5,7 +5,7 @@ use crate::http::{Source, TlsError, read_chain, usable};
 use crate::listen::listen;
 use crate::settings::enrol_or_default;
 use crate::state::{LOCK_NAME, RESTORING_NAME, format};
-use crate::{CA_NAME, Config, Error, check_shares, clock, roster};
+use crate::{CA_NAME, Config, Error, clock, roster, shares};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs;
 use std::io::Read;
@@ -69,10 +69,10 @@ pub async fn check(config: &Config, held: &[SocketAddr]) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     let set = config.settings.borrow().clone();
     let running = data(&mut findings, &config.data);
-    if let Err(error) = check_shares(&config.shares) {
+    if let Err(error) = shares::check(&set.shares) {
         findings.bad("share", &error);
     }
-    for (name, directory) in &config.shares {
+    for (name, directory) in &set.shares {
         share(&mut findings, name, directory);
     }
     let held = if running { held } else { &[] };
@@ -91,6 +91,12 @@ pub async fn check(config: &Config, held: &[SocketAddr]) -> Vec<Finding> {
         crate::Enrol::Closed => "nobody new may enrol",
     };
     findings.add("enrol", Verdict::Good, who);
+    for (event, command) in &set.on {
+        match command.check() {
+            Ok(()) => findings.add("on", Verdict::Good, format!("{}: {}", event.as_str(), command.shown())),
+            Err(error) => findings.bad("on", &error),
+        }
+    }
     let limits = set.limits;
     findings.add(
         "limits",

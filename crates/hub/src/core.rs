@@ -11,13 +11,14 @@ use crate::fleet::Fleet;
 use crate::handout::Offer;
 use crate::http::Ground;
 use crate::limits::Live;
+use crate::on::On;
 use crate::presence::Presence;
 use crate::roster::{Looking, Registry};
-use crate::share::Share;
+use crate::shares::Shares;
 use crate::strangers::Strangers;
 use crate::wake::Wakers;
 use board::{Board, Pattern};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -46,7 +47,7 @@ pub(crate) struct Hub {
     pub(crate) counts: Arc<Counts>,
     pub(crate) data: Data,
     pub(crate) fleet: Fleet,
-    pub(crate) shares: BTreeMap<String, Arc<Share>>,
+    pub(crate) shares: Shares,
     pub(crate) registry: Registry,
     limiter: Mutex<Limiter>,
     groups: Mutex<Groups>,
@@ -59,6 +60,8 @@ pub(crate) struct Hub {
     pub(crate) audit: Audit,
     /// The program that machines without one may fetch; else why there is none.
     pub(crate) offer: Result<Offer, Refusal>,
+    /// Commands that are run when something happens.
+    pub(crate) on: On,
     /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
     pub(crate) revoked: watch::Sender<()>,
     /// When those who are here are to come back, once the hub stops.
@@ -81,7 +84,7 @@ pub(crate) struct Parts {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) data_dir: PathBuf,
     pub(crate) data: Data,
-    pub(crate) shares: BTreeMap<String, Arc<Share>>,
+    pub(crate) shares: Shares,
     pub(crate) fleet: Fleet,
     pub(crate) registry: Registry,
     pub(crate) tables: Arc<Notify>,
@@ -122,6 +125,7 @@ impl Hub {
             tables: parts.tables,
             audit: parts.audit,
             offer: parts.offer,
+            on: On::default(),
             revoked: watch::Sender::new(()),
             farewell: Farewell::default(),
             stopping: watch::Sender::new(false),
@@ -197,8 +201,7 @@ impl Hub {
     ) -> Result<(Followable, Pattern), Refusal> {
         let pattern = access.to_follow(name, pattern)?;
         let what = self.followable(name).ok_or_else(|| {
-            let known: Vec<&str> = self.shares.keys().map(String::as_str).filter(|share| access.joins(share)).collect();
-            let text = format!("this hub has no {name}; it shares: {}", known.join(", "));
+            let text = format!("this hub has no {name}; it shares: {}", self.shares.known(access));
             Refusal { code: Code::NotFound, text, retry_ms: None }
         })?;
         Ok((what, pattern))
@@ -216,7 +219,7 @@ impl Hub {
             }),
             _ => {
                 let share = self.shares.get(name.strip_prefix("share/")?)?;
-                let extras: Arc<dyn Extras> = Arc::clone(share) as Arc<dyn Extras>;
+                let extras: Arc<dyn Extras> = Arc::clone(&share) as Arc<dyn Extras>;
                 Some(Followable { board: share.board.clone(), wakers: Arc::clone(&share.wakers), extras: Some(extras) })
             }
         }
@@ -255,8 +258,8 @@ pub(crate) mod testing {
     use crate::data::{Data, DataThread};
     use crate::fleet::Fleet;
     use crate::roster::Registry;
+    use crate::shares::Shares;
     use board::{MemoryStore, OpenOptions, Writer};
-    use std::collections::BTreeMap;
     use std::path::Path;
     use std::sync::Arc;
     use tokio::sync::Notify;
@@ -274,7 +277,7 @@ pub(crate) mod testing {
             fingerprint: Fingerprint::of(b"key"),
             data_dir: data_dir.to_owned(),
             data,
-            shares: BTreeMap::new(),
+            shares: Shares::default(),
             fleet: Fleet::new().unwrap(),
             registry,
             tables,

@@ -316,7 +316,8 @@ fn purge(writer: &mut Writer) {
 fn write_all(mut writer: Writer, mut room: Room, limits: &Live, jobs: &Receiver<Job>) -> Result<(), BoardError> {
     let board = writer.board();
     let mut stopping = false;
-    let mut changes = 0;
+    // As if it was time: what was removed before this start is counted with its first change.
+    let mut changes = PURGE_EVERY;
     let mut held_back = None;
     while !stopping {
         let Some(first) = held_back.take().or_else(|| jobs.recv().ok()) else { break };

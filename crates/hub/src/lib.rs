@@ -9,7 +9,7 @@
 //!
 //! From the inside out: `roster` (who is known), `access` (what each may), `presence` (who is here), `share`, `data` and `fleet` (the boards'
 //! writers), `fanout` (one encoding for all who follow the same), `session` (one connection), `reception` (how anybody
-//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads), `audit` (what happened).
+//! comes in), `door`, `local`, `text`, `http` and `socketio` (by which connections), `standing` and `answers` (who has what), `tables` (what pandas reads), `audit` (what happened), `on` (commands that are run when something happens).
 
 mod accept;
 mod access;
@@ -19,7 +19,8 @@ mod authority;
 pub mod backup;
 mod bulk;
 pub mod check;
-mod clock;
+#[doc(hidden)]
+pub mod clock;
 pub mod conformance;
 mod core;
 mod counts;
@@ -38,12 +39,14 @@ mod lag;
 mod limits;
 mod listen;
 mod local;
+mod on;
 mod presence;
 mod reception;
 mod roster;
 mod session;
 mod settings;
 mod share;
+mod shares;
 mod socketio;
 mod standing;
 mod state;
@@ -54,11 +57,13 @@ mod wait;
 mod wake;
 mod why;
 
+pub use audit::{AuditError, AuditLine, AuditRead, EVENTS as AUDIT_EVENTS, read as read_audit};
 pub use authority::CA_NAME;
 pub use handout::GLIBC_MIN;
 pub use http::{HttpConfig, Origin, TlsError};
 pub use limits::Limits;
 pub use local::SOCKET_NAME;
+pub use on::{OnCommands, OnEvent};
 pub use settings::Settings;
 pub use share::ShareError;
 pub use state::StateError;
@@ -71,9 +76,8 @@ use data::Data;
 use fleet::Fleet;
 use listen::listen;
 use roster::Registry;
-use share::{Place, Share};
+use shares::Shares;
 use state::{DataDir, boot_id};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -100,8 +104,6 @@ pub struct Config {
     pub text: Option<SocketAddr>,
     /// What links name instead of the address listened on.
     pub advertise: Option<String>,
-    /// Name and directory of each share.
-    pub shares: Vec<(String, PathBuf)>,
     /// What can be changed while it runs: as it is at the start, and each time that it changes.
     pub settings: tokio::sync::watch::Receiver<Settings>,
     /// What people call this hub; `None`: the machine's name.
@@ -193,6 +195,9 @@ pub enum Error {
     /// What HTTPS is to present.
     #[error("HTTPS: {0}")]
     Https(#[from] TlsError),
+    /// A command of `--on`.
+    #[error("--on: {0}")]
+    On(#[from] mirror::after::AfterError),
     /// The certificate.
     #[error("the hub's certificate cannot be used: {0}")]
     Tls(String),
@@ -219,6 +224,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
         Some(address) => Some(listen(address, "--text").await?),
         None => None,
     };
+    set.on.values().try_for_each(mirror::after::Command::check)?;
     let only_loopback = address.ip().is_loopback();
     let enrol = settings::enrol_or_default(set.enrol, only_loopback);
     let limits = Arc::new(limits::Live::new(set.limits));
@@ -229,7 +235,7 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     let tables = Arc::new(tokio::sync::Notify::new());
     let (registry, registry_thread) = Registry::start(&data_dir.file("roster.db"), Arc::clone(&tables))?;
     let fleet = Fleet::new().map_err(of("fleet"))?;
-    let (shares, share_threads) = start_shares(&config, &data_dir)?;
+    let shares = Shares::start(&set.shares, data_dir.path(), &config.ours)?;
     let (data, data_thread) = Data::start(data_writer, Arc::clone(&limits));
     let software = format!("lockstep {}", env!("CARGO_PKG_VERSION"));
     let hub = Arc::new(Hub::new(Parts {
@@ -277,6 +283,8 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     tasks.spawn(local::serve(Arc::clone(&hub), commands));
     tasks.spawn(tables::keep(Arc::clone(&hub)));
     tasks.spawn(audit::keep(Arc::clone(&hub)));
+    hub.on.set(&set.on, &hub.name)?;
+    tasks.spawn(on::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
     let link = first_link(&hub, enrol).await;
     up(Up {
@@ -305,10 +313,10 @@ pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output =
     tables::write_all(&hub).await;
     hub.audit.write_counts(true);
     let closed = tokio::task::spawn_blocking(move || {
-        hub.shares.values().for_each(|share| share.stop());
+        hub.on.finish();
         hub.data.stop();
         hub.registry.stop();
-        drop(share_threads);
+        hub.shares.end();
         registry_thread.join();
         data_thread.join()
     });
@@ -327,46 +335,6 @@ fn data_writer(data_dir: &DataDir) -> Result<Writer, BoardError> {
     let writer = Writer::open(Box::new(store), OpenOptions { durable: true, boot_id: boot_id(), entropy })?;
     writer.board().set_complete(true);
     Ok(writer)
-}
-
-type Shares = (BTreeMap<String, Arc<Share>>, Vec<share::ShareThread>);
-
-fn start_shares(config: &Config, data_dir: &DataDir) -> Result<Shares, Error> {
-    check_shares(&config.shares)?;
-    let spool = data_dir.file("spool");
-    std::fs::create_dir_all(&spool).map_err(|source| StateError::Io { verb: "create", path: spool.clone(), source })?;
-    let mut ours = config.ours.clone();
-    ours.push(data_dir.path().to_owned());
-    let (mut shares, mut threads) = (BTreeMap::new(), Vec::new());
-    for (name, directory) in &config.shares {
-        let place = Place { index: data_dir.share_file(name), spool: &spool, boot_id: boot_id(), ours: &ours };
-        let (share, thread) = Share::start(name, directory, place)?;
-        shares.insert(name.clone(), Arc::new(share));
-        threads.push(thread);
-    }
-    Ok((shares, threads))
-}
-
-fn check_shares(shares: &[(String, PathBuf)]) -> Result<(), Error> {
-    let mut names = std::collections::BTreeSet::new();
-    for (name, path) in shares {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        let good =
-            !name.is_empty() && name.len() <= SHARE_NAME_BYTES_MAX && !name.starts_with('.') && name.bytes().all(fits);
-        if !good {
-            return Err(Error::ShareName { name: name.clone(), path: path.display().to_string() });
-        }
-        if !names.insert(name) {
-            return Err(Error::Shares(format!(
-                "two shares are called {name}; name one yourself: --share OTHER={}",
-                path.display()
-            )));
-        }
-    }
-    if shares.len() > SHARES_MAX {
-        return Err(Error::Shares(format!("a hub has at most {SHARES_MAX} shares")));
-    }
-    Ok(())
 }
 
 fn tls(identity: state::Identity) -> Result<(TlsAcceptor, Fingerprint), Error> {

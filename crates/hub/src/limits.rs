@@ -2,6 +2,7 @@
 //! check, are in [`wire::limits`].
 
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 use wire::limits::{STRANGERS_MAX, VALUE_BYTES_MAX};
 
 /// Limits that are the administrator's to choose; [`Limits::default`] says each one's default.
@@ -21,6 +22,10 @@ pub struct Limits {
     pub strangers: u64,
     /// Of them, and of Socket.IO sessions that have not logged in, from one address or IPv6 network.
     pub strangers_of_address: u64,
+    /// Who is back within so long after it left the list of active clients was never away, for `--on away`.
+    pub away_after: Duration,
+    /// Who is here and has lacked something for so long is behind, for `--on behind`.
+    pub behind_after: Duration,
 }
 
 impl Default for Limits {
@@ -33,6 +38,8 @@ impl Default for Limits {
             puts_per_s: 5_000,
             strangers: STRANGERS_MAX as u64,
             strangers_of_address: STRANGERS_MAX as u64,
+            away_after: Duration::from_secs(5),
+            behind_after: Duration::from_secs(60),
         }
     }
 }

@@ -40,6 +40,10 @@ pub(crate) struct Session {
     guest: bool,
     /// Where the one was that this one took over from.
     pub(crate) took_over: Option<String>,
+    /// Two machines seem to use this id: it was taken over once too often.
+    pub(crate) doubled: bool,
+    /// When it came in.
+    pub(crate) began: Instant,
     end: watch::Sender<Option<Refusal>>,
     last_seen_ms: AtomicI64,
     told: Mutex<Told>,
@@ -56,12 +60,19 @@ pub(crate) struct Told {
     vitals_due: Option<Instant>,
 }
 
+/// Something that a client follows, and how it stands there.
 #[derive(Clone)]
-struct Follow {
-    board: String,
+pub(crate) struct Follow {
+    pub(crate) board: String,
     fid: Number,
-    pattern: Pattern,
-    ack: Option<Ack>,
+    pub(crate) pattern: Pattern,
+    pub(crate) ack: Option<Ack>,
+    /// When it began.
+    pub(crate) since: Instant,
+    /// Since when there have been problems.
+    pub(crate) problems_since: Option<Instant>,
+    /// Since when its root has not agreed.
+    pub(crate) root_since: Option<Instant>,
 }
 
 /// What became of vitals that a session reported.
@@ -94,6 +105,11 @@ pub(crate) struct Arrival {
 }
 
 impl Session {
+    /// Whether it is here only by a stream it reads.
+    pub(crate) fn is_guest(&self) -> bool {
+        self.guest
+    }
+
     /// Notes a sign of life.
     pub(crate) fn seen(&self) {
         self.last_seen_ms.store(clock::now_ms(), Ordering::Relaxed);
@@ -143,7 +159,8 @@ impl Session {
     }
 
     pub(crate) fn follows(&self, board: &str, fid: Number, pattern: Pattern) {
-        let follow = Follow { board: board.to_owned(), fid, pattern, ack: None };
+        let (since, problems_since, root_since) = (clock::now(), None, None);
+        let follow = Follow { board: board.to_owned(), fid, pattern, ack: None, since, problems_since, root_since };
         let mut told = lock(&self.told);
         match told.place(board, fid) {
             Ok(at) => told.follows[at] = follow,
@@ -164,7 +181,11 @@ impl Session {
     pub(crate) fn acked(&self, board: &str, ack: Ack) {
         let mut told = lock(&self.told);
         if let Ok(at) = told.place(board, ack.fid) {
-            told.follows[at].ack = Some(ack);
+            let follow = &mut told.follows[at];
+            let since = |is: bool, before: Option<Instant>| is.then(|| before.unwrap_or_else(clock::now));
+            follow.problems_since = since(ack.problems > 0, follow.problems_since);
+            follow.root_since = since(ack.root_agrees == Some(false), follow.root_since);
+            follow.ack = Some(ack);
         }
     }
 
@@ -189,6 +210,11 @@ impl Told {
         self.follows.iter().filter(move |follow| follow.board == board)
     }
 
+    /// All that is followed.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Follow> {
+        self.follows.iter()
+    }
+
     /// Whether what `meant` says of a board is followed.
     pub(crate) fn follows(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> bool {
         self.counted(board, meant).next().is_some()
@@ -207,10 +233,19 @@ impl Told {
         follows.filter_map(text).filter(one_line).take(KEPT_VALUES_MAX)
     }
 
-    /// What was acknowledged of what `meant` says of a board; of several follows, by the one that is least far.
+    /// How it stands with what `meant` says of a board; of several follows, by the one that is least far.
+    pub(crate) fn follow(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> Option<&Follow> {
+        self.counted(board, meant).min_by_key(|follow| follow.ack.as_ref().map(|ack| ack.applied.seq))
+    }
+
+    /// What was acknowledged there.
     pub(crate) fn ack(&self, board: &str, meant: impl Fn(&Pattern) -> bool) -> Option<&Ack> {
-        let follows = self.counted(board, meant).map(|follow| follow.ack.as_ref());
-        follows.min_by_key(|ack| ack.map(|ack| ack.applied.seq))?
+        self.follow(board, meant)?.ack.as_ref()
+    }
+
+    /// Whether nothing was followed and nothing reported: so a command that comes and goes.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.follows.is_empty() && self.vitals.is_none()
     }
 
     /// The follows that somebody waits for: of a part of a board only those of agents, which keep it, and of others that
@@ -226,7 +261,8 @@ impl Presence {
     pub(crate) fn enter(&self, arrival: Arrival) -> Arc<Session> {
         let mut sessions = lock(&self.sessions);
         let took_over = sessions.get(&arrival.id).filter(|before| !before.guest).map(|before| before.address.clone());
-        let session = self.session(arrival, false, took_over);
+        let doubled = took_over.is_some() && self.is_doubled(arrival.id);
+        let session = self.session(arrival, false, took_over, doubled);
         let before = sessions.insert(session.id, Arc::clone(&session));
         drop(sessions);
         if let Some(before) = before {
@@ -236,7 +272,7 @@ impl Presence {
                 retry_ms: None,
             });
             if !before.guest {
-                self.note_takeover(&before, &session);
+                log_takeover(&before, &session);
             }
         }
         session
@@ -247,7 +283,7 @@ impl Presence {
     /// # Errors
     /// With the session that it has.
     pub(crate) fn enter_as_guest(&self, arrival: Arrival) -> Result<Arc<Session>, Arc<Session>> {
-        let session = self.session(arrival, true, None);
+        let session = self.session(arrival, true, None, false);
         let mut sessions = lock(&self.sessions);
         match sessions.get(&session.id) {
             // One that is over leaves in a moment, and only its own place.
@@ -259,7 +295,7 @@ impl Presence {
         }
     }
 
-    fn session(&self, arrival: Arrival, guest: bool, took_over: Option<String>) -> Arc<Session> {
+    fn session(&self, arrival: Arrival, guest: bool, took_over: Option<String>, doubled: bool) -> Arc<Session> {
         Arc::new(Session {
             id: arrival.id,
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
@@ -270,6 +306,8 @@ impl Presence {
             access: arrival.access,
             guest,
             took_over,
+            doubled,
+            began: clock::now(),
             end: watch::Sender::new(None),
             last_seen_ms: AtomicI64::new(clock::now_ms()),
             told: Mutex::default(),
@@ -301,28 +339,36 @@ impl Presence {
         lock(&self.sessions).keys().filter(|id| to.sees(**id)).count()
     }
 
-    /// Says so when one id goes back and forth between two machines.
-    fn note_takeover(&self, before: &Session, after: &Session) {
+    /// An id is taken over; whether that is so often that two machines must use it. Then it is counted from the beginning.
+    fn is_doubled(&self, id: u64) -> bool {
         let now = clock::now();
         let mut takeovers = lock(&self.takeovers);
-        let seen = takeovers.entry(after.id).or_default();
+        let seen = takeovers.entry(id).or_default();
         seen.push_back(now);
         while seen.front().is_some_and(|at| now.duration_since(*at) > TAKEOVER_SPAN) {
             seen.pop_front();
         }
-        if seen.len() >= TAKEOVERS_SUSPICIOUS {
-            tracing::error!(
-                id = after.id,
-                first = %before.address,
-                second = %after.address,
-                "id {} is used by two machines: {} and {}; give one of them an id of its own (lockstep join --id auto)",
-                after.id, before.address, after.address
-            );
+        let doubled = seen.len() >= TAKEOVERS_SUSPICIOUS;
+        if doubled {
             seen.clear();
-        } else {
-            tracing::warn!(id = after.id, from = %before.address, to = %after.address, "taken over");
         }
         takeovers.retain(|_, seen| !seen.is_empty());
+        doubled
+    }
+}
+
+/// Says so when one id goes back and forth between two machines.
+fn log_takeover(before: &Session, after: &Session) {
+    if after.doubled {
+        tracing::error!(
+            id = after.id,
+            first = %before.address,
+            second = %after.address,
+            "id {} is used by two machines: {} and {}; give one of them an id of its own (lockstep join --id auto)",
+            after.id, before.address, after.address
+        );
+    } else {
+        tracing::warn!(id = after.id, from = %before.address, to = %after.address, "taken over");
     }
 }
 
@@ -345,11 +391,35 @@ mod tests {
         let presence = Presence::default();
         let first = presence.enter(arrival(7, "a"));
         let second = presence.enter(arrival(7, "b"));
+        assert_eq!(second.took_over.as_deref(), Some("a"));
         assert_eq!(first.ended().await.code, Code::TakenOver);
         assert!(!presence.leave(&first));
         assert_eq!(presence.count(&Access::everything()), 1);
         assert!(presence.leave(&second));
         assert_eq!(presence.count(&Access::everything()), 0);
+    }
+
+    #[test]
+    fn the_third_take_over_of_a_minute_means_two_machines_and_it_is_counted_anew() {
+        let presence = Presence::default();
+        let doubled = |n: u64| presence.enter(arrival(7, &n.to_string())).doubled;
+        assert_eq!((0..8).map(doubled).collect::<Vec<_>>(), [false, false, false, true, false, false, true, false]);
+        assert!(!presence.enter(arrival(8, "elsewhere")).doubled);
+    }
+
+    #[test]
+    fn how_long_there_have_been_problems_is_not_moved_by_further_acknowledgements() {
+        let session = Presence::default().enter(arrival(7, "a"));
+        session.follows("share/s", 1, Pattern::all());
+        let since = |problems| {
+            session.acked("share/s", Ack { problems, root_agrees: Some(problems == 0), ..ack(1, 9) });
+            let told = session.told();
+            let follow = told.follow("share/s", |_| true).unwrap();
+            assert_eq!(follow.problems_since.is_some(), follow.root_since.is_some());
+            follow.problems_since
+        };
+        let first = since(1);
+        assert!(first.is_some() && since(2) == first && since(0).is_none() && since(1) >= first);
     }
 
     fn ack(fid: Number, seq: u64) -> Ack {

@@ -6,6 +6,7 @@ use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::counts::Via;
+use crate::on::{Happened, OnEvent};
 use crate::presence::{Arrival, Session};
 use crate::roster::{About, Roster};
 use std::fmt::Display;
@@ -162,6 +163,18 @@ impl Stay {
         hub.audit.note(entry("login", String::new()));
         if let Some(before) = &session.took_over {
             hub.audit.note(entry("taken_over", format!("from {before}")));
+            if session.doubled {
+                let why =
+                    format!("two machines use id {id}; give one of them an id of its own: lockstep join --id auto");
+                hub.on.tell(Happened {
+                    id: Some(session.id),
+                    name: name.clone(),
+                    address: session.address.clone(),
+                    transport,
+                    other_address: before.clone(),
+                    ..Happened::new(OnEvent::DoubleId, &why)
+                });
+            }
         }
         tracing::info!(%id, name, address = session.address, transport, "logged in");
         Stay { hub: Arc::clone(hub), session, why: None }
@@ -193,8 +206,10 @@ impl Drop for Stay {
         let Stay { hub, session, why } = self;
         // Further connections of this session end with it.
         session.end(Refusal { code: Code::TimedOut, text: "the session has ended".into(), retry_ms: Some(0) });
+        let why = why.as_deref().unwrap_or("its connection was dropped");
         if hub.presence.leave(session) {
             hub.fleet.left(session.id);
+            hub.on.left(session, why, *hub.stopping.borrow());
             // Somebody may have come in under the same id in between.
             if let Some(successor) = hub.presence.get(session.id) {
                 hub.fleet.arrived(&successor);
@@ -206,7 +221,6 @@ impl Drop for Stay {
         }
         hub.moved();
         hub.tables.notify_one();
-        let why = why.as_deref().unwrap_or("its connection was dropped");
         tracing::info!(id = session.id, address = session.address, why, "left");
     }
 }

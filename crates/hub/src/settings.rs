@@ -4,6 +4,7 @@ use crate::Origin;
 use crate::core::Hub;
 use crate::http::{CorsOrigins, Tls};
 use crate::limits::Limits;
+use crate::on::OnCommands;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -20,6 +21,10 @@ pub struct Settings {
     pub cors: Vec<Origin>,
     /// The certificate that HTTP presents and its key, each a file in PEM. That there is one or none cannot be changed.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The commands that are run when something happens.
+    pub on: OnCommands,
+    /// Name and directory of each share. Those that come are added; one that is not named any more is shared until the hub stops.
+    pub shares: Vec<(String, PathBuf)>,
 }
 
 /// Where new settings go.
@@ -49,11 +54,11 @@ impl Targets {
                 return;
             }
             let new = settings.borrow_and_update().clone();
-            self.take(new);
+            self.take(new).await;
         }
     }
 
-    fn take(&self, new: Settings) {
+    async fn take(&self, new: Settings) {
         let enrol = enrol_or_default(new.enrol, self.only_loopback);
         if self.hub.set_enrol(enrol) {
             tracing::warn!(?enrol, "who may enrol has changed");
@@ -62,6 +67,29 @@ impl Targets {
         self.cors.set(new.cors);
         if let Some(tls) = &self.tls {
             tls.reload(new.certificate);
+        }
+        self.add_shares(new.shares).await;
+        // One that is replaced is given time to end.
+        let hub = Arc::clone(&self.hub);
+        match tokio::task::spawn_blocking(move || hub.on.set(&new.on, &hub.name)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "--on is as it was"),
+            Err(error) => tracing::error!(%error, "--on: setting it had panicked"),
+        }
+    }
+
+    /// Those who are here learn of a new share when they come in the next time; who comes now gets it.
+    async fn add_shares(&self, named: Vec<(String, PathBuf)>) {
+        let hub = Arc::clone(&self.hub);
+        let (added, failed) = match tokio::task::spawn_blocking(move || hub.shares.add(&named)).await {
+            Ok(done) => done,
+            Err(error) => return tracing::error!(%error, "adding a share had panicked"),
+        };
+        failed.iter().for_each(|error| tracing::error!("a share was not added: {error}"));
+        if !added.is_empty() {
+            tracing::warn!("shared from now on: {}", added.join(", "));
+            self.hub.tables.notify_one();
+            self.hub.moved();
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Who has what: the one judgement behind `status`, `wait`, `clients` and the tables.
 
 use crate::access::Access;
+use crate::clock;
 use crate::core::Hub;
 use crate::lag::Heads;
-use crate::presence::{Session, Told};
+use crate::presence::{Follow, Session, Told};
 use crate::share::Share;
 use board::{Board, Pattern};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::answer::{Behind, ClientRow, ClientShare, ClientState};
+use wire::answer::{AfterStatus, Behind, ClientRow, ClientShare, ClientState};
 use wire::message::Ack;
 use wire::roster::{Client, Known};
 
@@ -83,24 +84,40 @@ impl Standing {
         }
     }
 
-    /// Why this client does not have all of `goal`; `None` if it has.
+    /// Why this client does not have all of `goal`, and since when; `None` if it has.
     pub(crate) fn behind(&self, goal: &Goal) -> Option<Behind> {
-        let why = if self.session.is_none() {
-            match self.client.last_seen_ms {
-                Some(at) => format!("away since {}", crate::clock::rfc3339(at)),
-                None => "away".to_owned(),
-            }
+        let (why, since_ms) = if self.session.is_some() {
+            let Lack { why, since } = self.lack(goal)?;
+            let since_ms = since.map(clock::ms_of);
+            (since_ms.map_or(why.clone(), |at| format!("{why}, since {}", clock::rfc3339(at))), since_ms)
         } else {
-            match &goal.of {
-                Of::All if goal.key == DATA => self.kept_values().find_map(|kept| self.lacks(&kept, goal))?,
-                Of::All => why_not(self.told.ack(&goal.key, whole), goal, None)?,
-                Of::Value(name) => {
-                    let ack = self.told.ack(&goal.key, |pattern| pattern.matches(name));
-                    why_not(ack, goal, Some(&|other| other == name))?
-                }
+            match self.client.last_seen_ms {
+                Some(at) => (format!("away since {}", clock::rfc3339(at)), Some(at)),
+                None => ("away".to_owned(), None),
             }
         };
-        Some(Behind { id: self.id(), name: self.client.name.clone(), what: goal.what.clone(), why })
+        Some(Behind { id: self.id(), name: self.client.name.clone(), what: goal.what.clone(), why, since_ms })
+    }
+
+    /// What a client that is here lacks of `goal`; `None` if it lacks nothing.
+    pub(crate) fn lack(&self, goal: &Goal) -> Option<Lack> {
+        let began = self.session.as_ref()?.began;
+        match &goal.of {
+            Of::All if goal.key == DATA => self.kept_values().find_map(|kept| {
+                let follow = self.told.follow(DATA, |pattern| *pattern == kept);
+                lack(follow, began, goal, Some(&|name| kept.matches(name)))
+            }),
+            Of::All => lack(self.told.follow(&goal.key, whole), began, goal, None),
+            Of::Value(name) => {
+                let follow = self.told.follow(&goal.key, |pattern| pattern.matches(name));
+                lack(follow, began, goal, Some(&|other| other == name))
+            }
+        }
+    }
+
+    /// What it said of itself.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
     }
 
     /// What it acknowledged of `goal`.
@@ -112,11 +129,6 @@ impl Standing {
         }
     }
 
-    /// Why it does not have all values of a pattern that it keeps as files.
-    fn lacks(&self, kept: &Pattern, goal: &Goal) -> Option<String> {
-        why_not(self.told.ack(DATA, |pattern| pattern == kept), goal, Some(&|name| kept.matches(name)))
-    }
-
     /// What it keeps of values, as far as it may have them.
     fn kept_values(&self) -> impl Iterator<Item = Pattern> {
         let kept = self.client.values.iter().filter_map(|text| Pattern::parse(text).ok());
@@ -125,7 +137,7 @@ impl Standing {
 
     /// At the head of all it follows, without problems.
     pub(crate) fn in_sync(&self, hub: &Hub) -> bool {
-        let mut goals = hub.shares.values().map(|share| Goal::head_of(share)).chain([Goal::values(hub)]);
+        let mut goals = hub.shares.values().map(|share| Goal::head_of(&share)).chain([Goal::values(hub)]);
         self.session.is_some() && goals.all(|goal| !self.follows(&goal) || self.behind(&goal).is_none())
     }
 
@@ -133,9 +145,9 @@ impl Standing {
     /// a stream or lines of text.
     pub(crate) fn lag(&self, hub: &Hub, now: Instant) -> Option<(u64, Duration)> {
         self.session.as_ref()?;
-        let shares = hub.shares.values().map(|share| (share.key(), &share.board, &share.heads));
-        let data = (DATA.to_owned(), &hub.data.board, &hub.data.heads);
-        let of = |(key, board, heads): (String, &Board, &Arc<Heads>)| {
+        let shares = hub.shares.values().map(|share| (share.key(), share.board.clone(), Arc::clone(&share.heads)));
+        let data = (DATA.to_owned(), hub.data.board.clone(), Arc::clone(&hub.data.heads));
+        let of = |(key, board, heads): (String, Board, Arc<Heads>)| {
             let ack = self.told.ack(&key, whole)?;
             let (version, head) = (board.version(), board.head());
             let known = ack.applied.epoch == version.epoch && ack.applied.run == version.run;
@@ -149,10 +161,15 @@ impl Standing {
     /// What whoever asks may know of it: not what else there is that it may not have itself.
     pub(crate) fn row(&self, hub: &Hub, to: &Access) -> ClientRow {
         let client = &self.client;
-        let shares = hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| Goal::head_of(share));
+        let shares = hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| Goal::head_of(&share));
         let shares = shares.filter(|goal| self.follows(goal));
-        let shares = shares.map(|goal| held_row(goal.what, self.told.ack(&goal.key, whole), goal.seq)).collect();
-        let values = if self.state() == ClientState::Revoked { Vec::new() } else { self.values_rows(hub, to) };
+        let mut shares: Vec<_> =
+            shares.map(|goal| held_row(goal.what, self.told.ack(&goal.key, whole), goal.seq)).collect();
+        let mut values = if self.state() == ClientState::Revoked { Vec::new() } else { self.values_rows(hub, to) };
+        if !to.sees_rights_of(self.id()) {
+            // What its command said is no matter of others.
+            shares.iter_mut().chain(&mut values).for_each(|held| held.after = None);
+        }
         ClientRow {
             id: self.id(),
             name: client.name.clone(),
@@ -170,6 +187,23 @@ impl Standing {
             tags: client.tags.clone(),
             rights: to.sees_rights_of(self.id()).then(|| client.rights.clone()),
         }
+    }
+
+    /// The last runs of `--after` there, of what whoever asks may know of: its own, and those that failed on others.
+    pub(crate) fn after(&self, to: &Access) -> Vec<AfterStatus> {
+        let own = to.id() == self.id();
+        let told = |follow: &Follow| {
+            let ran = follow.ack.as_ref()?.after.as_deref().filter(|ran| own || !ran.is_good())?;
+            let what = match follow.board.strip_prefix("share/") {
+                Some(share) => to.joins(share).then(|| share.to_owned())?,
+                None => {
+                    to.to_follow(&follow.board, follow.pattern.clone()).ok()?;
+                    String::from_utf8_lossy(follow.pattern.as_bytes()).into_owned()
+                }
+            };
+            Some(AfterStatus { id: self.id(), name: self.client.name.clone(), what, ran: ran.clone() })
+        };
+        self.told.all().filter_map(told).collect()
     }
 
     fn values_rows(&self, hub: &Hub, to: &Access) -> Vec<ClientShare> {
@@ -201,6 +235,8 @@ fn held_row(name: String, ack: Option<&Ack>, head: u64) -> ClientShare {
             first_problems: Vec::new(),
             root_agrees: None,
             content_bytes: 0,
+            held_deletes: 0,
+            after: None,
         };
     };
     ClientShare {
@@ -214,6 +250,8 @@ fn held_row(name: String, ack: Option<&Ack>, head: u64) -> ClientShare {
         first_problems: ack.first_problems.iter().map(problem).collect(),
         root_agrees: ack.root_agrees,
         content_bytes: ack.content_bytes,
+        held_deletes: ack.held_deletes,
+        after: ack.after.as_deref().cloned(),
     }
 }
 
@@ -228,6 +266,8 @@ pub(crate) struct Goal {
     /// The share's or value's name, for people.
     pub(crate) what: String,
     pub(crate) board: Board,
+    /// When its versions came to be.
+    pub(crate) heads: Arc<Heads>,
     pub(crate) seq: u64,
     pub(crate) of: Of,
 }
@@ -242,20 +282,28 @@ pub(crate) enum Of {
 
 impl Goal {
     pub(crate) fn head_of(share: &Share) -> Self {
-        let (board, seq) = (share.board.clone(), share.board.head());
-        Self { key: share.key(), what: share.name.clone(), board, seq, of: Of::All }
+        let (board, heads, seq) = (share.board.clone(), Arc::clone(&share.heads), share.board.head());
+        Self { key: share.key(), what: share.name.clone(), board, heads, seq, of: Of::All }
     }
 
     /// Every value, for those that keep values as files.
     pub(crate) fn values(hub: &Hub) -> Self {
-        let board = hub.data.board.clone();
-        Self { key: DATA.to_owned(), what: "values".to_owned(), seq: board.head(), board, of: Of::All }
+        let (board, heads) = (hub.data.board.clone(), Arc::clone(&hub.data.heads));
+        Self { key: DATA.to_owned(), what: "values".to_owned(), seq: board.head(), board, heads, of: Of::All }
+    }
+
+    /// Since when who has all up to `seq` lacks something; `None` where it lacks nothing, or did before the hub started.
+    pub(crate) fn lacked_since(&self, seq: u64) -> Option<Instant> {
+        let now = clock::now();
+        let lag = self.heads.lag(seq, self.board.head(), now);
+        now.checked_sub(lag).filter(|_| !lag.is_zero())
     }
 
     /// One value, whose newest version is of `seq`.
     pub(crate) fn value(hub: &Hub, name: &str, seq: u64) -> Self {
         let of = Of::Value(Bytes::copy_from_slice(name.as_bytes()));
-        Self { key: DATA.to_owned(), what: name.to_owned(), board: hub.data.board.clone(), seq, of }
+        let (board, heads) = (hub.data.board.clone(), Arc::clone(&hub.data.heads));
+        Self { key: DATA.to_owned(), what: name.to_owned(), board, heads, seq, of }
     }
 }
 
@@ -266,44 +314,69 @@ fn whole(pattern: &Pattern) -> bool {
 /// Which values count, by their names.
 type Meant<'a> = &'a dyn Fn(&[u8]) -> bool;
 
-/// Why who acknowledged `ack` lacks some of `goal`; of values, only those count that `meant` says.
-fn why_not(ack: Option<&Ack>, goal: &Goal, meant: Option<Meant<'_>>) -> Option<String> {
-    let Some(ack) = ack else { return Some("logged in, and has not told yet what it holds".to_owned()) };
+/// What somebody who is here lacks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    /// One sentence.
+    pub(crate) why: String,
+    /// Since when, at the latest; `None` where it is the hub that is not done.
+    pub(crate) since: Option<Instant>,
+}
+
+/// What is lacked of `goal` by who follows it as `follow` says, and came in at `began`; of values, only those count that `meant`
+/// says.
+fn lack(follow: Option<&Follow>, began: Instant, goal: &Goal, meant: Option<Meant<'_>>) -> Option<Lack> {
+    let lack = |why: String, since: Instant| Some(Lack { why, since: Some(since) });
+    let begun = follow.map_or(began, |follow| follow.since);
+    let Some((follow, ack)) = follow.and_then(|follow| Some((follow, follow.ack.as_ref()?))) else {
+        return lack("logged in, and has not told yet what it holds".to_owned(), begun);
+    };
     let version = goal.board.version();
     let all_named = ack.problems as usize == ack.first_problems.len();
     let elsewhere = |(name, _): &(Bytes, String)| meant.is_some_and(|meant| !name.is_empty() && !meant(name));
     if ack.problems > 0 && !(all_named && ack.first_problems.iter().all(elsewhere)) {
         let first = ack.first_problems.iter().find(|problem| !elsewhere(problem)).map(problem).unwrap_or_default();
-        return Some(format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems))));
+        let why = format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems)));
+        return lack(why, follow.problems_since.unwrap_or(begun));
     }
     if ack.applied.epoch != version.epoch || ack.applied.run != version.run {
-        return Some("comparing what it holds with this hub".to_owned());
+        return lack("comparing what it holds with this hub".to_owned(), begun);
     }
+    // How many entries, and behind which version the first of them came.
     let lacking = goal.board.read(|index| {
-        let lacking = index.since(ack.applied.seq);
+        let seq = ack.applied.seq;
         match meant {
-            _ if ack.applied.seq >= goal.seq => None,
-            None => Some(lacking.take_while(|r| r.seq <= goal.seq).take(COUNTED_MAX).count()),
+            _ if seq >= goal.seq => None,
+            None => {
+                let lacking = index.since(seq).take_while(|r| r.seq <= goal.seq).take(COUNTED_MAX).count();
+                Some((lacking, seq))
+            }
             // By the seq alone nobody can tell: it moves with what is followed. What was replaced since the goal was set is
-            // lacked, too.
+            // lacked, too; what it replaced is not known any more, so it is lacked at least since the oldest there is.
             Some(meant) => {
-                Some(lacking.filter(|r| meant(&r.name)).take(COUNTED_MAX).count()).filter(|lacking| *lacking > 0)
+                let mut lacking = index.since(seq).filter(|r| meant(&r.name));
+                let first = lacking.next()?.seq;
+                Some((lacking.take(COUNTED_MAX - 1).count() + 1, first - 1))
             }
         }
     });
-    if let Some(behind) = lacking {
+    if let Some((behind, seq)) = lacking {
         let waiting = match ack.waiting {
             0 => String::new(),
             waiting => format!(", {waiting} contents on their way"),
         };
         let more = if behind == COUNTED_MAX { " or more" } else { "" };
-        return Some(format!("{}{more} behind{waiting}", entries(behind as u64)));
+        // What was there before the hub started has been lacked since it was first asked for.
+        let since = goal.lacked_since(seq).unwrap_or(begun);
+        return lack(format!("{}{more} behind{waiting}", entries(behind as u64)), since);
     }
     if !ack.complete {
-        return Some("has everything that is known so far; the hub is still scanning".to_owned());
+        let why = "has everything that is known so far; the hub is still scanning".to_owned();
+        return Some(Lack { why, since: None });
     }
     if ack.root_agrees == Some(false) {
-        return Some("its copy does not add up to the hub's root; it is checking every file".to_owned());
+        let why = "its copy does not add up to the hub's root; it is checking every file".to_owned();
+        return lack(why, follow.root_since.unwrap_or(begun));
     }
     None
 }

@@ -151,11 +151,6 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// The board of a share: one database a share, named by the hash of its name so that any name will do.
-    pub(crate) fn share_file(&self, share: &str) -> PathBuf {
-        self.path.join(share_file_name(share))
-    }
-
     /// Reads the hub's identity, or makes it at the first start.
     pub(crate) fn identity(&self, name: &str) -> Result<Identity, StateError> {
         let (cert_path, key_path) = (self.file("hub.cert.der"), self.file("hub.key.der"));
@@ -187,7 +182,7 @@ impl DataDir {
     }
 }
 
-/// The name of the file of [`DataDir::share_file`].
+/// The file of a share's board: one database a share, named by the hash of its name so that any name will do.
 pub(crate) fn share_file_name(share: &str) -> String {
     let hash = blake3::hash(share.as_bytes()).to_hex();
     format!("share-{}.db", &hash[..16])

@@ -75,7 +75,7 @@ pub(crate) async fn keep(hub: Arc<Hub>) {
     let mut moved = hub.standing.subscribe();
     // A share that goes on leaves behind who does not follow it at once.
     let heads = Arc::new(tokio::sync::Notify::new());
-    hub.shares.values().for_each(|share| share.wakers.add(&heads));
+    hub.shares.wake(&heads);
     let puts = Arc::new(tokio::sync::Notify::new());
     hub.data.wakers.add(&puts);
     loop {
@@ -177,7 +177,8 @@ fn server(hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["name", "started_at", "addresses", "shares", "clients_active", "version"])?;
     let addresses = hub.addresses.read().unwrap_or_else(PoisonError::into_inner).join(" ");
-    let shares: Vec<&str> = hub.shares.keys().map(String::as_str).filter(|share| to.joins(share)).collect();
+    let shares = hub.shares.values().map(|share| share.name.clone()).filter(|share| to.joins(share));
+    let shares: Vec<String> = shares.collect();
     table.write_record([
         &cell::name(hub.name.as_bytes()),
         &clock::rfc3339(hub.started_at_ms),

@@ -87,9 +87,9 @@ async fn goals(
     access: &Access,
 ) -> Result<(Vec<Goal>, Vec<Awaited>), Refusal> {
     let shares: Vec<_> = match target {
-        None => hub.shares.values().filter(|share| access.joins(&share.name)).cloned().collect(),
+        None => hub.shares.values().filter(|share| access.joins(&share.name)).collect(),
         Some(name) => match hub.shares.get(name).filter(|_| access.joins(name)) {
-            Some(share) => vec![Arc::clone(share)],
+            Some(share) => vec![share],
             None => {
                 access.to_get(name.as_bytes())?;
                 let missing = || refusal(Code::NotFound, format!("no share and no value is called {name}"));
@@ -128,7 +128,7 @@ fn judge(clients: &[Standing], goals: &[Goal], only: &[u64]) -> (usize, Vec<Behi
         if followed.is_empty() && !only.is_empty() {
             let what = goals.first().map(|goal| goal.what.clone()).unwrap_or_default();
             let why = format!("does not follow {what}");
-            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why });
+            behind.push(Behind { id: client.id(), name: client.client.name.clone(), what, why, since_ms: None });
         }
     }
     (asked, behind)

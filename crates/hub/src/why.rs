@@ -5,6 +5,7 @@
 
 use crate::access::Access;
 use crate::answers::{self, refusal};
+use crate::clock;
 use crate::core::Hub;
 use crate::share::Share;
 use crate::standing::{self, Goal, Standing};
@@ -69,7 +70,15 @@ pub(crate) fn why(
             1 => format!("1 client has {what} as it is now"),
             have => format!("{have} clients have {what} as it is now"),
         };
-        rows.push(WhyRow { what, id: None, name: String::new(), has: true, reason: "in_sync".into(), text });
+        rows.push(WhyRow {
+            what,
+            id: None,
+            name: String::new(),
+            has: true,
+            reason: "in_sync".into(),
+            text,
+            since_ms: None,
+        });
     }
     Ok(rows)
 }
@@ -88,12 +97,12 @@ fn resolve(hub: &Hub, target: &str, access: &Access) -> Result<Subject, Refusal>
             Some((path.as_os_str().len(), share, path.to_str()?))
         });
         if let Some((_, share, path)) = inside.min_by_key(|(length, ..)| *length) {
-            return Ok(entry(share, path));
+            return Ok(entry(&share, path));
         }
     }
     let (first, rest) = target.split_once('/').unwrap_or((target, ""));
     if let Some(share) = shares().find(|share| share.name == first) {
-        return Ok(entry(share, rest));
+        return Ok(entry(&share, rest));
     }
     if access.reads(target.as_bytes())
         && let Some(record) = hub.data.board.get(target.as_bytes())
@@ -102,12 +111,11 @@ fn resolve(hub: &Hub, target: &str, access: &Access) -> Result<Subject, Refusal>
     }
     let mut all = shares();
     match (all.next(), all.next()) {
-        (Some(share), None) => Ok(entry(share, target)),
+        (Some(share), None) => Ok(entry(&share, target)),
         _ => {
-            let known: Vec<&str> = shares().map(|share| share.name.as_str()).collect();
+            let known = hub.shares.known(access);
             let text = format!(
-                "nothing is called {target}: name a value, a path on the hub's machine, or SHARE/PATH; it shares: {}",
-                known.join(", ")
+                "nothing is called {target}: name a value, a path on the hub's machine, or SHARE/PATH; it shares: {known}"
             );
             Err(refusal(Code::NotFound, text))
         }
@@ -199,7 +207,15 @@ fn of_entry(share: &Share, path: &[u8]) -> (Vec<WhyRow>, u64) {
 }
 
 fn source(what: &str, reason: &str, text: String) -> WhyRow {
-    WhyRow { what: what.to_owned(), id: None, name: String::new(), has: false, reason: reason.to_owned(), text }
+    WhyRow {
+        what: what.to_owned(),
+        id: None,
+        name: String::new(),
+        has: false,
+        reason: reason.to_owned(),
+        text,
+        since_ms: None,
+    }
 }
 
 /// What one client has of something; `None` for one that is not to have it, unless it was asked for by its id.
@@ -220,8 +236,10 @@ fn at_client(
             has,
             reason: reason.to_owned(),
             text: format!("{who} {text}"),
+            since_ms: None,
         })
     };
+    let since = |row: Option<WhyRow>, since_ms: Option<i64>| row.map(|row| WhyRow { since_ms, ..row });
     let id = standing.id();
     if !standing.follows(goal) {
         if !named {
@@ -242,11 +260,11 @@ fn at_client(
         };
     }
     if standing.session.is_none() {
-        let behind = standing.behind(goal).map(|behind| behind.why).unwrap_or_default();
+        let (behind, since_ms) = standing.behind(goal).map(|behind| (behind.why, behind.since_ms)).unwrap_or_default();
         let text = format!(
             "is {behind}; it keeps what it had and catches up by itself: see that its machine and `lockstep join` run"
         );
-        return row(false, "away", text);
+        return since(row(false, "away", text), since_ms);
     }
     let ack = standing.ack(goal);
     let applied = ack.map_or(0, |ack| ack.applied.seq);
@@ -260,49 +278,52 @@ fn at_client(
                 } else {
                     ("behind", "it is on its way".to_owned())
                 };
-                row(false, reason, format!("has version {applied} of {newest} of {what}: {}; {cure}", behind.why))
+                let text = format!("has version {applied} of {newest} of {what}: {}; {cure}", behind.why);
+                since(row(false, reason, text), behind.since_ms)
             }
         },
-        Some(path) => of_path(ack, path, newest, what).map_or_else(
-            || row(true, "in_sync", format!("has {what} as of version {newest}, the newest")),
-            |(reason, text)| row(false, reason, text),
-        ),
+        Some(path) => match of_path(ack, path, newest, what) {
+            None => row(true, "in_sync", format!("has {what} as of version {newest}, the newest")),
+            Some((reason, text, cure)) => {
+                // What is lacked of this path, and not of all else.
+                let newest =
+                    goal.lacked_since(newest.saturating_sub(1)).filter(|_| reason == "behind" && ack.is_some());
+                let lacked = newest.or_else(|| standing.lack(goal)?.since).map(clock::ms_of);
+                let told = lacked.map_or_else(String::new, |at| format!(", since {}", clock::rfc3339(at)));
+                since(row(false, reason, format!("{text}{told}; {cure}")), lacked)
+            }
+        },
     }
 }
 
-/// Why a client that is here does not have one path as it is now.
-fn of_path(ack: Option<&Ack>, path: &Bytes, newest: u64, what: &str) -> Option<(&'static str, String)> {
+/// Why a client that is here does not have one path as it is now: in a word, in a sentence, and what to do.
+fn of_path(ack: Option<&Ack>, path: &Bytes, newest: u64, what: &str) -> Option<(&'static str, String, &'static str)> {
     let Some(ack) = ack else {
-        return Some(("behind", format!("has just come in and has not told yet what it holds of {what}; ask again")));
+        return Some(("behind", format!("has just come in and has not told yet what it holds of {what}"), "ask again"));
     };
     if let Some((_, text)) = ack.first_problems.iter().find(|(name, _)| name == path) {
-        let cure = cure_at_client(text);
-        return Some(("problem", format!("cannot apply {what}: {text}; the old content is intact; {cure}")));
+        let told = format!("cannot apply {what}: {text}; the old content is intact");
+        return Some(("problem", told, cure_at_client(text)));
     }
     if ack.applied.seq < newest {
         let waiting = match ack.waiting {
             0 => String::new(),
             waiting => format!(", {waiting} contents on their way"),
         };
-        return Some((
-            "behind",
-            format!("has version {} of {newest} of {what}{waiting}; it is on its way", ack.applied.seq),
-        ));
+        let text = format!("has version {} of {newest} of {what}{waiting}", ack.applied.seq);
+        return Some(("behind", text, "it is on its way"));
     }
     if ack.problems as usize > ack.first_problems.len() {
-        let text = format!(
-            "has {} problems, of which it told {}; whether {what} is among the others only its log says (lockstep join there)",
-            ack.problems,
-            ack.first_problems.len()
-        );
-        return Some(("problem", text));
+        let told = ack.first_problems.len();
+        let text = format!("has {} problems, of which it told {told}", ack.problems);
+        return Some(("problem", text, "whether this is among the others only its log says (lockstep join there)"));
     }
     None
 }
 
 /// All that a client follows.
 fn of_client(hub: &Hub, standing: &Standing, access: &Access) -> Vec<WhyRow> {
-    let shares = hub.shares.values().filter(|share| access.joins(&share.name)).map(|share| Goal::head_of(share));
+    let shares = hub.shares.values().filter(|share| access.joins(&share.name)).map(|share| Goal::head_of(&share));
     let goals = shares.chain([Goal::values(hub)]).filter(|goal| standing.follows(goal));
     let rows: Vec<WhyRow> =
         goals.filter_map(|goal| at_client(standing, &goal, &goal.what, goal.seq, None, true)).collect();
@@ -324,7 +345,15 @@ fn of_client(hub: &Hub, standing: &Standing, access: &Access) -> Vec<WhyRow> {
         }
     };
     let (id, name) = (Some(standing.id()), standing.client.name.clone());
-    vec![WhyRow { what: String::new(), id, name, has, reason: reason.into(), text: format!("{who} {text}") }]
+    vec![WhyRow {
+        what: String::new(),
+        id,
+        name,
+        has,
+        reason: reason.into(),
+        text: format!("{who} {text}"),
+        since_ms: None,
+    }]
 }
 
 fn who(standing: &Standing) -> String {
@@ -376,13 +405,13 @@ mod tests {
         let of = |ack: &Ack, newest| of_path(Some(ack), &path, newest, "s/a");
         assert_eq!(of(&ack(812, 0, &[]), 800), None, "what came later is none of its business");
         assert_eq!(of(&ack(812, 1, &[("b", "x")]), 800), None, "nor is another's problem");
-        let (reason, text) = of(&ack(812, 0, &[]), 840).unwrap();
+        let (reason, text, _) = of(&ack(812, 0, &[]), 840).unwrap();
         assert!(reason == "behind" && text.contains("version 812 of 840"), "{text}");
-        let (reason, text) = of(&ack(812, 1, &[("a", "No space left on device")]), 800).unwrap();
-        assert!(reason == "problem" && text.contains("free some space") && text.contains("intact"), "{text}");
+        let (reason, text, cure) = of(&ack(812, 1, &[("a", "No space left on device")]), 800).unwrap();
+        assert!(reason == "problem" && cure.contains("free some space") && text.contains("intact"), "{text}; {cure}");
         // What cannot be known is not told as if it were.
-        let (reason, text) = of(&ack(812, 9, &[("b", "x")]), 800).unwrap();
-        assert!(reason == "problem" && text.contains("only its log says"), "{text}");
+        let (reason, text, cure) = of(&ack(812, 9, &[("b", "x")]), 800).unwrap();
+        assert!(reason == "problem" && cure.contains("only its log says"), "{text}; {cure}");
         assert_eq!(of_path(None, &path, 1, "s/a").unwrap().0, "behind");
     }
 }

@@ -1,13 +1,15 @@
-//! A command that is run once both sides are the same again, and is told what was changed.
+//! A command that is run for what gathered, and is told it: for `--after`, what was changed, once both sides are the same
+//! again; for a hub's `--on`, what happened.
 //!
-//! It promises: no shell; one run for what was changed since the one before began, and only once nothing is known to
-//! differ; never two at a time; a bounded time; nothing of it left running when the run is over. It knows of no
-//! mirror: whoever keeps a directory tells it of each change and whether both sides are the same.
+//! It promises: no shell; one run for what gathered since the one before began; never two at a time; a bounded time;
+//! nothing of it left running when the run is over. It knows of no mirror and no hub: whoever keeps a directory tells it
+//! of each change and whether both sides are the same.
 //!
-//! `batch` and `pace` decide, `run` does it, [`Runner`] is the thread that waits.
+//! `pace` decides, `run` does it, [`Runs`] is the thread that waits; [`Runner`] is that for changed paths.
 
-mod batch;
+mod changes;
 mod pace;
+mod paths;
 mod run;
 mod runner;
 
@@ -21,24 +23,48 @@ use tree::filter::Patterns;
 use tree::path::escape;
 use tree::{Kind, RelPath};
 
+pub use changes::Runner;
 pub use run::{End, Ran};
-pub use runner::{Killer, Runner};
+pub use runner::{Killer, Runs};
 
-/// Which command, and after what.
-#[derive(Clone, Debug)]
-pub struct After {
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
     /// Found as the shell finds it: by PATH, unless there is a slash in it.
     pub program: OsString,
     /// Its arguments, as they are.
     pub args: Vec<OsString>,
-    /// Changed paths it is about, in gitignore syntax; all of them if empty.
-    pub matching: Patterns,
-    /// How each path ends on its standard input.
-    pub ends: Ends,
     /// What takes longer is ended.
     pub timeout: Duration,
     /// What its environment has beside ours.
     pub variables: Vec<(&'static str, OsString)>,
+}
+
+/// Which command, and after what.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// Which.
+    pub command: Command,
+    /// Changed paths it is about, in gitignore syntax; all of them if empty.
+    pub matching: Patterns,
+    /// How each path ends on its standard input.
+    pub ends: Ends,
+}
+
+/// What one run is told, and what gathers for the next one meanwhile. Bounded by whoever makes it.
+pub trait Batch: Send + 'static {
+    /// All that gathered; what is left is empty.
+    fn take(&mut self) -> Self;
+    /// Whether there is nothing to tell.
+    fn is_empty(&self) -> bool;
+    /// How much there is to tell.
+    fn len(&self) -> u64;
+    /// What the command reads, a piece at a time.
+    fn lines(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_>;
+    /// What the environment of this run has beside that of all.
+    fn variables(&self) -> Vec<(&'static str, OsString)> {
+        Vec::new()
+    }
 }
 
 /// How each path ends on the standard input of the command.
@@ -67,7 +93,7 @@ pub enum AfterError {
     },
 }
 
-impl After {
+impl Command {
     /// Looks for the program, so that a mistake in its name shows at once and not with the first change.
     ///
     /// # Errors
@@ -85,7 +111,9 @@ impl After {
     pub fn shown(&self) -> String {
         escape(self.program.as_bytes())
     }
+}
 
+impl After {
     /// Whether a change of `path` is one it is about: a pattern matches it, or a directory above it.
     pub fn is_about(&self, path: &RelPath, kind: Option<Kind>) -> bool {
         if self.matching.is_empty() {

@@ -1,6 +1,7 @@
 //! Questions a person or a program asks a hub, and what comes back: also the schema of `--json`.
 
 use crate::message::{ShareInfo, Vitals};
+use crate::ran::Ran;
 use crate::rights::{IdRange, Rights, RightsChange};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -220,6 +221,8 @@ pub struct WhyRow {
     pub reason: String,
     /// What is so, and what to do.
     pub text: String,
+    /// Since when something is lacked, milliseconds since the Unix epoch; `None` where nothing is, or nobody knows.
+    pub since_ms: Option<i64>,
 }
 
 /// What an import did, or would do.
@@ -275,6 +278,43 @@ pub struct Status {
     pub values_not_in_sync: u64,
     /// The first of those, at most [`crate::limits::BEHIND_MAX`].
     pub values_behind: Vec<Behind>,
+    /// The last runs of `--after` on clients, at most [`crate::limits::BEHIND_MAX`]: of the client that asks, and for whoever
+    /// administers those that failed on any.
+    pub after: Vec<AfterStatus>,
+    /// The hub's own commands, for whoever administers.
+    pub on: Vec<OnStatus>,
+}
+
+/// What became of a command of `--after` the last time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AfterStatus {
+    /// On which client.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Of which share, or which values.
+    pub what: String,
+    /// What became of it.
+    pub ran: Ran,
+}
+
+/// A command that a hub runs when something happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnStatus {
+    /// For which event: away, behind, double-id or guard.
+    pub event: String,
+    /// Which program.
+    pub program: String,
+    /// Whether it runs now.
+    pub running: bool,
+    /// Events that no run was told of yet.
+    pub waiting: u64,
+    /// Runs since the hub started.
+    pub runs: u64,
+    /// Of them, those that failed.
+    pub failed: u64,
+    /// The last one.
+    pub last: Option<Ran>,
 }
 
 /// A share at a glance.
@@ -311,6 +351,8 @@ pub struct Behind {
     pub what: String,
     /// One sentence.
     pub why: String,
+    /// Since when, milliseconds since the Unix epoch; `None` where nobody knows.
+    pub since_ms: Option<i64>,
 }
 
 /// Whether everybody has it.
@@ -398,6 +440,10 @@ pub struct ClientShare {
     pub root_agrees: Option<bool>,
     /// Bytes of contents it received since it started.
     pub content_bytes: u64,
+    /// Deletions that a guard holds back there.
+    pub held_deletes: u64,
+    /// What became of its command of `--after` the last time; of other clients only for whoever administers.
+    pub after: Option<Ran>,
 }
 
 /// Where a client stands.

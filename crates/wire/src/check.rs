@@ -7,6 +7,7 @@ use crate::limits::*;
 use crate::message::{
     Ack, Batch, Content, Cursor, Mark, Purpose, Record, Refusal, ShareInfo, Stored, ToClient, ToHub, Vitals, Welcome,
 };
+use crate::ran::Ran;
 use crate::rights::RightsChange;
 use crate::secret::Secret;
 use thiserror::Error;
@@ -145,7 +146,13 @@ fn in_ack(ack: &Ack) -> Result<(), BadMessage> {
     ack.first_problems.iter().try_for_each(|(name, text)| {
         length("a problem's name", name.len(), ENTRY_NAME_BYTES_MAX)?;
         length("a problem's text", text.len(), PROBLEM_TEXT_BYTES_MAX)
-    })
+    })?;
+    ack.after.as_deref().map_or(Ok(()), in_ran)
+}
+
+fn in_ran(ran: &Ran) -> Result<(), BadMessage> {
+    shown("how a command ended", &ran.end, RAN_END_BYTES_MAX)?;
+    shown("what a command said", ran.said.as_deref().unwrap_or_default(), RAN_SAID_BYTES_MAX)
 }
 
 fn in_vitals(vitals: &Vitals) -> Result<(), BadMessage> {

@@ -116,6 +116,7 @@ pub mod limits;
 pub mod link;
 pub mod login;
 pub mod message;
+pub mod ran;
 pub mod rights;
 pub mod roster;
 pub mod secret;

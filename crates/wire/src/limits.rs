@@ -88,6 +88,10 @@ pub const IMPORT_ROWS_MAX: usize = 4096;
 pub const CHANGE_TEXT_BYTES_MAX: usize = 1024;
 /// Elements of a list of such a change, before it is looked at.
 pub const CHANGE_LIST_MAX: usize = 64;
+/// How a command ended, in one word.
+pub const RAN_END_BYTES_MAX: usize = 16;
+/// What a command said last.
+pub const RAN_SAID_BYTES_MAX: usize = 512;
 /// The words of a refusal.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
 

@@ -4,6 +4,7 @@
 //! meaning is a new [`crate::PROTOCOL_VERSION`]. Numbers that the client chooses (`fid`, `req`) come back unchanged.
 
 use crate::answer::{Answer, Question};
+use crate::ran::Ran;
 use crate::secret::{Secret, Token};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -385,6 +386,10 @@ pub struct Ack {
     pub entries: u64,
     /// Bytes of contents received over the network since the agent started.
     pub content_bytes: u64,
+    /// Deletions that a guard holds back here; also counted as a problem.
+    pub held_deletes: u64,
+    /// What became of the command of `--after` the last time, where there is one.
+    pub after: Option<Box<Ran>>,
 }
 
 impl Ack {
@@ -401,6 +406,8 @@ impl Ack {
             root_agrees: None,
             entries: 0,
             content_bytes: 0,
+            held_deletes: 0,
+            after: None,
         }
     }
 }

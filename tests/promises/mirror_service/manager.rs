@@ -2,54 +2,10 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use support::{lapse, same_trees, until};
+use support::{Manager, lapse, same_trees, until};
 
 use super::*;
-
-/// A manager that remembers what it heard, and when.
-struct Manager {
-    socket: PathBuf,
-    heard: Arc<Mutex<Vec<(Instant, String)>>>,
-}
-
-impl Manager {
-    fn at(socket: PathBuf) -> Self {
-        let listener = UnixDatagram::bind(&socket).unwrap();
-        let heard: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
-        let hears = Arc::clone(&heard);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(n) = listener.recv(&mut buffer) {
-                let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
-                hears.lock().unwrap().push((Instant::now(), message));
-            }
-        });
-        Self { socket, heard }
-    }
-
-    fn starts<'c>(&self, command: &'c mut Command, watchdog: Duration) -> &'c mut Command {
-        command.env("NOTIFY_SOCKET", &self.socket).env("WATCHDOG_USEC", watchdog.as_micros().to_string())
-    }
-
-    fn count(&self, message: &str) -> usize {
-        self.heard.lock().unwrap().iter().filter(|(_, heard)| heard.starts_with(message)).count()
-    }
-
-    /// Whether what is to be true is so once it hears that all is ready.
-    fn hears_ready_in_time(&self, is_so: impl Fn() -> bool) -> bool {
-        until(PATIENCE, "it to be ready", || self.count("READY=1") > 0);
-        is_so()
-    }
-
-    /// How long ago it heard this last.
-    fn since(&self, message: &str) -> Duration {
-        let heard = self.heard.lock().unwrap();
-        heard.iter().rev().find(|(_, heard)| heard == message).map_or(Duration::MAX, |(at, _)| at.elapsed())
-    }
-}
 
 #[test]
 fn it_is_ready_once_every_copy_is_equal_and_not_before() {

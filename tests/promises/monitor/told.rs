@@ -116,6 +116,32 @@ fn the_service_makes_no_call_that_its_sandbox_forbids_and_needs_no_right() {
     assert!(forbidden.is_empty(), "{forbidden:?}");
 }
 
+#[test]
+fn a_sampler_that_hangs_gives_no_sign_of_life_and_one_that_waits_for_long_does() {
+    let dir = scratch();
+    let manager = Manager::at(dir.join("notify"));
+    let watchdog = Duration::from_secs(4);
+    let mut command = lockstep();
+    let running = Proc::start(manager.starts(command.args(["monitor", "--interval", "1h"]), watchdog));
+    until(PATIENCE, "signs of life between two samples", || manager.count("WATCHDOG=1") >= 3);
+    assert_eq!(manager.count("READY=1"), 1, "ready with the first line");
+    drop(running);
+
+    // A sampler that nobody takes the lines of hangs: that is how this test makes one.
+    let mut command = lockstep();
+    command.args(["monitor", "--interval", "10ms", "--metrics", "all"]);
+    manager.starts(&mut command, watchdog).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut hangs = command.spawn().unwrap();
+    until(PATIENCE, "the second to be ready", || manager.count("READY=1") == 2);
+    until(PATIENCE, "the signs of life to stop", || manager.since("WATCHDOG=1") > watchdog);
+    let mut lines = hangs.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    until(PATIENCE, "signs of life once it goes on", || manager.since("WATCHDOG=1") < watchdog / 2);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&hangs), rustix::process::Signal::TERM).unwrap();
+    assert!(hangs.wait().unwrap().success());
+    reader.join().unwrap().unwrap();
+}
+
 /// The calls that the filters of a unit let through.
 pub(crate) fn allowed_calls(unit: &str) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();

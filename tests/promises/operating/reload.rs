@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
-use support::{Cluster, PATIENCE, Scratch, scratch, until};
+use support::{Cluster, PATIENCE, Proc, Scratch, lockstep_at, same_trees, scratch, until};
 
 use crate::login::{empty_hub, hub_log};
 use crate::speaker::{Asked, Speaker};
@@ -104,4 +104,66 @@ fn each_origin_that_is_named_may_read_and_that_changes_with_the_configuration() 
     scene.reload("[hub]\ncors = [\"https://c.example\"]\n");
     assert!(!may("https://a.example") && may("https://c.example"));
     scene.assert_nobody_was_cut_off();
+}
+
+#[test]
+fn a_share_is_added_without_cutting_anybody_off_and_one_that_is_taken_away_stays_and_is_told() {
+    let dir = scratch();
+    let (file, home) = (dir.join("lockstep.toml"), dir.join("home"));
+    for share in ["a", "b"] {
+        fs::create_dir(dir.join(share)).unwrap();
+        fs::write(dir.join(share).join("f"), share).unwrap();
+    }
+    let share = |name: &str| format!("\"{name}={}\"", dir.join(name).display());
+    let write = |shares: &[&str]| {
+        let shares = shares.iter().map(|name| share(name)).collect::<Vec<_>>().join(", ");
+        fs::write(&file, format!("[hub]\nlisten = \"127.0.0.1:0\"\nhttp = \"none\"\nshare = [{shares}]\n")).unwrap();
+    };
+    write(&["a"]);
+    let mut hub = Proc::start(lockstep_at(&home).args(["hub", "--config"]).arg(&file));
+    let link = hub.wait_for_line("lockstep join", PATIENCE).split_whitespace().last().unwrap().to_owned();
+    let join = |n: usize, share: &str| {
+        let kept = format!("{share}={}", dir.join(format!("copy{n}")).display());
+        let mut join = lockstep_at(dir.join(format!("home{n}")));
+        let agent = Proc::start(join.args(["join", &link, "--id", &n.to_string(), "--share", &kept]));
+        agent.wait_for_line("in sync", PATIENCE);
+        agent
+    };
+    let first = join(1, "a");
+    let log = || fs::read_to_string(home.join("log/hub.log")).unwrap();
+    let reload = |hub: &mut Proc| {
+        let told = || log().matches("the configuration was read again").count();
+        let (before, from) = (told(), log().len());
+        hub.signal(Signal::HUP);
+        until(PATIENCE, "the hub to read it again", || told() > before);
+        log()[from..].to_owned()
+    };
+    // One that cannot be shared keeps no other from it.
+    write(&["a", "b", "missing"]);
+    let told = reload(&mut hub);
+    assert!(told.contains("changed: share"), "{told}");
+    until(PATIENCE, "both to be dealt with", || {
+        log().contains("shared from now on: b") && log().contains("a share was not added: ")
+    });
+    assert!(log().contains("missing"), "{}", log());
+    let second = join(2, "b");
+    assert_eq!(same_trees(dir.join("b"), dir.join("copy2")), Ok(()));
+    fs::write(dir.join("b/f"), "changed").unwrap();
+    until(PATIENCE, "a change of it", || fs::read(dir.join("copy2/f")).is_ok_and(|f| f == b"changed"));
+    // Once it is there it is taken over, by the next time.
+    fs::create_dir(dir.join("missing")).unwrap();
+    reload(&mut hub);
+    until(PATIENCE, "what was missing", || log().contains("shared from now on: missing"));
+    // Taken away, or elsewhere: told, and nothing changes for those who have it.
+    write(&["b"]);
+    let told = reload(&mut hub);
+    assert!(told.contains("only a new start takes it over") && told.contains("share a (taken away"), "{told}");
+    fs::write(dir.join("a/f"), "as ever").unwrap();
+    until(PATIENCE, "a change of the other", || fs::read(dir.join("copy1/f")).is_ok_and(|f| f == b"as ever"));
+    assert!(!log().contains("left id="), "nobody was cut off: {}", log());
+    // In order, with what was added: it is as any other.
+    drop((first, second));
+    hub.terminate();
+    assert_eq!(hub.wait_exit(PATIENCE).code(), Some(0));
+    assert!(!log().contains("panicked"), "{}", log());
 }

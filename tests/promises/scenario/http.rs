@@ -3,19 +3,22 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Proc, curl};
 
+use super::poll::Poll;
 use super::program::{Program, Say, Told, Transport};
 use crate::web::{Event, Reply, Web};
 
 pub(super) struct Http {
     pub(super) web: Web,
+    /// It asks again and again, instead of reading a stream.
+    pub(super) polls: bool,
 }
 
 impl Transport for Http {
     fn name(&self) -> &'static str {
-        "http"
+        if self.polls { "poll" } else { "http" }
     }
 
     fn connect(&self, cursor: Option<&str>) -> Box<dyn Program> {
@@ -28,6 +31,8 @@ impl Transport for Http {
             cursor: cursor.map(str::to_owned),
             asked: Some((asked, Asked::Who)),
             stream: None,
+            polls: self.polls,
+            poll: None,
             read: 0,
             block: String::new(),
             told: Vec::new(),
@@ -55,6 +60,8 @@ struct Requests {
     /// A request whose answer was not read yet.
     asked: Option<(TcpStream, Asked)>,
     stream: Option<Proc>,
+    polls: bool,
+    poll: Option<Poll>,
     read: usize,
     block: String,
     told: Vec<Told>,
@@ -74,7 +81,14 @@ impl Requests {
 
     fn answer(&mut self) {
         let Some((stream, asked)) = self.asked.take() else { return };
-        let reply = Reply::read(stream);
+        let whole = |reply: &Reply| serde_json::from_slice::<Value>(&reply.body).is_ok();
+        let Some(reply) = Reply::try_read(stream).filter(whole) else {
+            self.told.push(Told::Cut);
+            return;
+        };
+        if reply.status < 300 && matches!(asked, Asked::Put) {
+            self.told.extend(version(&reply.json()));
+        }
         self.told.push(match (asked, reply.status) {
             (Asked::Who, 401) => Told::Id,
             (Asked::Who, 200) => Told::Welcome,
@@ -110,6 +124,7 @@ impl Program for Requests {
                 self.sign(&self.issued.clone());
                 self.asked = Some((self.web.ask("GET", "/api/status", &[], b""), Asked::Who));
             }
+            Say::Follow if self.polls => self.poll = Some(Poll::start(self.web.clone(), self.cursor.clone())),
             Say::Follow => {
                 let mut curl = curl();
                 curl.args(["-sSN", "-H", "accept: text/event-stream", "-H", self.web.head_line().trim()]);
@@ -128,13 +143,16 @@ impl Program for Requests {
 
     fn told(&mut self) -> &[Told] {
         self.answer();
+        self.told.extend(self.poll.iter_mut().flat_map(Poll::told));
         if let Some(stream) = &self.stream {
             let over = stream.output_is_over();
             let lines = stream.output_after(self.read);
             self.read += lines.len();
             for line in lines {
                 if line.is_empty() {
-                    self.told.extend(Event::read(&std::mem::take(&mut self.block)).and_then(translate));
+                    let event = Event::read(&std::mem::take(&mut self.block));
+                    self.told.extend(event.iter().filter_map(|event| version(&event.data)));
+                    self.told.extend(event.and_then(translate));
                 } else {
                     self.block.push_str(&line);
                     self.block.push('\n');
@@ -148,16 +166,24 @@ impl Program for Requests {
     }
 
     fn stand_still(&mut self) {
-        self.stream.as_mut().expect("it follows").pause();
+        self.stream.iter_mut().for_each(Proc::pause);
+        self.poll.iter().for_each(|poll| poll.stand_still(true));
     }
 
     fn go_on(&mut self) {
-        self.stream.as_mut().expect("it follows").resume();
+        self.stream.iter_mut().for_each(Proc::resume);
+        self.poll.iter().for_each(|poll| poll.stand_still(false));
     }
 
     fn kill(&mut self) {
-        self.stream.as_mut().expect("it follows").kill9();
+        self.stream.iter_mut().for_each(Proc::kill9);
+        self.poll = None;
     }
+}
+
+/// What stands before the dash; behind it, the hub's history.
+pub(super) fn version(of: &Value) -> Option<Told> {
+    of["version"].as_str()?.split('-').next()?.parse().ok().map(Told::Version)
 }
 
 fn translate(event: Event) -> Option<Told> {

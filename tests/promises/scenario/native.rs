@@ -24,7 +24,8 @@ impl Transport for Native {
 
     fn connect(&self, cursor: Option<&str>) -> Box<dyn Program> {
         let mut speaker = Speaker::connect(&self.address);
-        speaker.say(&hello(Purpose::Login));
+        // Whether it arrives shows in what is heard.
+        speaker.try_say(&hello(Purpose::Login)).ok();
         let (orders, queue) = channel();
         let shared = Arc::new(Shared::default());
         let listening = Arc::clone(&shared);
@@ -64,11 +65,14 @@ impl Program for Raw {
                 ToHub::Put { req: 1, name: text(name), value: Some(content) }
             }
         };
-        self.orders.as_ref().expect("it was not killed").send(message).expect("it is not cut");
+        // One that is cut says nothing any more.
+        if let Some(orders) = &self.orders {
+            orders.send(message).ok();
+        }
     }
 
     fn told(&mut self) -> &[Told] {
-        self.heard.clone_from(&self.shared.told.lock().unwrap());
+        self.heard.extend_from_slice(&self.shared.told.lock().unwrap()[self.heard.len()..]);
         &self.heard
     }
 
@@ -127,7 +131,9 @@ fn translate(message: ToClient, at: &mut Cursor) -> Vec<Told> {
         ToClient::AskId => Told::Id,
         ToClient::Issued { unique_id } => Told::Issued(unique_id.reveal().to_owned()),
         ToClient::AskUniqueId => Told::UniqueId,
-        ToClient::Refused(refusal) => Told::refused(refusal.code.as_str(), refusal.text),
+        ToClient::Refused(refusal) | ToClient::Failed { refusal, .. } => {
+            Told::refused(refusal.code.as_str(), refusal.text)
+        }
         ToClient::Welcome(_) => Told::Welcome,
         ToClient::Following { epoch, run, reset, .. } => {
             (at.version.epoch, at.version.run) = (epoch, run);
@@ -138,6 +144,7 @@ fn translate(message: ToClient, at: &mut Cursor) -> Vec<Told> {
             let mut told = Vec::new();
             for record in batch.records {
                 at.seen = at.seen.max(record.seq);
+                told.push(Told::Version(record.seq));
                 told.push(match record.value {
                     Some(value) => {
                         let stored = wire::codec::decode_stored(&value).unwrap();
@@ -160,7 +167,7 @@ fn translate(message: ToClient, at: &mut Cursor) -> Vec<Told> {
             told.extend(current.then(|| Told::Current(serde_json::to_string(at).unwrap())));
             return told;
         }
-        ToClient::PutDone { .. } => Told::Done,
+        ToClient::PutDone { version, .. } => return vec![Told::Version(version.seq), Told::Done],
         ToClient::Bye(refusal) => Told::Bye(refusal.code.as_str().to_owned()),
         _ => return Vec::new(),
     };

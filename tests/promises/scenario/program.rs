@@ -43,6 +43,8 @@ pub(super) enum Told {
     Current(String),
     /// What it put is on disk.
     Done,
+    /// The version of what is told next: a value, one that is gone, or what it put. Not every transport tells it of all.
+    Version(u64),
     /// The end, by its code.
     Bye(String),
     /// The connection is over.

@@ -79,22 +79,26 @@ impl Program for Bare {
         match what {
             Say::Id(id) => {
                 let id: Value = serde_json::from_str(id).expect("an id is given as JSON");
-                self.stock.emit(json!(["id", id]));
+                self.stock.try_emit(&json!(["id", id]));
             }
-            Say::UniqueId(unique_id) => self.stock.emit(json!(["unique_id", unique_id])),
-            Say::Lost => self.stock.emit(json!(["lost"])),
+            Say::UniqueId(unique_id) => self.stock.try_emit(&json!(["unique_id", unique_id])),
+            Say::Lost => self.stock.try_emit(&json!(["lost"])),
             Say::Confirm => self.stock.confirm(),
             // It does so from its login on.
             Say::Follow => {}
-            Say::Put(name, value) => drop(self.stock.ask_later(json!(["put", name, value]))),
+            Say::Put(name, value) => self.stock.try_ask(&json!(["put", name, value])),
         }
     }
 
     fn told(&mut self) -> &[Told] {
+        let over = self.stock.proc.output_is_over();
         let lines = self.stock.proc.output_after(self.read);
         self.read += lines.len();
         let said = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        self.told.extend(said.filter_map(|line| translate(&line)));
+        self.told.extend(said.flat_map(|line| version(&line).into_iter().chain(translate(&line))));
+        if over && self.told.last() != Some(&Told::Cut) {
+            self.told.push(Told::Cut);
+        }
         &self.told
     }
 
@@ -116,8 +120,12 @@ impl Program for Bare {
     }
 
     fn comes_back(&self) -> bool {
-        !self.killed
+        !self.killed && !self.stock.proc.output_is_over()
     }
+}
+
+fn version(line: &Value) -> Option<Told> {
+    line["args"][0]["version"].as_u64().map(Told::Version)
 }
 
 fn translate(line: &Value) -> Option<Told> {

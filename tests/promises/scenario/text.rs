@@ -49,14 +49,15 @@ impl Program for Lines {
             Say::Follow => self.cursor.as_ref().map_or("follow".to_owned(), |cursor| format!("follow since {cursor}")),
             Say::Put(name, value) => format!("put {name} {value}"),
         };
-        writeln!(self.keyboard, "{line}").expect("it runs");
+        // One that has ended says nothing any more.
+        writeln!(self.keyboard, "{line}").ok();
     }
 
     fn told(&mut self) -> &[Told] {
         let over = self.proc.output_is_over();
         let lines = self.proc.output_after(self.read);
         self.read += lines.len();
-        self.told.extend(lines.iter().filter_map(|line| translate(line)));
+        self.told.extend(lines.iter().flat_map(|line| version(line).into_iter().chain(translate(line))));
         if over && self.told.last() != Some(&Told::Cut) {
             self.told.push(Told::Cut);
         }
@@ -74,6 +75,12 @@ impl Program for Lines {
     fn kill(&mut self) {
         self.proc.kill9();
     }
+}
+
+fn version(line: &str) -> Option<Told> {
+    let (word, rest) = line.split_once(' ')?;
+    let version = rest.split(' ').next()?.parse().ok()?;
+    matches!(word, "ok" | "value" | "gone").then_some(Told::Version(version))
 }
 
 fn translate(line: &str) -> Option<Told> {

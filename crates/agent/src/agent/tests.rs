@@ -25,6 +25,7 @@ fn config(shares: &[(&str, Option<&str>)], directory: Option<&str>) -> Config {
         directory: directory.map(PathBuf::from),
         adopt: false,
         allow_mass_delete: false,
+        runs: LastRuns::default(),
         procfs: "/proc".into(),
         own: HashSet::new(),
     }
@@ -235,6 +236,30 @@ async fn once_joined_it_comes_back_at_once_after_a_stop_and_slower_to_a_hub_that
     for (tries, (_, wait)) in (1..).zip(&waits[1..]) {
         assert!(*wait <= RETRY_FIRST * (1 << tries), "{waits:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_joined_it_comes_back_also_while_it_cannot_note_where_the_hub_is() {
+    let (hub, home) = (TlsHub::new().await, tempfile::tempdir().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = async {
+        let mut caller = hub.accept().await;
+        let issued = let_in(&mut caller, None, 4).await.unwrap();
+        followed(&mut caller).await;
+        // Stands where the new one would be written, and cannot be removed: as good as a full disk.
+        let in_the_way = home.path().join("data/.agent.json.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        drop(caller);
+        let mut caller = hub.accept().await;
+        let_in(&mut caller, Some(&issued), 4).await;
+        followed(&mut caller).await;
+        assert!(in_the_way.exists(), "it could not");
+        stop.send(()).unwrap();
+        caller
+    };
+    let agent = agent_of(&hub, home.path(), async { drop(stopped.await) });
+    let ((done, _), _caller) = tokio::join!(agent, serving);
+    done.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

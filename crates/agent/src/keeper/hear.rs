@@ -14,6 +14,8 @@ impl Work {
     pub(super) fn hear(&mut self, letter: Letter) -> bool {
         match letter {
             Letter::Stop => return false,
+            // What follows every letter does it.
+            Letter::Ran => {}
             Letter::Connected(outbox) => {
                 self.outbox = Some(outbox);
                 self.told.forget();

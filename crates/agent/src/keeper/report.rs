@@ -106,6 +106,8 @@ impl Work {
             root_agrees: self.root.agrees,
             entries: self.holding.replica().len() as u64,
             content_bytes: self.content_bytes.load(Ordering::Relaxed),
+            held_deletes: self.held_deletes,
+            after: self.config.runs.last(&self.config.kept).map(Box::new),
         };
         if self.told.ack.as_ref() != Some(&ack) {
             self.told.ack = Some(ack.clone());

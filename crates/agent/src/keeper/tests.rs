@@ -426,6 +426,7 @@ fn most_of_the_copy_is_not_deleted_unasked_and_the_problem_says_what_to_do() {
     let text = &ack.first_problems[0].1;
     assert!(text.contains("1099 of the 1100") && text.contains("lockstep join --allow-mass-delete"), "{text}");
     assert!(many.iter().all(|path| scene.copy.join(path).exists()));
+    assert_eq!(ack.held_deletes, 1_099);
     // Started anew with the flag, they go.
     scene.stop();
     scene.allow_mass_delete = true;
@@ -433,7 +434,31 @@ fn most_of_the_copy_is_not_deleted_unasked_and_the_problem_says_what_to_do() {
     scene.connect();
     scene.following(false);
     scene.current();
-    scene.wait_in_sync();
+    assert_eq!(scene.wait_in_sync().held_deletes, 0);
+}
+
+#[test]
+fn what_a_command_did_is_acknowledged_at_once_and_again_in_the_next_session() {
+    let mut scene = two_files();
+    let run = |code: i32| mirror::after::Ran {
+        told: 2,
+        end: mirror::after::End::Exited(code),
+        took: std::time::Duration::from_millis(5),
+        said: Some("no such service".into()),
+    };
+    let of = scene.kept.clone();
+    for code in [3, 0] {
+        scene.runs.note(&of, &run(code));
+        let ack = scene.wait_ack("the run", |ack| ack.after.as_ref().is_some_and(|ran| ran.code == Some(code)));
+        let after = ack.after.unwrap();
+        assert_eq!((after.end.as_str(), after.told, after.said.as_deref()), ("exited", 2, Some("no such service")));
+        assert_eq!((after.is_good(), ack.problems), (code == 0, 0), "it is no problem of the copy");
+    }
+    scene.runs.note(&crate::Kept::Share("another".into()), &run(9));
+    scene.lose();
+    scene.connect();
+    scene.following(false);
+    scene.wait_ack("the last run of this one", |ack| ack.after.as_ref().is_some_and(|ran| ran.code == Some(0)));
 }
 
 #[test]

@@ -37,8 +37,8 @@ pub(super) fn check(check: &CheckArgs, args: &Args) -> Result<Exit, Failure> {
             }
         }
     }
-    let (_set, settings) = watch::channel(args.settings());
-    let config = args.config(settings, shares)?;
+    let (_set, settings) = watch::channel(args.settings(shares)?);
+    let config = args.config(settings)?;
     findings.extend(runtime::start()?.block_on(async {
         let held = addresses_held(args).await.unwrap_or_default();
         hub::check::check(&config, &held).await

@@ -2,7 +2,9 @@
 
 use hub::Limits;
 
-use crate::args::parse_size;
+use std::time::Duration;
+
+use crate::args::{parse_duration, parse_size};
 
 /// What a hub takes before it says no
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -34,12 +36,21 @@ pub(super) struct LimitArgs {
     /// Connections and sessions that have not logged in, from one address [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_strangers_per_address: Option<u64>,
+
+    /// Who is back within so long was never away, for --on away [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    away_after: Option<Duration>,
+
+    /// Who is here and has lacked something for so long is behind, for --on behind [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    behind_after: Option<Duration>,
 }
 
 impl LimitArgs {
     pub(super) fn limits(&self) -> Limits {
-        let Limits { clients, values, values_bytes, value_bytes, puts_per_s, strangers, strangers_of_address } =
-            Limits::default();
+        let default = Limits::default();
+        let Limits { clients, values, values_bytes, value_bytes, puts_per_s, strangers, strangers_of_address, .. } =
+            default;
         Limits {
             clients: self.max_clients.unwrap_or(clients),
             values: self.max_values.unwrap_or(values),
@@ -48,6 +59,8 @@ impl LimitArgs {
             puts_per_s: self.max_puts.unwrap_or(puts_per_s),
             strangers: self.max_strangers.unwrap_or(strangers),
             strangers_of_address: self.max_strangers_per_address.unwrap_or(strangers_of_address),
+            away_after: self.away_after.unwrap_or(default.away_after),
+            behind_after: self.behind_after.unwrap_or(default.behind_after),
         }
     }
 }
@@ -80,6 +93,8 @@ mod tests {
             "--max-puts=5000",
             "--max-strangers=1024",
             "--max-strangers-per-address=1024",
+            "--away-after=5s",
+            "--behind-after=60s",
         ];
         assert_eq!(limits(&defaults), Limits::default());
         assert_eq!(limits(&[]), Limits::default());
@@ -90,7 +105,8 @@ mod tests {
             let (name, value) = flag.split_once('=').unwrap();
             let told = help.split(name).nth(1).unwrap().split("[default: ").nth(1).unwrap();
             assert!(told.starts_with(value), "{name}: {told}");
-            assert_ne!(limits(&[&format!("{name}=1")]), Limits::default(), "{name}");
+            let other = if name.ends_with("-after") { "1s" } else { "1" };
+            assert_ne!(limits(&[&format!("{name}={other}")]), Limits::default(), "{name}");
         }
         assert!(Cli::try_parse_from(["x", "--max-value-size=257KiB"]).is_err());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use super::Args;
+use super::{Args, Shares, named};
 use crate::logging;
 
 /// Reads the configuration again each time that `bell` rings. Nobody is cut off by it, and one that is wrong changes nothing.
@@ -29,7 +29,8 @@ pub(super) async fn keep(
 
 /// Takes over what can be, tells what cannot; gives what is in force then.
 fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
-    let waiting = waiting(&now, &new);
+    let (shares, of_shares) = shares(&set.borrow().shares, &new);
+    let waiting: Vec<String> = waiting(&now, &new).into_iter().map(str::to_owned).chain(of_shares).collect();
     if !waiting.is_empty() {
         tracing::warn!("changed in the configuration, but only a new start takes it over: {}", waiting.join(", "));
     }
@@ -46,24 +47,58 @@ fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
     changed.extend(both(in_force.enrol != new.enrol, "enrol"));
     changed.extend(both(in_force.limits != new.limits, "limits"));
     changed.extend(both(in_force.cors != new.cors, "cors"));
+    match new.on.check() {
+        Ok(()) => {
+            changed.extend(both(in_force.on != new.on, "on"));
+            in_force.on = new.on;
+        }
+        Err(failure) => tracing::error!("on is not changed: {:#}", failure.error),
+    }
     (in_force.enrol, in_force.limits, in_force.cors) = (new.enrol, new.limits, new.cors);
     if in_force.cert.is_some() && new.cert.is_some() {
         let moved = (&in_force.cert, &in_force.key) != (&new.cert, &new.key);
         changed.extend(both(moved, "cert and key"));
         (in_force.cert, in_force.key) = (new.cert, new.key);
     }
+    changed.extend(both(set.borrow().shares.len() != shares.len(), "share"));
+    in_force.share = new.share;
     // Also where nothing differs: certificates are read again.
-    set.send_replace(in_force.settings());
+    match in_force.settings(shares) {
+        Ok(settings) => drop(set.send_replace(settings)),
+        Err(failure) => tracing::error!("nothing is changed: {:#}", failure.error),
+    }
     let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
     tracing::warn!("the configuration was read again; changed: {changed}");
     in_force
+}
+
+/// What is shared from now on, and what of it only a new start takes over: a share is added while the hub runs, not taken away,
+/// and does not move to another directory.
+fn shares(running: &Shares, new: &Args) -> (Shares, Vec<String>) {
+    let mut wanted = Vec::new();
+    for share in &new.share {
+        match named(share) {
+            Ok(share) => wanted.push(share),
+            Err(failure) => tracing::error!("a share was not added: {:#}", failure.error),
+        }
+    }
+    let mut waiting = Vec::new();
+    for (name, directory) in running {
+        match wanted.iter().find(|(wanted, _)| wanted == name) {
+            Some((_, there)) if there == directory => {}
+            Some(_) => waiting.push(format!("share {name} (another directory)")),
+            None => waiting.push(format!("share {name} (taken away; it is shared until then)")),
+        }
+    }
+    let is_new = |(name, _): &(String, _)| !running.iter().any(|(there, _)| there == name);
+    let shares = running.iter().cloned().chain(wanted.into_iter().filter(is_new)).collect();
+    (shares, waiting)
 }
 
 /// What differs and cannot be taken over while the hub runs, by name.
 fn waiting(now: &Args, new: &Args) -> Vec<&'static str> {
     let certified = |args: &Args| args.cert.is_some();
     [
-        ("share", now.share != new.share),
         ("data", now.data != new.data),
         ("listen", now.listen != new.listen),
         ("http", now.http != new.http),

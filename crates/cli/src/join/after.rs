@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent::{Event, Kept};
+use agent::{Event, Kept, LastRuns};
 use mirror::after::AfterError;
 use mirror::{After, Runner};
 
@@ -19,6 +19,7 @@ const AT_END: Duration = Duration::from_secs(5);
 /// One runner for each share and each pattern of values.
 pub(super) struct Hands {
     command: Option<After>,
+    runs: LastRuns,
     runners: Mutex<HashMap<Kept, Runner>>,
 }
 
@@ -28,9 +29,14 @@ impl Hands {
     pub(super) fn new(args: &AfterArgs) -> Result<Self, Failure> {
         let command = args.command(Vec::new())?;
         if let Some(command) = &command {
-            command.check().map_err(Failure::could_not_run)?;
+            command.command.check().map_err(Failure::could_not_run)?;
         }
-        Ok(Self { command, runners: Mutex::default() })
+        Ok(Self { command, runs: LastRuns::default(), runners: Mutex::default() })
+    }
+
+    /// What became of the last runs.
+    pub(super) fn runs(&self) -> LastRuns {
+        self.runs.clone()
     }
 
     /// Hears of everything that happens.
@@ -59,7 +65,7 @@ impl Hands {
         let mut runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
         let runner = match runners.entry(of.clone()) {
             Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(place) => match start(command, of) {
+            Entry::Vacant(place) => match start(command, of, &self.runs) {
                 Ok(runner) => place.insert(runner),
                 Err(error) => return tracing::error!("{of}: --after: {error}"),
             },
@@ -68,14 +74,16 @@ impl Hands {
     }
 }
 
-fn start(command: &After, of: &Kept) -> Result<Runner, AfterError> {
+fn start(command: &After, of: &Kept, runs: &LastRuns) -> Result<Runner, AfterError> {
     let variable = match of {
         Kept::Share(_) => "LOCKSTEP_SHARE",
         Kept::Values(_) => "LOCKSTEP_VALUES",
     };
-    let command = After { variables: vec![(variable, of.name().into())], ..command.clone() };
-    let of = of.clone();
+    let mut command = command.clone();
+    command.command.variables = vec![(variable, of.name().into())];
+    let (of, runs) = (of.clone(), runs.clone());
     Runner::start(command, move |ran| {
+        runs.note(&of, ran);
         let line = after::line(ran);
         if ran.end.is_good() {
             tracing::info!("{of}: after: {line}");

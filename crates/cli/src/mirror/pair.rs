@@ -81,7 +81,7 @@ impl Pair {
         let destination = args.destination().map_err(Failure::could_not_run)?;
         if let Some(command) = args.after.command(Vec::new())? {
             // Before anything is touched.
-            command.check().map_err(Failure::could_not_run)?;
+            command.command.check().map_err(Failure::could_not_run)?;
         }
         Mirror::open(&args.source, &destination, options).map_err(Failure::could_not_run)
     }
@@ -208,7 +208,7 @@ impl Pair {
             self.teller.told("--after: in a dry run nothing is run");
             return Ok(None);
         }
-        let program = command.shown();
+        let program = command.command.shown();
         let (teller, place) = (self.teller.clone(), Arc::clone(&self.place));
         let runner = Runner::start(command, move |ran| {
             place.ran(ran);

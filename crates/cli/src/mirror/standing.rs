@@ -321,7 +321,7 @@ impl Place {
             end: ran.end.word().into(),
             code: ran.end.code(),
             ms: u64::try_from(ran.took.as_millis()).unwrap_or(u64::MAX),
-            paths: ran.paths,
+            paths: ran.told,
             said: ran.said.clone(),
         });
     }

@@ -114,7 +114,7 @@ impl Service {
         if matches!(self.what, What::Hub | What::Mirror | What::Monitor) {
             lines.set("ExecReload", "kill -HUP $MAINPID");
         }
-        if matches!(self.what, What::Hub | What::Join) {
+        if matches!(self.what, What::Hub | What::Join | What::Monitor) {
             lines.set("WatchdogSec", "60s");
         }
         if self.what == What::Mirror {

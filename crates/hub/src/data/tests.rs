@@ -105,6 +105,23 @@ async fn limits_are_those_of_the_moment_and_what_is_there_stays() {
     end(data, thread);
 }
 
+/// A hub that is started anew before so much has changed would else remember every removal for ever.
+#[tokio::test]
+async fn removals_are_forgotten_also_by_a_hub_that_is_started_anew_every_day() {
+    let mut writer = writer();
+    let name = |n: usize| Bytes::from(format!("{n:06}"));
+    let one = |n| Write::Put { name: name(n), value: Bytes::from("x"), aside: Bytes::new() };
+    let removed = TOMBSTONES_MIN + 100;
+    writer.commit((0..removed).map(one).collect()).unwrap();
+    writer.commit((0..removed).map(|n| Write::Remove { name: name(n) }).collect()).unwrap();
+    let (data, thread) = Data::start(writer, Arc::default());
+    put(&data, "a", text(1)).await.unwrap();
+    let board = end(data, thread);
+    let tombstones = board.read(|index| index.since(0).filter(|record| record.value.is_none()).count());
+    assert_eq!(tombstones, TOMBSTONES_MIN);
+    assert!(board.get(&name(0)).is_none() && board.get(&name(removed - 1)).is_some(), "the oldest");
+}
+
 #[tokio::test]
 async fn a_client_that_puts_faster_than_its_pace_is_slowed_down() {
     let limits = Arc::new(Live::new(Limits { puts_per_s: 10, ..Limits::default() }));

@@ -68,7 +68,7 @@ impl Who {
             }
             tokio::select! {
                 moved = revoked.changed() => if moved.is_err() { return "the hub is stopping" },
-                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+                () = clock::sleep(left.min(LOOK_EVERY)) => {}
             }
         }
     }

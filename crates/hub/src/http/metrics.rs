@@ -5,6 +5,7 @@ use crate::access::Access;
 use crate::core::Hub;
 use crate::counts::{Traffic, Via};
 use crate::limits::Limits;
+use crate::on::Counted;
 use crate::standing;
 use crate::{answers, clock};
 use axum::extract::State;
@@ -88,6 +89,14 @@ fn page(hub: &Hub, to: &Access) -> String {
     let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| [("class", class)]);
     let counted = classes.iter().zip(&hub.counts.http_answers);
     page.metric(&answers, counted.map(|(labels, count)| (labels as Labels<'_>, count.load(Relaxed))));
+    let counts = hub.on.counts();
+    let labels = counts.map(|(event, ..)| [("event", event.as_str())]);
+    let mut each = |name, help, value: &dyn Fn(&Counted) -> u64| {
+        let samples = labels.iter().zip(&counts).map(|(labels, count)| (labels as Labels<'_>, value(count)));
+        page.metric(&counter(name, help), samples);
+    };
+    each("lockstep_on_runs_total", "Runs of the commands of --on.", &|(_, runs, _)| *runs);
+    each("lockstep_on_failed_total", "Of them, those that failed.", &|(.., failed)| *failed);
     page.0
 }
 
@@ -172,8 +181,17 @@ fn traffic(hub: &Hub, page: &mut Page) {
 }
 
 fn limits(hub: &Hub, page: &mut Page) {
-    let Limits { clients, values, values_bytes, value_bytes, puts_per_s, strangers, strangers_of_address } =
-        hub.limits.get();
+    let Limits {
+        clients,
+        values,
+        values_bytes,
+        value_bytes,
+        puts_per_s,
+        strangers,
+        strangers_of_address,
+        away_after,
+        behind_after,
+    } = hub.limits.get();
     let each = [
         ("clients", clients),
         ("values", values),
@@ -182,6 +200,8 @@ fn limits(hub: &Hub, page: &mut Page) {
         ("puts_per_second", puts_per_s),
         ("strangers", strangers),
         ("strangers_per_address", strangers_of_address),
+        ("away_after_seconds", away_after.as_secs()),
+        ("behind_after_seconds", behind_after.as_secs()),
     ];
     let each = each.map(|(limit, value)| ([("limit", limit)], value));
     let samples = each.iter().map(|(labels, value)| (labels as Labels<'_>, *value));

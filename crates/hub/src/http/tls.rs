@@ -3,6 +3,7 @@
 //! A certificate that cannot be used never takes the place of one that can.
 
 use crate::authority::{Authority, RENEW_DAYS, local_names};
+use crate::clock;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -133,7 +134,7 @@ impl Tls {
         loop {
             let asked = tokio::select! {
                 () = self.reload.notified() => true,
-                () = tokio::time::sleep(every) => false,
+                () = clock::sleep(every) => false,
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
             if asked || self.is_due(now_ms()) {

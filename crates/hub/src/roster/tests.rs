@@ -386,6 +386,22 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     let good = |roster: &Roster, hash, now_ms| roster.token(&hash, now_ms).is_some();
     assert!(good(&after, of_hub, 11) && good(&after, of_client, 9 + MINUTE_MS));
     assert!(!good(&after, of_hub, 10 + MINUTE_MS));
+    // Made by a clock that was a day ahead, or more.
+    let (tomorrow_ms, now_ms) = (24 * 60 * MINUTE_MS, 1_000_000 * MINUTE_MS);
+    let ahead = |roster: &mut Roster, by_ms| {
+        let name = Some(format!("ahead by {by_ms}"));
+        roster
+            .new_token(name, None, Powers { put: true, administer: false }, MINUTE_MS, now_ms + by_ms)
+            .unwrap()
+            .0
+            .hash()
+    };
+    let (little, much) = (ahead(&mut after, tomorrow_ms), ahead(&mut after, tomorrow_ms + 1));
+    assert!(good(&after, little, now_ms) && !good(&after, much, now_ms));
+    assert!(good(&after, much, now_ms + tomorrow_ms + 1), "it is as good as it was meant to be by then");
+    for by_ms in [tomorrow_ms, tomorrow_ms + 1] {
+        after.revoke_token(&format!("ahead by {by_ms}"), None).unwrap();
+    }
     after.revoke(id(7)).unwrap();
     assert!(!good(&after, of_client, 11) && good(&after, of_hub, 11));
     // One of a client's machine ends its own alone.

@@ -1,8 +1,8 @@
-//! One run: the command with its paths on standard input, watched until it and all it started have ended.
+//! One run: the command with what it is told on standard input, watched until it and all it started have ended.
 
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{self, Child, ChildStderr, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,8 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::process::{kill_process_group, pidfd_open, waitid};
 use tree::path::escape;
 
-use super::After;
-use super::batch::Batch;
+use super::{Batch, Command};
 
 /// How long what was told to end (SIGTERM) has for it before it is killed.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -30,8 +29,8 @@ const NOT_HANDED_ON: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PI
 /// What became of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// How many changed paths it was told.
-    pub paths: u64,
+    /// How much it was told: of `--after`, how many changed paths.
+    pub told: u64,
     /// How it ended.
     pub end: End,
     /// How long it took.
@@ -53,6 +52,16 @@ pub enum End {
     Stopped,
     /// It could not be started.
     NotStarted(String),
+}
+
+impl Ran {
+    /// What it said last, or why it could not be started.
+    pub fn last_words(&self) -> Option<&str> {
+        match &self.end {
+            End::NotStarted(why) => Some(why),
+            _ => self.said.as_deref(),
+        }
+    }
 }
 
 impl End {
@@ -90,24 +99,25 @@ impl std::fmt::Display for End {
     }
 }
 
-/// Runs the command for `batch` until it has ended, it has taken too long, or `kill` can be read.
+/// Runs `what` for `batch` until it has ended, it has taken too long, or `kill` can be read.
 ///
 /// It leads a process group of its own. What it leaves running in that ends with it.
-pub(super) fn run(after: &After, batch: &Batch, kill: &OwnedFd) -> Ran {
+pub(super) fn run(what: &Command, batch: &impl Batch, kill: &OwnedFd) -> Ran {
     let began = Instant::now();
-    let ran = |end, said| Ran { paths: batch.len(), end, took: began.elapsed(), said };
-    let mut command = Command::new(&after.program);
-    command.args(&after.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    let ran = |end, said| Ran { told: batch.len(), end, took: began.elapsed(), said };
+    let mut command = process::Command::new(&what.program);
+    command.args(&what.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     NOT_HANDED_ON.iter().for_each(|name| {
         command.env_remove(name);
     });
-    command.envs(after.variables.iter().map(|(name, value)| (name, value)));
+    command.envs(what.variables.iter().map(|(name, value)| (name, value)));
+    command.envs(batch.variables());
     let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return ran(End::NotStarted(error.to_string()), None),
     };
-    let mut running = Running::new(child, began + after.timeout);
-    let watched = running.watch(&mut batch.lines(after.ends), kill);
+    let mut running = Running::new(child, began + what.timeout);
+    let watched = running.watch(&mut batch.lines(), kill);
     let status = running.end();
     let end = match (watched, status) {
         (Err(error), _) | (_, Err(error)) => End::NotStarted(format!("it could not be watched: {error}")),

@@ -11,12 +11,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn after(script: &str) -> After {
     After {
-        program: "sh".into(),
-        args: vec!["-c".into(), script.into()],
+        command: Command {
+            program: "sh".into(),
+            args: vec!["-c".into(), script.into()],
+            timeout: PATIENCE,
+            variables: Vec::new(),
+        },
         matching: Patterns::default(),
         ends: Ends::Newline,
-        timeout: PATIENCE,
-        variables: Vec::new(),
     }
 }
 
@@ -57,7 +59,7 @@ fn a_run_is_told_what_changed_and_its_result_is_told() {
     let (runner, ran) = start(after(&format!("cat > {}; echo first >&2; echo why >&2; exit 7", told.display())));
     change(&runner, &["b", "a", "b"]);
     let first = ran.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((first.paths, first.end, first.said.as_deref()), (2, End::Exited(7), Some("why")));
+    assert_eq!((first.told, first.end, first.said.as_deref()), (2, End::Exited(7), Some("why")));
     assert_eq!(fs::read_to_string(&told).unwrap(), "a\nb\n");
     change(&runner, &[]);
     assert_eq!(runner.finish(PATIENCE), 0);
@@ -70,7 +72,7 @@ fn nothing_runs_while_the_sides_differ_and_never_two_at_a_time() {
     let (go, log) = (dir.path().join("go"), dir.path().join("log"));
     let script = "echo begin >> $1; cat >> $1; while [ ! -e $2 ]; do sleep 0.01; done; echo end >> $1";
     let mut command = after(script);
-    command.args.extend(["sh".into(), log.clone().into(), go.clone().into()]);
+    command.command.args.extend(["sh".into(), log.clone().into(), go.clone().into()]);
     let (runner, ran) = start(command);
     runner.changed(&RelPath::new(&b"x"[..]).unwrap(), None);
     assert!(!runner.is_running() && runner.waiting() == 1);
@@ -80,8 +82,8 @@ fn nothing_runs_while_the_sides_differ_and_never_two_at_a_time() {
     change(&runner, &["c"]);
     assert!(runner.is_running() && runner.waiting() == 2);
     fs::write(go, "").unwrap();
-    assert_eq!(ran.recv_timeout(PATIENCE).unwrap().paths, 2);
-    assert_eq!(ran.recv_timeout(PATIENCE).unwrap().paths, 2);
+    assert_eq!(ran.recv_timeout(PATIENCE).unwrap().told, 2);
+    assert_eq!(ran.recv_timeout(PATIENCE).unwrap().told, 2);
     assert_eq!(fs::read_to_string(log).unwrap(), "begin\na\nx\nend\nbegin\nb\nc\nend\n");
 }
 
@@ -95,7 +97,8 @@ fn what_takes_too_long_is_ended_with_all_it_started() {
         deaf.display(),
         pid.display()
     );
-    let command = After { timeout: Duration::from_millis(300), ..after(&script) };
+    let mut command = after(&script);
+    command.command.timeout = Duration::from_millis(300);
     let (runner, ran) = start(command);
     change(&runner, &["a"]);
     assert_eq!(ran.recv_timeout(PATIENCE).unwrap().end, End::TimedOut);
@@ -151,7 +154,7 @@ fn a_command_that_reads_nothing_of_much_does_not_hang() {
     let paths: Vec<String> = (0..20_000).map(|n| format!("{n:0200}")).collect();
     change(&runner, &paths.iter().map(String::as_str).collect::<Vec<_>>());
     let first = ran.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((first.paths, first.end), (20_000, End::Exited(0)));
+    assert_eq!((first.told, first.end), (20_000, End::Exited(0)));
 }
 
 #[test]
@@ -161,7 +164,10 @@ fn patterns_are_about_paths_and_all_that_is_below_them() {
     let about = |path: &str, kind| after.is_about(&RelPath::new(path.as_bytes()).unwrap(), Some(kind));
     assert!(about("a/b.conf", Kind::File) && about("sites/x/y", Kind::File) && about("sites", Kind::Dir));
     assert!(!about("a/b.txt", Kind::File) && !about("sites", Kind::File) && !about("secret.conf", Kind::File));
-    let (runner, ran) = start(After { args: vec!["-c".into(), "exit 1".into()], ..after.clone() });
+    let (runner, ran) = start(After {
+        command: Command { args: vec!["-c".into(), "exit 1".into()], ..after.command.clone() },
+        ..after.clone()
+    });
     change(&runner, &["a.txt"]);
     assert_eq!((runner.finish(PATIENCE), ran.try_recv().is_err()), (0, true));
 }
@@ -169,8 +175,8 @@ fn patterns_are_about_paths_and_all_that_is_below_them() {
 #[test]
 fn a_program_that_is_not_there_is_told_before_anything_runs() {
     for missing in ["no-such-program", "/no/such/program", "", "/etc/passwd"] {
-        let after = After { program: missing.into(), ..after("") };
-        assert!(after.check().unwrap_err().to_string().contains(missing));
+        let command = Command { program: missing.into(), ..after("").command };
+        assert!(command.check().unwrap_err().to_string().contains(missing));
     }
-    after("").check().unwrap();
+    after("").command.check().unwrap();
 }

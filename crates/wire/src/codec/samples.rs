@@ -3,6 +3,7 @@
 use crate::answer::*;
 use crate::id::ClientId;
 use crate::message::*;
+use crate::ran::Ran;
 use crate::rights::{IdRange, Rights, RightsChange, Role, Sees};
 use crate::secret::Token;
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
         root_agrees: Some(false),
         entries: 4,
         content_bytes: 5,
+        held_deletes: 8,
+        after: Some(Box::new(ran())),
     };
     let vitals = Vitals { at_ms: -1, cpu_busy_pct: Some(12.5), mem_used_bytes: Some(1024), mem_total_bytes: None };
     let hello = |purpose| ToHub::Hello { versions: (1, 2), software: "lockstep 0.1.0".into(), purpose };
@@ -115,13 +118,17 @@ pub(crate) fn to_hub() -> Vec<(&'static str, ToHub)> {
     ]
 }
 
+fn ran() -> Ran {
+    Ran::new(1, "exited", Some(-1), std::time::Duration::from_millis(300), 2, Some("no"))
+}
+
 fn some(text: &str) -> Option<Vec<String>> {
     Some(vec![text.to_owned()])
 }
 
 pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
     let info = ShareInfo { name: "s".into(), entries: 4, bytes: 5, complete: true };
-    let behind = Behind { id: 7, name: "box".into(), what: "s".into(), why: "slow".into() };
+    let behind = Behind { id: 7, name: "box".into(), what: "s".into(), why: "slow".into(), since_ms: Some(3) };
     let share = ShareStatus {
         info: info.clone(),
         directory: "/d".into(),
@@ -144,6 +151,16 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         values_in_sync: 4,
         values_not_in_sync: 301,
         values_behind: vec![behind.clone()],
+        after: vec![AfterStatus { id: 7, name: "box".into(), what: "s".into(), ran: ran() }],
+        on: vec![OnStatus {
+            event: "away".into(),
+            program: "page".into(),
+            running: true,
+            waiting: 1,
+            runs: 300,
+            failed: 2,
+            last: Some(ran()),
+        }],
     };
     let held = ClientShare {
         name: "s".into(),
@@ -156,6 +173,8 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         first_problems: vec!["p".into()],
         root_agrees: Some(true),
         content_bytes: 7,
+        held_deletes: 8,
+        after: Some(ran()),
     };
     let row = ClientRow {
         id: 7,
@@ -184,6 +203,7 @@ pub(crate) fn to_client() -> Vec<(&'static str, ToClient)> {
         has: false,
         reason: "behind".into(),
         text: "slow".into(),
+        since_ms: None,
     };
     let imported = Imported { changed: 1, unchanged: 2, wrong: vec![(300, "why".into())] };
     let share_behind = ShareBehind { name: "s".into(), why: "moved".into(), held: true };

@@ -168,6 +168,12 @@ fn every_limit_allows_what_it_says_and_nothing_past_it() {
         ack.first_problems = vec![(vec![b'n'; name].into(), "t".repeat(text)); problems];
         ToHub::Ack(ack)
     };
+    let after = |end: usize, said: usize| {
+        let ToHub::Ack(mut ack) = ack(1, 1, 1) else { panic!("an ack") };
+        let after = ack.after.as_mut().unwrap();
+        (after.end, after.said) = ("e".repeat(end), Some("s".repeat(said)));
+        ToHub::Ack(ack)
+    };
     let follow = |board: usize, pattern: usize| ToHub::Follow {
         fid: 1,
         board: "b".repeat(board),
@@ -202,6 +208,8 @@ fn every_limit_allows_what_it_says_and_nothing_past_it() {
         (ack(PROBLEMS_MAX, 1, 1), ack(PROBLEMS_MAX + 1, 1, 1)),
         (ack(1, ENTRY_NAME_BYTES_MAX, 1), ack(1, ENTRY_NAME_BYTES_MAX + 1, 1)),
         (ack(1, 1, PROBLEM_TEXT_BYTES_MAX), ack(1, 1, PROBLEM_TEXT_BYTES_MAX + 1)),
+        (after(RAN_END_BYTES_MAX, 1), after(RAN_END_BYTES_MAX + 1, 1)),
+        (after(1, RAN_SAID_BYTES_MAX), after(1, RAN_SAID_BYTES_MAX + 1)),
         (follow(BOARD_NAME_BYTES_MAX, 1), follow(BOARD_NAME_BYTES_MAX + 1, 1)),
         (follow(1, ENTRY_NAME_BYTES_MAX), follow(1, ENTRY_NAME_BYTES_MAX + 1)),
         (want(SHARE_NAME_BYTES_MAX, 1), want(SHARE_NAME_BYTES_MAX + 1, 1)),

@@ -17,6 +17,9 @@ const INVITE_SPENT_MS_MAX: i64 = 24 * 3600 * 1000;
 
 /// For how long an expired token is still listed as one.
 const TOKEN_EXPIRED_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
+/// By so much the clock may have been ahead when a token was made. One of later is of a time when it was wrong, or it is wrong now:
+/// else a token made then would be good for years.
+const TOKEN_EARLY_MS_MAX: i64 = 24 * 3600 * 1000;
 
 /// The roster as plain values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,9 +54,10 @@ impl Book {
         self.invites.get(hash)
     }
 
-    /// Whom a token lets in now, if it is good: not expired, and its client neither revoked nor gone.
+    /// Whom a token lets in now, if it is good: not expired, not of later than tomorrow, and its client neither revoked nor gone.
     pub fn token(&self, hash: &BearerHash, now_ms: i64) -> Option<&Token> {
-        let token = self.tokens.get(hash).filter(|token| now_ms < token.expires_at_ms)?;
+        let lasts = |token: &&Token| token.created_at_ms.saturating_sub(TOKEN_EARLY_MS_MAX)..token.expires_at_ms;
+        let token = self.tokens.get(hash).filter(|token| lasts(token).contains(&now_ms))?;
         let known = |id| matches!(self.clients.get(&id).map(|client| &client.known), Some(Known::Confirmed { .. }));
         token.client.is_none_or(known).then_some(token)
     }
