@@ -179,6 +179,8 @@ fn each_command_over_http_says_and_does_what_it_does_on_the_hubs_machine() {
         assert!(by_it.count() >= 1, "{event}: {lines:#?}");
         assert!(lines.iter().all(|line| line["address"] == "127.0.0.1"), "{lines:#?}");
     }
+    let told = stdout(cluster.run(&["audit", "--event", "revoked"]));
+    assert!(told.contains("with the token ops"), "{told}");
     // The token in the environment is as good, and one in the file goes first.
     let mut asked = lockstep_at(&admin.home);
     let by_variable = asked.args(["status", "--hub", &admin.hub]).env("LOCKSTEP_TOKEN", token(&cluster, &["--admin"]));

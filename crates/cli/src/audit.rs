@@ -101,8 +101,9 @@ fn cells(line: &AuditLine) -> Vec<Cell> {
     let times = line.repeated.map_or_else(|| Cell::shown_as("", 0), Cell::new);
     let from = line.addresses.map(|addresses| format!("from {addresses} addresses")).unwrap_or_default();
     let since = line.since.as_deref().map(|since| format!("since {since}")).unwrap_or_default();
+    let token = line.token.as_ref().map(|token| format!("with the token {token}")).unwrap_or_default();
     let detail: Vec<&str> =
-        [&line.detail, &from, &since].into_iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+        [&line.detail, &token, &from, &since].into_iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
     vec![
         Cell::new(line.at.as_str()),
         Cell::new(line.event.as_str()),

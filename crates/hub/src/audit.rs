@@ -28,7 +28,7 @@ pub(crate) const FILE: &str = "audit.jsonl";
 /// Who was turned away.
 pub(crate) const REFUSED_FILE: &str = "audit-refused.jsonl";
 /// What can have happened.
-pub const EVENTS: [&str; 13] = [
+pub const EVENTS: [&str; 14] = [
     "invited",
     "issued",
     "enrolled",
@@ -42,6 +42,7 @@ pub const EVENTS: [&str; 13] = [
     "left",
     "token",
     "token_revoked",
+    "administer",
 ];
 /// What repeats itself within so long is counted.
 const REPEATED_WITHIN: Duration = Duration::from_secs(60);

@@ -109,7 +109,7 @@ impl On {
             ended.extend(begun.into_iter().filter_map(|(event, hand)| Some((event, hands.insert(event, hand)?))));
             ended
         };
-        ended.into_iter().for_each(|(event, hand)| finish(event, &hand));
+        finish(&ended);
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl On {
     /// Ends all of it.
     pub(crate) fn finish(&self) {
         let hands = std::mem::take(&mut *self.hands());
-        hands.iter().for_each(|(event, hand)| finish(*event, hand));
+        finish(&hands.into_iter().collect::<Vec<_>>());
     }
 
     fn hands(&self) -> MutexGuard<'_, BTreeMap<OnEvent, Hand>> {
@@ -219,11 +219,19 @@ fn note(ledger: &Mutex<Ledger>, ran: &Ran) {
     ledger.last = Some(wire::ran::Ran::new(clock::now_ms(), word, code, ran.took, ran.told, said));
 }
 
-fn finish(event: OnEvent, hand: &Hand) {
-    let untold = hand.runs.finish(AT_END);
-    if untold > 0 {
-        tracing::warn!("--on {}: it was not run for {untold} events, as it ends", event.as_str());
-    }
+/// Ends them, all in the same time.
+fn finish(hands: &[(OnEvent, Hand)]) {
+    let finish = |event: OnEvent, hand: &Hand| {
+        let untold = hand.runs.finish(AT_END);
+        if untold > 0 {
+            tracing::warn!("--on {}: it was not run for {untold} events, as it ends", event.as_str());
+        }
+    };
+    std::thread::scope(|scope| {
+        for (event, hand) in hands {
+            scope.spawn(move || finish(*event, hand));
+        }
+    });
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -387,3 +387,66 @@ fn entries(n: u64) -> String {
         n => format!("{n} entries"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::{Arrival, Presence};
+    use board::{MemoryStore, OpenOptions, Write, Writer};
+    use wire::message::Version;
+    use wire::secret::Token;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn put(writer: &mut Writer, name: &'static str) -> u64 {
+        let (name, value) = (Bytes::from_static(name.as_bytes()), Bytes::from_static(b"x"));
+        writer.commit(vec![Write::Put { name, value, aside: Bytes::new() }]).unwrap();
+        writer.board().head()
+    }
+
+    #[test]
+    fn what_is_lacked_is_lacked_since_it_came_and_what_was_there_before_since_it_was_asked_for() {
+        let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };
+        let mut writer = Writer::open(Box::new(MemoryStore), options).unwrap();
+        let (board, heads) = (writer.board(), Arc::<Heads>::default());
+        let (now, version) = (clock::now(), board.version());
+        let ago = |seconds: u32| now.checked_sub(SECOND * seconds).unwrap();
+        let old = put(&mut writer, "old");
+        let came = [("a", 90), ("b", 60), ("a", 30)].map(|(name, seconds)| (put(&mut writer, name), ago(seconds)));
+        let noted = Arc::clone(&heads);
+        let (id, name, address) = (7, String::new(), String::new());
+        let arrival =
+            Arrival { id, token: Token([7; 32]), name, address, transport: "native", access: Access::everything() };
+        let session = Presence::default().enter(arrival);
+        session.follows("share/s", 1, Pattern::all());
+        let of = Of::All;
+        let goal = Goal { key: "share/s".into(), what: "s".into(), board: board.clone(), heads, seq: board.head(), of };
+        let lacks = |ack: Ack, meant: Option<Meant<'_>>| {
+            session.acked("share/s", ack);
+            let told = session.told();
+            let follow = told.follow("share/s", whole);
+            lack(follow, session.began, &goal, meant).map(|lack| (follow.unwrap().since, lack.since))
+        };
+        let has = |seq: u64| Ack::of(1, Version { epoch: version.epoch, run: version.run, seq }, true);
+        let is = |since: Option<(Instant, Option<Instant>)>, at: Instant| {
+            let since = since.unwrap().1.unwrap();
+            assert!(since.max(at) - since.min(at) < SECOND, "{since:?} is not {at:?}");
+        };
+        let (asked, since) = lacks(has(0), None).unwrap();
+        assert_eq!(since, Some(asked), "of what was there before nobody knows more");
+        came.into_iter().for_each(|(head, at)| noted.note(head, at));
+        is(lacks(has(old), None), ago(90));
+        is(lacks(has(old + 1), None), ago(60));
+        // Of some names, since the oldest of them that is there now.
+        is(lacks(has(old), Some(&|name| name == b"a")), ago(30));
+        is(lacks(has(old), Some(&|name| name == b"b")), ago(60));
+        assert!(lacks(has(old), Some(&|name| name == b"c")).is_none() && lacks(has(old + 3), None).is_none());
+        // What cannot be applied, since it could not; what the hub itself is not done with, since nobody's time.
+        let problem = Ack { problems: 1, ..has(old + 3) };
+        is(lacks(problem.clone(), None), clock::now());
+        let unfinished = Ack { complete: false, ..has(old + 3) };
+        assert_eq!(lacks(unfinished, None).unwrap().1, None);
+        let elsewhere = Ack { root_agrees: Some(false), ..has(old + 3) };
+        is(lacks(elsewhere, None), clock::now());
+    }
+}

@@ -21,6 +21,8 @@ pub struct AuditLine {
     pub id: Option<u64>,
     /// Who did it; 0 for the hub's own machine.
     pub by: Option<u64>,
+    /// By the token of that name.
+    pub token: Option<String>,
     /// From where.
     pub address: String,
     /// How it came.

@@ -63,7 +63,7 @@ impl Happened {
 /// What gathers for the next run: of what happens again and again to the same client, the last time and how often.
 #[derive(Debug, Default)]
 pub(super) struct Happenings {
-    each: BTreeMap<(Option<u64>, String), (Happened, u64)>,
+    each: BTreeMap<(Option<u64>, bool, String), (Happened, u64)>,
     /// What found no room.
     others: u64,
     event: Option<OnEvent>,
@@ -72,7 +72,7 @@ pub(super) struct Happenings {
 impl Happenings {
     pub(super) fn insert(&mut self, happened: Happened) {
         self.event = Some(happened.event);
-        let key = (happened.id, happened.what.clone());
+        let key = (happened.id, happened.is_share, happened.what.clone());
         if let Some((last, times)) = self.each.get_mut(&key) {
             (*last, *times) = (happened, *times + 1);
         } else if self.each.len() < EVENTS_MAX {
@@ -149,7 +149,7 @@ impl Batch for Happenings {
 
     /// Only what nobody but the hub has a say in: ids, and names of its own shares.
     fn variables(&self) -> Vec<(&'static str, OsString)> {
-        let mut ids: Vec<u64> = self.each.keys().filter_map(|(id, _)| *id).collect();
+        let mut ids: Vec<u64> = self.each.keys().filter_map(|(id, ..)| *id).collect();
         ids.dedup();
         let ids: Vec<String> = ids.iter().take(IN_VARIABLE_MAX).map(u64::to_string).collect();
         let shares = self.each.values().filter(|(happened, _)| happened.is_share);

@@ -142,7 +142,7 @@ impl Watch {
                 }
                 let happened = Happened {
                     what: goal.what.clone(),
-                    is_share: hub.shares.contains_key(&goal.what),
+                    is_share: goal.key.starts_with("share/"),
                     since_ms: Some(clock::ms_of(since)),
                     ..of(client, session, OnEvent::Behind, &why)
                 };
