@@ -1,24 +1,23 @@
 //! The days, one after the other, and what everybody has to hold at their ends.
 
+mod mishaps;
+
 use crate::house::House;
+use crate::keeper::{KEEPER, Keeper};
 use crate::machine::{Machine, forget_key, log_in};
 use crate::model::{Model, Record, Token, note};
 use crate::sizes::{Sizes, grown, measure};
 use crate::text::Text;
 use crate::web::{get, is_renewed};
 use agent::client::ClientError;
-use agent::dial::Trust;
 use bytes::Bytes;
-use rusqlite::Connection;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
-use support::{PATIENCE, Rng, pick, same_trees, until};
+use support::{PATIENCE, Rng, pick, same_trees};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 use wire::answer::{Answer, ClientState, Question};
 use wire::id::ClientId;
 use wire::link::InviteCode;
@@ -27,28 +26,14 @@ use wire::rights::RightsChange;
 
 const DAY_S: u64 = 24 * 3600;
 const DAY_MS: i64 = 24 * 3600 * 1000;
-/// Who writes a log of each day over text lines, and who keeps the share.
+/// Who writes a log of each day over text lines.
 const WRITER: u64 = 1;
-const KEEPER: u64 = 2;
 /// Ids of those who never come back after they got one.
 const HALF: u64 = 10_000;
-/// Of what an agent tells, so much is kept for a failure.
-const TOLD: usize = 60;
 /// So many machines there are at most, and half as many at least.
 const MACHINES: usize = 6;
 /// For so many days each day's log stays, and its files.
 const STAYS_DAYS: u64 = 3;
-
-/// The tables of a roster of format 2, and their columns: nothing is left of what came later.
-const ROSTER_2: [(&str, &str); 3] = [
-    (
-        "clients",
-        "id name state hash origin_address origin_invite issued_at_ms next_hash next_invite next_issued_at_ms next_lapsed address transport \
-         enrolled_at_ms last_login_ms last_seen_ms shares version kept_values",
-    ),
-    ("invites", "hash purpose id uses uses_left created_at_ms expires_at_ms"),
-    ("tokens", "hash name client may_put created_at_ms expires_at_ms"),
-];
 
 /// What was so when a backup was made.
 struct Backup {
@@ -79,31 +64,11 @@ pub(crate) struct Life {
     log: Vec<String>,
 }
 
-/// An agent that keeps the share.
-struct Keeper {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<Result<agent::Summary, agent::Error>>,
-    /// What it told last.
-    told: Arc<Mutex<VecDeque<String>>>,
-}
-
-impl Keeper {
-    /// In order; not by itself before that.
-    fn ends(self) {
-        let went_on = self.stop.send(()).is_ok();
-        let ended = self.thread.join().unwrap();
-        assert!(went_on && ended.is_ok(), "the agent: {ended:?}\n{:#?}", self.told.lock().unwrap());
-    }
-}
-
 impl Drop for Life {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("--- its days\n{}", self.log.join("\n"));
-            if let Some(Keeper { told, thread, .. }) = &self.keeper {
-                eprintln!("--- the agent, ended: {}", thread.is_finished());
-                told.lock().unwrap().iter().for_each(|told| eprintln!("{told}"));
-            }
+            self.keeper.iter().for_each(|keeper| eprintln!("--- {}", keeper.says()));
         }
     }
 }
@@ -133,7 +98,7 @@ impl Life {
         life.secrets.push(life.writer.clone());
         life.knows(WRITER);
         let code = life.invite();
-        life.keeper = Some(life.start_keeper(Some(code)));
+        life.keeper = Some(Keeper::start(&life.house, Some(code)));
         life.knows(KEEPER);
         life.looks = life.token(700 * DAY_S);
         for _ in 0..4 {
@@ -399,127 +364,10 @@ impl Life {
         self.knows(id);
     }
 
-    fn reboot(&mut self) {
-        self.told("the hub is started anew");
-        self.house.reboot();
-    }
-
-    fn die(&mut self) {
-        self.told("the hub is killed");
-        self.house.die();
-    }
-
-    /// To this release, from one that knew neither rights nor a format of its directory.
-    fn upgrade(&mut self) {
-        self.told("the hub is upgraded");
-        self.house.stop();
-        let roster = Connection::open(self.house.data().join("roster.db")).unwrap();
-        for (table, columns) in ROSTER_2 {
-            let mut info = roster.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
-            let now = info.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap);
-            for column in now.filter(|column| !columns.split(' ').any(|known| known == column)) {
-                roster.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).unwrap();
-            }
-        }
-        roster.pragma_update(None, "user_version", 2).unwrap();
-        drop(roster);
-        fs::remove_file(self.house.data().join("format")).unwrap();
-        self.house.start();
-    }
-
-    fn back_up(&mut self) {
-        self.told("it is backed up");
-        let Answer::Backup { directory } = self.runtime.block_on(self.house.ask(Question::Backup)) else {
-            panic!("no backup")
-        };
-        let file = self.house.place.join("backup");
-        hub::backup::pack(Path::new(&directory), &file).unwrap();
-        self.backup = Some(Backup { file, model: self.model.clone(), keys: self.keys.clone() });
-    }
-
-    /// What came since is lost; who was revoked since is revoked again, and so is who has another unique ID by now.
-    fn put_back(&mut self) {
-        let Some(backup) = self.backup.take() else { return };
-        self.told("the backup is put back");
-        self.house.stop();
-        let restored = hub::backup::restore(&backup.file, &self.house.data(), true).unwrap();
-        let before = restored.before.expect("there was something");
-        record_of(&before, &mut self.read);
-        fs::remove_dir_all(before).unwrap();
-        self.house.start();
-        let now = std::mem::replace(&mut self.model, backup.model.clone());
-        let ids: BTreeSet<u64> = now.clients.keys().copied().collect();
-        for id in ids {
-            let same = self.keys.get(&id) == backup.keys.get(&id);
-            let known = backup.model.clients.get(&id);
-            if (!same || known.is_none()) && self.machines.remove(&id).is_some() {
-                forget_key(&self.house, id);
-            }
-            if known == Some(&false) && (now.clients[&id] || !same) {
-                self.revokes(id);
-            }
-        }
-        self.keys.clone_from(&backup.keys);
-        // Who has become so few gets company.
-        while self.machines.len() < MACHINES / 2 {
-            self.enrol();
-        }
-    }
-
-    fn full_disk(&mut self) {
-        self.told("the disk is full");
-        let filler = self.house.place.join("filler");
-        support::disk::fill(&filler);
-        let name = format!("full/{}", self.day % 3);
-        let put = self.put(&name, Some(&format!("{}-{}", self.day, "x".repeat(100_000))));
-        self.told(format!("a put on the full disk: {:?}", put.map_err(|error| error.to_string())));
-        fs::remove_file(filler).unwrap();
-        // There is room again, and nothing stays behind.
-        let value = format!("{}-after", self.day);
-        until(PATIENCE, "a put to be taken again", || self.put(&name, Some(&value)).is_ok());
-    }
-
-    fn start_keeper(&self, invite: Option<InviteCode>) -> Keeper {
-        let up = self.house.up();
-        let copy = self.house.place.join("copy");
-        let config = agent::Config {
-            data_dir: self.house.place.join("keeper"),
-            addresses: vec![up.address.to_string()],
-            trust: Trust::Known(up.fingerprint),
-            invite,
-            id: agent::Id::This(ClientId::new(KEEPER).unwrap()),
-            name: "keeper".into(),
-            software: "year".into(),
-            shares: vec![("share".into(), Some(copy))],
-            values: Vec::new(),
-            directory: None,
-            adopt: false,
-            allow_mass_delete: true,
-            procfs: "/proc".into(),
-            own: HashSet::new(),
-            runs: agent::LastRuns::default(),
-        };
-        let (stop, stopped) = oneshot::channel();
-        let told = Arc::<Mutex<VecDeque<String>>>::default();
-        let telling = Arc::clone(&told);
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let tells = move |event| {
-                let mut told = telling.lock().unwrap();
-                told.push_back(format!("{event:?}"));
-                while told.len() > TOLD {
-                    told.pop_front();
-                }
-            };
-            runtime.block_on(agent::run(config, tells, async { drop(stopped.await) }))
-        });
-        Keeper { stop, thread, told }
-    }
-
     fn keeper_reboots(&mut self) {
         self.told("the machine that keeps the share is started anew");
         self.keeper.take().expect("it runs").ends();
-        self.keeper = Some(self.start_keeper(None));
+        self.keeper = Some(Keeper::start(&self.house, None));
     }
 
     /// Most machines hold what the hub holds; some sleep.

@@ -16,6 +16,7 @@
 
 mod days;
 mod house;
+mod keeper;
 mod machine;
 mod model;
 mod sizes;
