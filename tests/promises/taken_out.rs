@@ -167,7 +167,7 @@ impl Copy {
             }
         };
         fs::write(&file, text).unwrap();
-        println!("{}: {}", check.what, if unseen.is_none() { "noticed" } else { "NOT NOTICED" });
+        eprintln!("{}: {}", check.what, if unseen.is_none() { "noticed" } else { "NOT NOTICED" });
         unseen
     }
 }

@@ -18,14 +18,14 @@ pub struct Manager {
 impl Manager {
     /// Listens at `socket`.
     pub fn at(socket: PathBuf) -> Self {
-        let listener = UnixDatagram::bind(&socket).unwrap();
+        let listener = UnixDatagram::bind(&socket).expect("a socket can be bound in a scratch directory");
         let heard: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
         let hears = Arc::clone(&heard);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n) = listener.recv(&mut buffer) {
                 let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
-                hears.lock().unwrap().push((Instant::now(), message));
+                hears.lock().expect("who hears does not panic").push((Instant::now(), message));
             }
         });
         Self { socket, heard }
@@ -38,7 +38,12 @@ impl Manager {
 
     /// How often it heard what begins with this.
     pub fn count(&self, message: &str) -> usize {
-        self.heard.lock().unwrap().iter().filter(|(_, heard)| heard.starts_with(message)).count()
+        self.heard
+            .lock()
+            .expect("who hears does not panic")
+            .iter()
+            .filter(|(_, heard)| heard.starts_with(message))
+            .count()
     }
 
     /// Whether what is to be true is so once it hears that all is ready.
@@ -49,7 +54,7 @@ impl Manager {
 
     /// How long ago it heard this last.
     pub fn since(&self, message: &str) -> Duration {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.lock().expect("who hears does not panic");
         heard.iter().rev().find(|(_, heard)| heard == message).map_or(Duration::MAX, |(at, _)| at.elapsed())
     }
 }

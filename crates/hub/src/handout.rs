@@ -302,7 +302,7 @@ mod tests {
         assert!(handout.takers.lock().unwrap().is_empty());
         // A machine has all addresses of its network.
         let of_network = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]);
-        let taken: Vec<_> = (0..TAKERS_MAX as u16).map(|n| handout.enter(of_network(n))).collect();
+        let taken: Vec<_> = (0..u16::try_from(TAKERS_MAX).unwrap()).map(|n| handout.enter(of_network(n))).collect();
         assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), TAKERS_MAX_PER_ADDRESS);
     }
 }
