@@ -14,6 +14,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use tree::Dir;
 use tree::at::ListBuffer;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::time::Time;
 
 /// A certificate that is good for less than this is worth a word.
 const SOON_DAYS: i64 = 14;
@@ -244,9 +247,11 @@ fn certificate(findings: &mut Findings, config: &Config) {
 }
 
 fn good_for(path: &Path, certificate: &[u8]) -> Result<(Verdict, String), TlsError> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+    let parsed = Certificate::from_der(certificate)
         .map_err(|error| TlsError::File { path: path.to_owned(), why: error.to_string() })?;
-    let (from_s, to_s) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let seconds = |time: Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    let validity = parsed.tbs_certificate().validity();
+    let (from_s, to_s) = (seconds(validity.not_before), seconds(validity.not_after));
     let now_s = clock::now_ms() / 1000;
     let time = |s: i64| jiff::Timestamp::from_second(s).map(|time| time.to_string()).unwrap_or_default();
     Ok(if now_s < from_s {
