@@ -255,10 +255,11 @@ fn in_batch(batch: &Batch) -> Result<(), BadMessage> {
 }
 
 /// Answers come from the hub alone, are shown to people by the command line, which escapes what it shows, and are
-/// limited by their frame.
+/// limited by their frame. Numbers are numbers in them too.
 fn in_answer(answer: &Answer) -> Result<(), BadMessage> {
     match answer {
-        Answer::Status(_) | Answer::Clients(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
+        Answer::Clients(rows) => rows.iter().filter_map(|row| row.vitals.as_ref()).try_for_each(in_vitals),
+        Answer::Status(_) | Answer::Wait(_) | Answer::Link { .. } | Answer::Done => Ok(()),
         Answer::Token { .. } | Answer::Tokens(_) | Answer::Backup { .. } => Ok(()),
         Answer::Imported(_) | Answer::Why(_) | Answer::Install(_) => Ok(()),
     }
