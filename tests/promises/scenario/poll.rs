@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::lapse;
 
 use super::http::version;
 use super::program::Told;
@@ -63,8 +64,8 @@ impl Shared {
     /// Until it is cut, or nobody wants it any more.
     fn follow(&self, web: &Web, mut cursor: Option<String>) {
         loop {
-            while self.still.load(Ordering::Acquire) {
-                thread::sleep(Duration::from_millis(5));
+            while self.still.load(Ordering::Acquire) && !self.over.load(Ordering::Acquire) {
+                lapse(Duration::from_millis(5), "it stands still until it is told to go on");
             }
             let target =
                 cursor.as_ref().map_or("/api/values".to_owned(), |at| format!("/api/values?since={at}&wait=20"));

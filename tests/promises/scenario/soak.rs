@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Cable, Cluster, Library, PATIENCE, Proc, SmallDisk, for_each_seed, pick, same_trees, until};
+use support::{Cable, Cluster, Library, PATIENCE, Proc, SmallDisk, for_each_seed, lapse, pick, same_trees, until};
 
 use super::program::{Session, Transport};
 use super::{http, native, socketio, text};
@@ -116,7 +116,7 @@ impl Scene {
                 let wrong = judge(lives.iter().map(|life| &**life), &board);
                 panic!("not in sync after {within:?}: {lags:#?}\n{wrong:#?}");
             }
-            thread::sleep(Duration::from_millis(20));
+            lapse(Duration::from_millis(20), "between two looks, of which the last is at the deadline above");
         }
     }
 

@@ -77,6 +77,7 @@ impl Machine {
             Err(_) => {
                 match log_in(house, self.id, None).await {
                     Ok(client) => self.follow.resume(client).await.unwrap(),
+                    // The pause between two tries; whoever looks has a deadline.
                     Err(error) if error.is_passing() => tokio::time::sleep(Duration::from_millis(10)).await,
                     Err(error) => panic!("machine {} is not let in: {error}", self.id),
                 }

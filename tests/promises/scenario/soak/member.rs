@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use support::Rng;
+use support::{Rng, lapse};
 
 use super::super::program::{Program, Say, Session, Told, Transport};
 use super::life::Life;
@@ -96,7 +95,7 @@ pub(super) fn live(member: &Member, session: Session<'_>, weather: &Weather, see
         if (waits || !run.is_in) && run.waits_since.elapsed() > PATIENCE {
             run.again(true);
         }
-        thread::sleep(Duration::from_millis(5));
+        lapse(Duration::from_millis(5), "the pace of a member's looks and puts");
     }
 }
 
@@ -126,7 +125,7 @@ impl Run<'_> {
         } else {
             self.member.now("stands still");
             self.program.stand_still();
-            thread::sleep(Duration::from_millis(self.rng.below(1500) as u64));
+            lapse(Duration::from_millis(self.rng.below(1500) as u64), "it is stopped for so long: that is the fault");
             self.program.go_on();
             self.member.now("goes on");
         }
@@ -179,7 +178,7 @@ impl Run<'_> {
         }
         drop(life);
         self.member.now("comes back");
-        thread::sleep(Duration::from_millis(self.rng.below(200) as u64));
+        lapse(Duration::from_millis(self.rng.below(200) as u64), "a new program takes a while to come");
         // The one before is gone first, as that of a killed process is.
         self.program.kill();
         self.program = self.transport.connect(self.cursor.as_deref());

@@ -27,16 +27,8 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Those after which all processes are the same as before.
-    const LIVED_THROUGH: [Fault; 7] = [
-        Fault::HubStopped,
-        Fault::AgentStopped,
-        Fault::Cut,
-        Fault::CutAll,
-        Fault::Held,
-        Fault::HubDiskFull,
-        Fault::CopyDiskFull,
-    ];
+    /// The first of them, after which a process is another one than before.
+    const KILLS: usize = 2;
     const ALL: [Fault; 9] = [
         Fault::HubKilled,
         Fault::AgentKilled,
@@ -67,7 +59,7 @@ impl Storm {
 
     /// Until `span` is over, and each fault was there once. Without `kills`, all processes live through it.
     pub(super) fn rage(&mut self, cluster: &mut Cluster, cables: &[Cable], span: Duration, kills: bool) {
-        let all: &[Fault] = if kills { &Fault::ALL } else { &Fault::LIVED_THROUGH };
+        let all = &Fault::ALL[if kills { 0 } else { Fault::KILLS }..];
         let (start, mut first) = (Instant::now(), self.shuffled(all));
         while let Some(fault) =
             first.pop().or_else(|| (start.elapsed() < span).then(|| *self.rng.choose(all).expect("there are some")))
