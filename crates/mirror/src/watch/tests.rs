@@ -1,18 +1,18 @@
 //! Real directories, the real kernel. A scene writes with plain file calls and asks what became due.
 
+mod scene;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tempfile::TempDir;
 
 use super::*;
+pub(super) use scene::Hooks;
+use scene::{Scene, covers, exchange, name, named, path, walk};
 
 /// Longest wait for anything. Reached only by a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,177 +22,6 @@ const RACE_TRIES: usize = 100;
 
 /// How long a file is read while it changes.
 const READING: Duration = Duration::from_secs(2);
-
-/// What tests do to the watching thread.
-pub(super) struct Hooks {
-    paused: AtomicBool,
-    lists_first: AtomicBool,
-    race: AtomicBool,
-    watches_max: AtomicUsize,
-}
-
-impl Default for Hooks {
-    fn default() -> Self {
-        Self {
-            paused: AtomicBool::new(false),
-            lists_first: AtomicBool::new(false),
-            race: AtomicBool::new(false),
-            watches_max: AtomicUsize::new(usize::MAX),
-        }
-    }
-}
-
-impl Hooks {
-    pub(super) fn wait_while_paused(&self) {
-        while self.paused.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-    }
-
-    /// The known-bad order: list, then watch.
-    pub(super) fn lists_first(&self) -> bool {
-        self.lists_first.load(Ordering::SeqCst)
-    }
-
-    /// Makes the window between the two steps as wide as a preemption there would.
-    pub(super) fn between_watch_and_list(&self) {
-        if self.race.load(Ordering::SeqCst) {
-            let until = Instant::now() + Duration::from_micros(50);
-            while Instant::now() < until {
-                std::thread::yield_now();
-            }
-        }
-    }
-
-    pub(super) fn watches_max(&self) -> usize {
-        self.watches_max.load(Ordering::SeqCst)
-    }
-}
-
-struct Scene {
-    watcher: Watcher,
-    woken: Arc<(Mutex<bool>, Condvar)>,
-    top: TempDir,
-}
-
-impl Scene {
-    /// A root with what `prepare` makes in it, watched from then on.
-    fn new(prepare: impl FnOnce(&Path)) -> Self {
-        let top = TempDir::new().unwrap();
-        let root = top.path().join("root");
-        fs::create_dir(&root).unwrap();
-        fs::create_dir(top.path().join("outside")).unwrap();
-        prepare(&root);
-        let woken = Arc::new((Mutex::new(false), Condvar::new()));
-        let waker: Waker = {
-            let woken = Arc::clone(&woken);
-            Arc::new(move || {
-                *woken.0.lock().unwrap() = true;
-                woken.1.notify_one();
-            })
-        };
-        let watcher = Watcher::start(Dir::open_root(&root).unwrap(), waker, None).unwrap();
-        watcher.add_tree(&RelPath::root());
-        Self { watcher, woken, top }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.top.path().join("root")
-    }
-
-    fn outside(&self) -> PathBuf {
-        self.top.path().join("outside")
-    }
-
-    fn hooks(&self) -> &Hooks {
-        &self.watcher.shared.hooks
-    }
-
-    fn write(&self, path: &str, content: &str) {
-        fs::write(self.root().join(path), content).unwrap();
-    }
-
-    fn mkdir(&self, path: &str) {
-        fs::create_dir_all(self.root().join(path)).unwrap();
-    }
-
-    fn rename(&self, from: &str, to: &str) {
-        fs::rename(self.root().join(from), self.root().join(to)).unwrap();
-    }
-
-    /// Waits as a consumer does until `done`, and returns all that became due.
-    fn until(&self, mut done: impl FnMut(&Due) -> bool) -> Due {
-        let mut all = Due::default();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let due = self.watcher.due();
-            all.dirty.merge(due.dirty);
-            all.news.extend(due.news);
-            if done(&all) {
-                return all;
-            }
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {all:#?}");
-            let wait = self.watcher.next_deadline().unwrap_or(PATIENCE).min(Duration::from_millis(200));
-            let mut woken = self.woken.0.lock().unwrap();
-            if !*woken {
-                woken = self.woken.1.wait_timeout(woken, wait).unwrap().0;
-            }
-            *woken = false;
-        }
-    }
-
-    /// Everything that happened up to now, settled.
-    fn all_due(&self) -> Due {
-        let mark = self.watcher.barrier();
-        self.until(|_| self.watcher.passed(mark))
-    }
-
-    fn no_dirt_of(&self) {
-        let due = self.all_due();
-        assert!(due.dirty.is_empty(), "{due:#?}");
-    }
-}
-
-fn path(s: &str) -> RelPath {
-    RelPath::new(s.as_bytes()).unwrap()
-}
-
-fn name(s: &str) -> Name {
-    Name::new(s.as_bytes()).unwrap()
-}
-
-fn covers(due: &Due, at: &str) -> bool {
-    let (dir, name) = path(at).split().unwrap();
-    due.dirty.covers(&dir, &name)
-}
-
-/// Whether an event, not a listing, named it.
-fn named(due: &Due, at: &str) -> bool {
-    let (dir, name) = path(at).split().unwrap();
-    due.dirty.get(&dir).is_some_and(|look| look.names.contains_key(&name))
-}
-
-/// Every path below `root`, relative to it.
-fn walk(root: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = vec![root.to_owned()];
-    while let Some(dir) = rest.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
-                rest.push(entry.path());
-            }
-            let path = entry.path();
-            found
-                .push(std::str::from_utf8(path.strip_prefix(root).unwrap().as_os_str().as_bytes()).unwrap().to_owned());
-        }
-    }
-    found
-}
-
-fn exchange(a: &Path, b: &Path) {
-    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
-}
 
 #[test]
 fn a_closed_file_is_due_by_its_name_and_its_content() {
