@@ -86,10 +86,12 @@ fn what_is_too_much_is_refused_before_it_is_read() {
     let authorization = web.head_line();
     let head = format!("PUT /api/values/more HTTP/1.1\r\nhost: {}\r\n{authorization}", web.address);
     assert_eq!(web.raw(format!("{head}content-length: 1000000000000\r\n\r\n").as_bytes()).status, 413);
+    let chunk = format!("{:x}\r\n{}\r\n", 65536, "x".repeat(65536));
+    let one_too_many = format!("{head}transfer-encoding: chunked\r\n\r\n{}1\r\nx", chunk.repeat(4));
+    assert_eq!(web.raw(one_too_many.as_bytes()).problem(), "limit");
     let rss = cluster.hub().rss_bytes().unwrap();
     let mut endless = web.connect();
     endless.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).unwrap();
-    let chunk = format!("{:x}\r\n{}\r\n", 65536, "x".repeat(65536));
     while endless.write_all(chunk.as_bytes()).is_ok() {}
     assert!(cluster.hub().rss_bytes().unwrap() < rss + (16 << 20));
     assert_eq!(web.get("/api/values/more").status, 404);

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -96,18 +96,32 @@ pub struct Summary {
     pub values: Vec<String>,
 }
 
+/// An agent's life, boxed: so that all that it awaits is compiled with this crate, as this crate is, and not with who runs it.
+pub type Life<'a> = Pin<Box<dyn Future<Output = Result<Summary, Error>> + Send + 'a>>;
+
 /// Runs an agent until `stop`, or until it cannot go on.
 ///
 /// Before the first login ever, a hub that cannot be reached ends it; later it comes back by itself.
 ///
 /// # Errors
 /// See [`enum@Error`]: each says what to do.
-pub async fn run(
+pub fn run<'a>(
     config: Config,
     events: impl Fn(Event) + Send + Sync + 'static,
-    stop: impl Future<Output = ()> + Send,
+    stop: impl Future<Output = ()> + Send + 'a,
+) -> Life<'a> {
+    life(config, Arc::new(events), Box::pin(stop))
+}
+
+fn life<'a>(config: Config, events: Events, stop: Pin<Box<dyn Future<Output = ()> + Send + 'a>>) -> Life<'a> {
+    Box::pin(live(config, events, stop))
+}
+
+async fn live(
+    config: Config,
+    events: Events,
+    stop: Pin<Box<dyn Future<Output = ()> + Send + '_>>,
 ) -> Result<Summary, Error> {
-    let events: Events = Arc::new(events);
     let data = DataDir::open(&config.data_dir)?;
     let memory = data.recall()?;
     let (links, link) = watch::channel(None);

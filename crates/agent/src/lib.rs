@@ -49,7 +49,7 @@ mod ran;
 mod session;
 pub mod state;
 
-pub use agent::{Broken, Config, Error, Id, Summary, run};
+pub use agent::{Broken, Config, Error, Id, Life, Summary, run};
 pub use dial::{Decision, Trust};
 pub use event::Event;
 pub use keeper::{KeeperError, NotEmpty};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -42,7 +42,7 @@ pub(crate) struct LogArgs {
 
 /// One that is understood.
 fn level(text: &str) -> Result<String, String> {
-    let understood = EnvFilter::try_new(text).map(|_| text.to_owned());
+    let understood = text.parse::<Targets>().map(|_| text.to_owned());
     understood.map_err(|error| format!("{error} (try info, debug or trace)"))
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn start(command: &str, args: &LogArgs) -> Result<Log, Failure> {
 static SET_LEVEL: OnceLock<Box<SetLevel>> = OnceLock::new();
 
 /// Takes the filter in the place of the one before; says why where it cannot.
-type SetLevel = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
+type SetLevel = dyn Fn(Targets) -> Result<(), String> + Send + Sync;
 
 /// From now on logs as much as `level` says, or as it would without one.
 ///
@@ -160,14 +160,15 @@ where
     plain.with_writer(io::stderr).with_filter(LevelFilter::WARN)
 }
 
-fn filter(level: Option<&str>) -> Result<EnvFilter, Failure> {
+fn filter(level: Option<&str>) -> Result<Targets, Failure> {
     if let Some(level) = level {
-        return EnvFilter::try_new(level).map_err(|error| Failure::usage(format!("--log-level {level}: {error}")));
+        return level.parse::<Targets>().map_err(|error| Failure::usage(format!("--log-level {level}: {error}")));
     }
     match std::env::var(LEVEL_VARIABLE) {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
+        Ok(text) if !text.is_empty() => text
+            .parse::<Targets>()
             .map_err(|error| Failure::usage(format!("{LEVEL_VARIABLE}={text}: {error} (try info, debug or trace)"))),
-        _ => Ok(EnvFilter::new("info")),
+        _ => Ok(Targets::new().with_default(LevelFilter::INFO)),
     }
 }
 

@@ -14,9 +14,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use tree::Dir;
 use tree::at::ListBuffer;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-use x509_cert::time::Time;
+use yasna::tags::TAG_UTCTIME;
+use yasna::{ASN1Result, BERReader, Tag};
 
 /// A certificate that is good for less than this is worth a word.
 const SOON_DAYS: i64 = 14;
@@ -247,11 +246,8 @@ fn certificate(findings: &mut Findings, config: &Config) {
 }
 
 fn good_for(path: &Path, certificate: &[u8]) -> Result<(Verdict, String), TlsError> {
-    let parsed = Certificate::from_der(certificate)
-        .map_err(|error| TlsError::File { path: path.to_owned(), why: error.to_string() })?;
-    let seconds = |time: Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-    let validity = parsed.tbs_certificate().validity();
-    let (from_s, to_s) = (seconds(validity.not_before), seconds(validity.not_after));
+    let (from_s, to_s) =
+        validity(certificate).map_err(|error| TlsError::File { path: path.to_owned(), why: error.to_string() })?;
     let now_s = clock::now_ms() / 1000;
     let time = |s: i64| jiff::Timestamp::from_second(s).map(|time| time.to_string()).unwrap_or_default();
     Ok(if now_s < from_s {
@@ -263,4 +259,54 @@ fn good_for(path: &Path, certificate: &[u8]) -> Result<(Verdict, String), TlsErr
         let verdict = if days < SOON_DAYS { Verdict::Note } else { Verdict::Good };
         (verdict, format!("it is good until {}, for {days} days", time(to_s)))
     })
+}
+
+/// From when to when a certificate is good, in seconds since 1970: what comes before it there (RFC 5280, section 4.1) is passed over.
+fn validity(certificate: &[u8]) -> ASN1Result<(i64, i64)> {
+    let time = |reader: BERReader<'_, '_>| match reader.lookahead_tag()? {
+        TAG_UTCTIME => reader.read_utctime().map(|time| time.datetime().unix_timestamp()),
+        _ => reader.read_generalized_time().map(|time| time.datetime().unix_timestamp()),
+    };
+    yasna::parse_der(certificate, |reader| {
+        reader.read_sequence(|certificate| {
+            let validity = certificate.next().read_sequence(|signed| {
+                let version = Tag::context(0);
+                signed.read_optional(|reader| reader.read_tagged(version, |reader| reader.read_u8()))?;
+                for _ in ["serialNumber", "signature", "issuer"] {
+                    signed.next().read_der()?;
+                }
+                let validity = signed.next().read_sequence(|times| Ok((time(times.next())?, time(times.next())?)))?;
+                while signed.read_optional(|reader| reader.read_der())?.is_some() {}
+                Ok(validity)
+            })?;
+            for _ in ["signatureAlgorithm", "signatureValue"] {
+                certificate.next().read_der()?;
+            }
+            Ok(validity)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_from_when_to_when_it_is_good_in_each_of_the_two_ways_to_write_a_time() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (from, to, expected) in [
+            // In two digits of a year up to 2049, in four from 2050 on (RFC 5280, section 4.1.2.5).
+            ((2026, 11, 30), (2027, 11, 30), (1_795_996_800, 1_827_532_800)),
+            ((2049, 12, 31), (2050, 1, 1), (2_524_521_600, 2_524_608_000)),
+        ] {
+            let mut parameters = rcgen::CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
+            parameters.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+            parameters.not_after = rcgen::date_time_ymd(to.0, to.1, to.2);
+            let der = parameters.self_signed(&key).unwrap().der().to_vec();
+            assert_eq!(validity(&der).unwrap(), expected);
+            for cut in 0..der.len() {
+                assert!(validity(&der[..cut]).is_err(), "cut at {cut} of {}", der.len());
+            }
+        }
+    }
 }

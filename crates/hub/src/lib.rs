@@ -80,6 +80,7 @@ use shares::Shares;
 use state::{DataDir, boot_id};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use tokio_rustls::TlsAcceptor;
 use wire::limits::SHARE_NAME_BYTES_MAX;
@@ -203,13 +204,28 @@ pub enum Error {
     Tls(String),
 }
 
+/// A hub's life, boxed: so that all that it awaits is compiled with this crate, as this crate is, and not with who runs it.
+pub type Life<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+
 /// Runs a hub until `stop` resolves; `up` is called once it listens.
 ///
 /// Returns when every connection has ended and every store is closed.
 ///
 /// # Errors
 /// When it cannot start; nothing is left behind then but its data directory.
-pub async fn run(config: Config, up: impl FnOnce(Up), stop: impl Future<Output = ()>) -> Result<(), Error> {
+pub fn run<'a>(config: Config, up: impl FnOnce(Up) + 'a, stop: impl Future<Output = ()> + 'a) -> Life<'a> {
+    life(config, Box::new(up), Box::pin(stop))
+}
+
+fn life<'a>(config: Config, up: Box<dyn FnOnce(Up) + 'a>, stop: Pin<Box<dyn Future<Output = ()> + 'a>>) -> Life<'a> {
+    Box::pin(live(config, up, stop))
+}
+
+async fn live(
+    config: Config,
+    up: Box<dyn FnOnce(Up) + '_>,
+    stop: Pin<Box<dyn Future<Output = ()> + '_>>,
+) -> Result<(), Error> {
     let data_dir = DataDir::open(&config.data)?;
     backup::sweep(data_dir.path(), std::time::Duration::ZERO);
     let name = config.name.clone().unwrap_or_else(state::host_name);

@@ -64,13 +64,14 @@ impl Raw {
         self.0.write_all(bytes).ok();
     }
 
-    /// Whether the hub ends the connection, whatever it says first.
+    /// Whether the hub ends the connection, whatever it says first. Its pings are answered: who is cut is not cut for silence.
     fn is_cut(&mut self, within: Duration) -> bool {
         let start = Instant::now();
         let mut buffer = [0; 4096];
         while start.elapsed() < within {
             match self.0.read(&mut buffer) {
                 Ok(0) => return true,
+                Ok(read) if buffer[..read].ends_with(&[FIN | TEXT, 1, b'2']) => self.send(&frame(FIN | TEXT, b"3")),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Err(_) => return true,
@@ -217,6 +218,26 @@ fn floods_of_pings_and_events_from_who_does_not_read_cost_the_others_nothing() {
         let grown = rss(&mut cluster).saturating_sub(before);
         assert!(grown < RSS_GROWTH_MAX, "{what}: grown by {grown}");
     }
+}
+
+#[test]
+fn who_sends_faster_than_it_is_worked_off_is_slowed_down_and_loses_nothing() {
+    let (_cluster, url) = hub();
+    let mut client = Raw::enrolled(address(&url), 1);
+    // Each of them is on disk before it is answered; all at once they are more than the hub keeps of one client.
+    let puts = pick(500, 5_000);
+    let value = "x".repeat(60_000);
+    let mut sender = client.0.try_clone().unwrap();
+    let sent = std::thread::spawn(move || {
+        (0..puts).try_for_each(|n| {
+            let event = format!("42{}[\"put\",\"much/{}\",\"{value}\"]", 100 + n, n % 50);
+            sender.write_all(&frame(FIN | TEXT, event.as_bytes()))
+        })
+    });
+    for n in 0..puts {
+        client.read_until(&format!("43{}[{{\"ok\":true", 100 + n));
+    }
+    sent.join().unwrap().unwrap();
 }
 
 #[test]

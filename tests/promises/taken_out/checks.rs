@@ -122,6 +122,20 @@ pub(crate) const CHECKS: &[Check] = &[
         tests: &[promise("what_is_too_large_is_refused_over_each_transport")],
     },
     Check {
+        what: "how many attachments a packet announces",
+        file: "crates/hub/src/socketio/engine.rs",
+        stands: ".max_incoming_binaries(ATTACHMENTS_MAX)",
+        instead: ".max_incoming_binaries(usize::MAX)",
+        tests: &[promise("what_is_no_websocket_ends_that_connection_alone_logged_in_or_not")],
+    },
+    Check {
+        what: "how much of a client waits to be answered",
+        file: "crates/hub/src/socketio/inbox.rs",
+        stands: "            state.held = true;\n            self.track.hold(true);",
+        instead: "            state.held = true;",
+        tests: &[promise("who_sends_faster_than_it_is_worked_off_is_slowed_down_and_loses_nothing")],
+    },
+    Check {
         what: "by which name a hub on loopback was called",
         file: "crates/hub/src/http/guard.rs",
         stands: "Some(hosts) if !hosts.contains(&name_of(host)) => {",
@@ -143,6 +157,13 @@ pub(crate) const CHECKS: &[Check] = &[
         file: "crates/hub/src/http/body.rs",
         stands: "if usize::try_from(body.size_hint().lower()).map_or(true, |told| told > bytes_max) {",
         instead: "if usize::try_from(body.size_hint().lower()).map_or(true, |_| false) {",
+        tests: &[promise("what_is_too_much_is_refused_before_it_is_read")],
+    },
+    Check {
+        what: "how long a body is",
+        file: "crates/hub/src/http/body.rs",
+        stands: "if all.len() + data.len() > bytes_max {",
+        instead: "if all.len() + data.len() > usize::MAX - 1 {",
         tests: &[promise("what_is_too_much_is_refused_before_it_is_read")],
     },
     Check {
