@@ -12,7 +12,7 @@ use crate::harness::{Group, Report, Series};
 use crate::machine;
 use crate::peers::built;
 use anyhow::{Context as _, Result, bail, ensure};
-use copiers::{Copier, FLOOR, OURS, OURS_ALONE, RSYNC, Then, XCP, walk_floor};
+use copiers::{Copier, FLOOR, OURS, OURS_ALONE, RCP, RSYNC, Then, XCP, walk_floor};
 use place::Place;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -249,6 +249,7 @@ fn aims(groups: &[Group]) -> Vec<String> {
         ("first copy of small files", RSYNC, 0.55),
         ("first copy of small files", FLOOR, 1.3),
         ("first copy of large files", XCP, 1.1),
+        ("first copy of large files", RCP, 1.1),
     ];
     ratios.into_iter().filter_map(aim).collect()
 }

@@ -44,6 +44,7 @@ pub(super) const OURS_ALONE: &str = "lockstep mirror --threads 1";
 pub(super) const RSYNC: &str = "rsync -a --delete";
 pub(super) const FLOOR: &str = "C floor";
 pub(super) const XCP: &str = "xcp";
+pub(super) const RCP: &str = "rcp";
 
 impl Copier {
     /// All that are here, ourselves first; `notes` gets who is not.
@@ -104,7 +105,7 @@ impl Copier {
 
 type Peer = (&'static str, &'static str, fn(&Path, &Path, &Path) -> Command, Makes, Then);
 
-fn peers() -> [Peer; 6] {
+fn peers() -> [Peer; 7] {
     [
         (RSYNC, "rsync", rsync, Makes::Everything, Then::Deletions),
         ("cp -a, then cp -a -u", "cp", cp, Makes::Everything, Then::Changes),
@@ -112,6 +113,7 @@ fn peers() -> [Peer; 6] {
         ("dirsync --sync --purge", "dirsync", dirsync, Makes::Content, Then::Deletions),
         ("unison -force", "unison", unison, Makes::Content, Then::Deletions),
         (XCP, "xcp", xcp, Makes::Content, Then::Nothing),
+        (RCP, "rcp", rcp, Makes::Content, Then::Changes),
     ]
 }
 
@@ -183,5 +185,11 @@ fn unison(program: &Path, source: &Path, copy: &Path) -> Command {
 fn xcp(program: &Path, source: &Path, copy: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["-r", "-T", "--no-progress"]).arg(source).arg(copy);
+    command
+}
+
+fn rcp(program: &Path, source: &Path, copy: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--preserve", "--overwrite", "--quiet"]).arg(source).arg(copy);
     command
 }
