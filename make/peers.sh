@@ -12,5 +12,5 @@ apt-get download "${peers[@]}"
 for package in *.deb; do dpkg-deb --extract "$package" "$place"; done
 [ -e "$place/usr/bin/unison" ] || ln -s unison-2.52 "$place/usr/bin/unison"
 [ -e "$place/bin/xcp" ] || cargo install --quiet --locked --root "$place" xcp
-[ -e "$place/bin/rcp" ] || cargo install --quiet --locked --root "$place" rcp-tools-rcp
+[ -e "$place/bin/rcp" ] || RUSTFLAGS="--cfg tokio_unstable" cargo install --quiet --locked --root "$place" rcp-tools-rcp
 echo "peers are in $place"

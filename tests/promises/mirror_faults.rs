@@ -119,8 +119,11 @@ impl Scene {
         {
             wrong.push(format!("it was told as done: {differences}"));
         }
+        // Each thread has its own n-th call: where that of the main thread is the message itself, the code alone tells.
+        let trace = fs::read_to_string(self.dir.join("trace")).unwrap_or_default();
+        let silenced = trace.lines().any(|line| line.contains("write(2, ") && line.ends_with("(INJECTED)"));
         // 127 is the loader's: the program never began.
-        if !matches!(code, 0 | 1 | 3 | 127) || (code != 0 && stderr.len() < 20) {
+        if !matches!(code, 0 | 1 | 3 | 127) || (code != 0 && stderr.len() < 20 && !silenced) {
             wrong.push(format!("it ended with {code}"));
         }
         if let Err(differences) = self.heal() {

@@ -141,9 +141,10 @@ fn open(command: &str, args: &LogArgs) -> Result<Log, Failure> {
     Ok(Log { file: Some(Arc::new(Mutex::new(file))) })
 }
 
-/// Says one line on stderr. Unlike `eprintln!` it does not panic when stderr is closed: then there is nobody to tell.
+/// Says one line on stderr, in one write, so that no other process' line comes between. Unlike `eprintln!` it does not panic
+/// when stderr is closed: then there is nobody to tell.
 pub(crate) fn say(words: std::fmt::Arguments<'_>) {
-    writeln!(io::stderr(), "{words}").ok();
+    io::stderr().write_all(format!("{words}\n").as_bytes()).ok();
 }
 
 /// A path that means the same wherever it is read.

@@ -49,6 +49,7 @@ impl Raw {
         raw
     }
 
+    /// Answers the pings on the way: who is cut later is not cut for silence.
     fn read_until(&mut self, text: &str) {
         let mut seen = Vec::new();
         let mut byte = [0];
@@ -56,6 +57,13 @@ impl Raw {
             let read = self.0.read(&mut byte);
             assert!(matches!(read, Ok(1)), "{read:?} instead of {text:?} after {:?}", String::from_utf8_lossy(&seen));
             seen.push(byte[0]);
+            self.answer(&seen);
+        }
+    }
+
+    fn answer(&mut self, seen: &[u8]) {
+        if seen.ends_with(&[FIN | TEXT, 1, b'2']) {
+            self.send(&frame(FIN | TEXT, b"3"));
         }
     }
 
@@ -64,15 +72,14 @@ impl Raw {
         self.0.write_all(bytes).ok();
     }
 
-    /// Whether the hub ends the connection, whatever it says first. Its pings are answered: who is cut is not cut for silence.
+    /// Whether the hub ends the connection, whatever it says first.
     fn is_cut(&mut self, within: Duration) -> bool {
         let start = Instant::now();
         let mut buffer = [0; 4096];
         while start.elapsed() < within {
             match self.0.read(&mut buffer) {
                 Ok(0) => return true,
-                Ok(read) if buffer[..read].ends_with(&[FIN | TEXT, 1, b'2']) => self.send(&frame(FIN | TEXT, b"3")),
-                Ok(_) => {}
+                Ok(read) => self.answer(&buffer[..read]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Err(_) => return true,
             }

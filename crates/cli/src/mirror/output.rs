@@ -12,7 +12,7 @@ use tree::path::escape;
 
 use super::keep;
 use crate::after;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::logging::{Log, say};
 
 /// Entries of one pass that were right already and are logged one by one; the summary counts them all. A tree of
@@ -62,11 +62,14 @@ impl Lines {
     /// Writes what waits.
     ///
     /// # Errors
-    /// When stdout could not be written at any time.
+    /// When stdout could not be written at any time: all is done, and not all of it was told.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         self.write(io::Write::flush);
         let failed = self.stdout.lock().unwrap_or_else(PoisonError::into_inner).failed.take();
-        failed.map_or(Ok(()), |error| Err(Failure::output(error)))
+        failed.map_or(Ok(()), |error| {
+            let Failure { exit, error } = Failure::output(error);
+            Err(Failure { exit: if exit == Exit::Done { exit } else { Exit::SomeFailed }, error })
+        })
     }
 }
 
