@@ -2,13 +2,13 @@
 //
 //     node client.mjs http://127.0.0.1:7118 7
 //
-// Lines "NAME VALUE" are put. Its unique ID is kept by the client, and what it missed after a cut comes by itself.
+// Where the hub wants an invite for a new id: INVITE=lsj1…, the link that `lockstep invite` prints. Lines "NAME VALUE" are put. Its unique ID is kept by the client, and what it missed after a cut comes by itself.
 
 import { createInterface } from "node:readline";
 import { Client } from "lockstep-client";
 
 const [url, id] = process.argv.slice(2);
-const client = new Client(url, Number(id), { ca: process.env.LOCKSTEP_CA });
+const client = new Client(url, Number(id), { ca: process.env.LOCKSTEP_CA, invite: process.env.INVITE });
 
 client.onChange("*", ({ name, payload }) => console.log(name, "=", payload));
 client.onGone("*", (name) => console.log(name, "is gone"));

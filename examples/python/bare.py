@@ -2,10 +2,12 @@
 
     python bare.py http://127.0.0.1:7118 7
 
-The first time the hub issues a unique ID for the number; it is kept in a file and asked for ever after.
+The first time the hub issues a unique ID for the number; it is kept in a file and asked for ever after. Where the hub wants an
+invite for a new id: INVITE=lsj1…, the link that `lockstep invite` prints.
 """
 
 import json
+import os
 import pathlib
 import sys
 
@@ -52,7 +54,7 @@ def refused(why):
 
 
 # A function, so that every reconnect logs in with what is known by then.
-client.connect(url, auth=lambda: {"id": number, **known}, retry=True)
+client.connect(url, auth=lambda: {"id": number, "invite": os.environ.get("INVITE"), **known}, retry=True)
 for line in sys.stdin:  # NAME VALUE
     name, _, text = line.strip().partition(" ")
     say(f"put: {client.call('put', (name, text))}")

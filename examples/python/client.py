@@ -4,7 +4,8 @@
     python client.py https://hub.example:7118 7 hub-ca.pem
 
 What others put is printed; lines of standard input, NAME VALUE, are put. Where it is cut it comes back by itself. The unique ID
-that the hub issues is kept in the file KEY_FILE, or where the package keeps it by itself.
+that the hub issues is kept in the file KEY_FILE, or where the package keeps it by itself. Where the hub wants an invite for a new id:
+INVITE=lsj1…, the link that `lockstep invite` prints.
 """
 
 import os
@@ -20,7 +21,7 @@ def say(line):
     sys.stdout.flush()
 
 
-with lockstep.Client(url, int(number), ca=ca[0] if ca else None, key_file=os.environ.get("KEY_FILE")) as hub:
+with lockstep.Client(url, int(number), ca=ca[0] if ca else None, key_file=os.environ.get("KEY_FILE"), invite=os.environ.get("INVITE")) as hub:
     for name, value in hub.items():
         say(f"{name} = {value}")
     hub.on_change("*", lambda new: say(f"{new.name} = {new.payload}"))

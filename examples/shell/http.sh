@@ -3,6 +3,7 @@
 #
 #   HUB=http://localhost:7118 sh examples/shell/http.sh 7
 #
+# Where the hub wants an invite: INVITE=lsj1…, the link that `lockstep invite` prints.
 # For a hub with HTTPS: CURL_CA_BUNDLE=hub-ca.pem, from `lockstep cert > hub-ca.pem` on its machine. The unique ID is kept
 # in a file beside the script's other state and never stands on a command line, where others could read it.
 set -eu
@@ -12,7 +13,10 @@ key=${KEY_FILE:-./lockstep-$id.netrc}
 
 # The first time: the hub issues the unique ID, once.
 if [ ! -s "$key" ]; then
-    answer=$(curl -sS --fail-with-body -H 'Content-Type: application/json' -d "{\"id\": $id}" "$hub/api/login")
+    answer=$(curl -sS --fail-with-body -H 'Content-Type: application/json' -d "{\"id\": $id, \"invite\": \"${INVITE:-}\"}" "$hub/api/login") || {
+        printf '%s\n' "$answer" >&2
+        exit 1
+    }
     unique_id=$(printf '%s' "$answer" | sed 's/.*"unique_id":"\([^"]*\)".*/\1/')
     (umask 077 && printf 'default login %s password %s\n' "$id" "$unique_id" >"$key")
 fi

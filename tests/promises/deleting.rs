@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
-use support::{Cluster, PATIENCE, Proc, Tree, lapse, pick, same_trees, until};
+use support::{Cluster, PATIENCE, Proc, Tree, lapse, lockstep_at, pick, same_trees, until};
 
 /// More than the guard lets go without a question, in one go.
 const MANY: usize = 1_200;
@@ -275,6 +275,25 @@ fn m2_3_three_files_replace_ten_extra_ones_that_were_adopted() {
     let extras = (0..10).fold(Tree::at(cluster.copy(1)), |tree, n| tree.file(format!("extra-{n}"), "x"));
     assert_eq!(fs::read_dir(extras.path()).unwrap().count(), 10);
     cluster.adopt_agent(1);
+    cluster.assert_identical();
+}
+
+#[test]
+fn m2_5_no_copy_of_a_share_is_kept_within_it_nor_around_it() {
+    let mut cluster = Cluster::start(|share| drop(Tree::at(share).every_kind()), &[]);
+    let (share, before) = (cluster.share(), print_of(&cluster.share()));
+    for directory in [share.join("copy"), share.join("deep/er/copy"), share.clone(), share.parent().unwrap().to_owned()]
+    {
+        let mut join = lockstep_at(cluster.agent_home(2));
+        join.args(["join", &cluster.link(), "--id", "2", "--adopt"]).arg(&directory);
+        let mut join = Proc::start(&mut join);
+        let code = join.wait_exit(PATIENCE).code();
+        let said = join.output().join("\n");
+        assert!(code == Some(2) && said.contains("Nothing was touched"), "{}: {code:?} {said}", directory.display());
+        assert_eq!(before, print_of(&share), "{}", directory.display());
+    }
+    // Beside it there is nothing to say.
+    cluster.start_agent(2);
     cluster.assert_identical();
 }
 

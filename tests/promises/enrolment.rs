@@ -17,8 +17,17 @@ fn who_may_enrol_open_by_default_where_only_this_machine_connects_else_by_invite
     let mut cluster = empty_hub(&[]);
     assert!(cluster.hub().wait_for_line("address", PATIENCE).contains("anybody may enrol"));
     let dir = scratch();
-    let hub = Proc::start(lockstep_at(&*dir).args(["hub", "--listen", "0.0.0.0:0"]));
-    assert!(hub.wait_for_line("address", PATIENCE).contains("enrolment by invite"));
+    // Over whichever transport.
+    for args in [
+        &["--listen", "0.0.0.0:0"][..],
+        &["--listen", "127.0.0.1:0", "--http", "0.0.0.0:0"],
+        &["--listen", "127.0.0.1:0", "--text", "0.0.0.0:0", "--text-insecure"],
+    ] {
+        let looked = stdout(lockstep_at(&*dir).arg("hub").args(args).arg("check").output().unwrap());
+        assert!(looked.contains("enrolment by invite"), "{args:?}: {looked}");
+        let hub = Proc::start(lockstep_at(&*dir).arg("hub").args(args));
+        assert!(hub.wait_for_line("address", PATIENCE).contains("enrolment by invite"), "{args:?}");
+    }
 }
 
 #[test]

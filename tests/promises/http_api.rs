@@ -7,11 +7,27 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{PATIENCE, curl, pick, python_with, until, workspace};
+use support::{Cluster, PATIENCE, Web, curl, pick, python_with, until, workspace};
 use wire::unique_id::UniqueId;
 
 use crate::http::hub;
+use crate::login::stdout;
 use crate::speaker::Speaker;
+
+#[test]
+fn an_invite_is_taken_over_http_as_it_was_printed() {
+    let mut cluster = Cluster::start(|_| {}, &["--http", "127.0.0.1:0", "--enrol", "invite"]);
+    let web = Web::of(&mut cluster);
+    let printed = stdout(cluster.run(&["invite", "--uses", "2"]));
+    let link = printed.split_ascii_whitespace().last().unwrap();
+    for (id, invite) in [(8, &*printed), (9, link)] {
+        let login =
+            |invite: &str| web.post("/api/login", &serde_json::json!({ "id": id, "invite": invite }).to_string());
+        assert_eq!(login("").problem(), "unique_id?");
+        assert_eq!(login(&link[..link.len() - 1]).problem(), "unique_id?");
+        assert_eq!(login(invite).status, 201, "{invite}");
+    }
+}
 
 #[test]
 fn m3_2_m3_3_m3_4_an_id_is_asked_for_issued_its_unique_id_and_proves_it_ever_after() {

@@ -224,7 +224,7 @@ fn a_hub_over_tls_that_the_machine_does_not_know_is_as_good() {
     let args = ["--http", "127.0.0.1:0", "--cert", cert_file.to_str().unwrap(), "--key", key_file.to_str().unwrap()];
     let mut cluster = Cluster::start(|_| {}, &args);
     let line = line_of(&mut cluster);
-    assert!(line.contains(" https://127.0.0.1:"), "{line}");
+    assert!(line.contains(" 'https://127.0.0.1:"), "{line}");
     let bin = cluster.path().join("bin");
     let output = typed("sh", &line, &bin).output().unwrap();
     assert!(output.status.success() && bin.join("lockstep").exists(), "{}", said(&output));

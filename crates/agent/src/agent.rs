@@ -20,11 +20,12 @@ use crate::state::{DataDir, Memory};
 use std::collections::HashSet;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+use tree::premises;
 use wire::client_login::Identity;
 use wire::id::ClientId;
 use wire::link::InviteCode;
@@ -347,6 +348,18 @@ impl Agent {
         }
     }
 
+    /// Whether a directory is neither within what the hub shares, if that is on this machine, nor around it.
+    fn is_apart(&self, kept: &Kept, directory: &Path) -> Result<(), Error> {
+        let (Kept::Share(share), Some(hub)) = (kept, &self.memory.hub) else { return Ok(()) };
+        match premises::conflict(&hub.full(), share, directory).map_err(KeeperError::from) {
+            Ok(None) => Ok(()),
+            Ok(Some(conflict)) => {
+                Err(Error::Overlap { share: share.clone(), directory: directory.to_owned(), conflict })
+            }
+            Err(source) => Err(Error::NotKept { what: kept.clone(), source }),
+        }
+    }
+
     async fn start_keepers(&mut self, welcome: &Welcome) -> Result<(), Error> {
         if !self.keepers.is_empty() {
             return Ok(());
@@ -354,6 +367,9 @@ impl Agent {
         let shares = choose::shares(&self.config, &self.memory, &welcome.shares)?;
         let values = choose::values(&self.config, &self.memory)?;
         let all = choose::all(&shares, &values)?;
+        for (kept, directory) in &all {
+            self.is_apart(kept, directory)?;
+        }
         let own = self.own_files();
         for (index, (kept, directory)) in (0..).zip(all) {
             let config = KeeperConfig {

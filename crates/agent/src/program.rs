@@ -19,6 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tree::path::escape;
 use wire::answer::{Answer, Question};
 use wire::limits::FRAME_BYTES_MAX;
 use wire::secret::Secret;
@@ -141,7 +142,13 @@ impl Program {
     async fn request(&self, body: Vec<u8>) -> Result<(u16, Bytes), ProgramError> {
         let tcp = connect(&self.address()).await?;
         if !self.tls {
-            return self.send(tcp, body).await;
+            // By a name, this machine is whatever its resolver says.
+            let here = tcp.peer_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback());
+            return if here {
+                self.send(tcp, body).await
+            } else {
+                Err(ProgramError::Readable { address: self.address() })
+            };
         }
         let mut roots = RootCertStore::empty();
         for certificate in &self.credentials.trusted {
@@ -206,7 +213,7 @@ impl Program {
     }
 
     fn other(&self, why: &dyn std::fmt::Display) -> ProgramError {
-        ProgramError::NoHub { address: self.address(), why: why.to_string() }
+        ProgramError::NoHub { address: self.address(), why: escape(why.to_string().as_bytes()) }
     }
 
     fn untrusted(&self, why: &CertificateError) -> ProgramError {

@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
 
-    /// Who may enrol: by default open where only this machine can connect, else by invite
+    /// Who may enrol: by default open where only this machine can connect (over any transport), else by invite
     #[arg(long, value_name = "WHO")]
     enrol: Option<Enrol>,
 
@@ -234,6 +234,9 @@ fn print(up: &hub::Up) -> io::Result<()> {
     }
     if let Some(link) = &up.link {
         writeln!(out, "join     lockstep join {link}")?;
+        if up.enrol == hub::Enrol::Invite {
+            writeln!(out, "         (one machine, within 24 h; for more: lockstep invite --uses N)")?;
+        }
     }
     out.flush()
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use wire::answer::{Answer, Question};
+use wire::link::JoinLink;
 use wire::rights::IdRange;
 
 use crate::args::parse_duration;
@@ -68,18 +69,35 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     }
 }
 
+/// The link that a hub made, which is one.
+///
+/// # Errors
+/// When it answered something else.
+fn made(answer: &Answer) -> Result<&str, Failure> {
+    match answer {
+        Answer::Link { link } if JoinLink::parse(link.reveal()).is_ok() => Ok(link.reveal()),
+        _ => Err(something_else()),
+    }
+}
+
+fn something_else() -> Failure {
+    Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))
+}
+
 /// Prints the line that installs the program, with the link behind it that it is to tell of in the end.
 fn print_install(installer: &Answer, answer: &Answer, json: bool) -> Result<Exit, Failure> {
-    let (Answer::Install(installer), Answer::Link { link }) = (installer, answer) else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+    let link = made(answer)?;
+    let installer = match installer {
+        Answer::Install(installer) if !installer.line.contains(char::is_control) => installer,
+        _ => return Err(something_else()),
     };
     let mut out = std::io::stdout().lock();
     let written = if json {
         let mut object = serde_json::to_value(installer).unwrap_or_default();
-        object["link"] = link.reveal().into();
+        object["link"] = link.into();
         writeln!(out, "{object}")
     } else {
-        writeln!(out, "{} {}", installer.line, link.reveal())
+        writeln!(out, "{} {}", installer.line, link)
     };
     written.map_err(Failure::output)?;
     Ok(Exit::Done)
@@ -87,14 +105,12 @@ fn print_install(installer: &Answer, answer: &Answer, json: bool) -> Result<Exit
 
 /// Prints the line that a link is to be used in.
 pub(crate) fn print_link(answer: &Answer, json: bool) -> Result<Exit, Failure> {
-    let Answer::Link { link } = answer else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
-    };
+    let link = made(answer)?;
     let mut out = std::io::stdout().lock();
     let written = if json {
-        writeln!(out, "{}", serde_json::json!({ "link": link.reveal() }))
+        writeln!(out, "{}", serde_json::json!({ "link": link }))
     } else {
-        writeln!(out, "lockstep join {}", link.reveal())
+        writeln!(out, "lockstep join {link}")
     };
     written.map_err(Failure::output)?;
     Ok(Exit::Done)

@@ -142,7 +142,8 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             })
         }
         Err(error) => {
-            tracing::error!(error = %error, "ended");
+            // For the log: on stderr it is the last line.
+            tracing::info!(error = %error, "ended");
             Err(Failure::new(exit_of(&error), error))
         }
     }
@@ -301,6 +302,7 @@ fn exit_of(error: &agent::Error) -> Exit {
         | agent::Error::WhichShare { .. }
         | agent::Error::Pattern { .. }
         | agent::Error::TooManyPatterns
+        | agent::Error::Overlap { .. }
         | agent::Error::Nested { .. } => Exit::Usage,
         agent::Error::NotKept { source: KeeperError::NotEmpty(_), .. } => Exit::Guard,
         _ => Exit::CouldNotRun,

@@ -78,7 +78,7 @@ pub async fn check(config: &Config, held: &[SocketAddr]) -> Vec<Finding> {
         share(&mut findings, name, directory);
     }
     let held = if running { held } else { &[] };
-    let listen = port(&mut findings, config.listen, "--listen", held).await;
+    port(&mut findings, config.listen, "--listen", held).await;
     if let Some(http) = &config.http {
         port(&mut findings, http.address, "--http", held).await;
     }
@@ -86,7 +86,7 @@ pub async fn check(config: &Config, held: &[SocketAddr]) -> Vec<Finding> {
         port(&mut findings, text, "--text", held).await;
     }
     certificate(&mut findings, config);
-    let enrol = enrol_or_default(set.enrol, listen.ip().is_loopback());
+    let enrol = enrol_or_default(set.enrol, config.only_here());
     let who = match enrol {
         crate::Enrol::Open => "anybody may enrol",
         crate::Enrol::Invite => "enrolment by invite",

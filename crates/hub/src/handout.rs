@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::answer::Installer;
 use wire::limiter::network;
+use wire::link::is_host;
 use wire::message::{Code, Refusal};
 
 /// The oldest glibc with which the program runs, as it is built; `None`: it needs none. A test holds it against what the program asks of it.
@@ -196,6 +197,12 @@ pub(crate) fn offer(
             "this hub serves no HTTP: start it with --http ADDR, on an address that other machines reach",
         ));
     };
+    let host = port.host(advertise);
+    if !is_host(host.trim_matches(['[', ']'])) {
+        return Err(not_offered(&format!(
+            "{host:?} is neither a name nor an address: start the hub with --advertise HOST, which other machines call it by"
+        )));
+    }
     if !config.handout {
         return Err(not_offered("this hub does not hand out its program (--no-install)"));
     }
@@ -225,7 +232,7 @@ fn line(base: &str, script_sha256: &str) -> String {
     let wrong = "lockstep: what came from $1 is not what its hub printed; nothing was done";
     format!(
         "sh -c 's=$({fetch}); case $(printf %s \"$s\" | sha256sum) in {script_sha256}*) exec sh -c \"$s\" \"$0\" \"$@\" ;; esac; \
-         echo \"{wrong}\" >&2; exit 3' install {base}"
+         echo \"{wrong}\" >&2; exit 3' install '{base}'"
     )
 }
 
@@ -273,13 +280,15 @@ mod tests {
         let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let offer = Offer { handout: handout(&bytes), base: "https://hub.example:7118".into(), reached: true };
         let script = offer.handout.script();
-        assert!(script.contains(&sha256(&bytes)) && script.contains("200000") && !script.contains('@'), "{script}");
+        assert!(script.contains(&sha256(&bytes)) && script.contains("200000"), "{script}");
+        let left = script.split('@').skip(1).find(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase()));
+        assert_eq!(left, None);
         assert!(script.len() < SCRIPT_BYTES_MAX && !script.ends_with('\n'));
         let told = offer.installer().unwrap();
         assert!(told.line.contains(&sha256(script.as_bytes())), "{}", told.line);
-        // One word for a shell, whichever it is: a quoted one and the address.
-        assert_eq!(told.line.matches('\'').count(), 2);
-        assert!(told.line.ends_with("' install https://hub.example:7118") && !told.line.contains('\n'));
+        // Two words for a shell, whichever it is: what it runs, and the address, which may have brackets.
+        assert_eq!(told.line.matches('\'').count(), 4);
+        assert!(told.line.ends_with("' install 'https://hub.example:7118'") && !told.line.contains('\n'));
         assert_eq!((told.bytes, told.sha256), (200_000, sha256(&bytes)));
         let pieces: Vec<u8> = (0..4).flat_map(|n| offer.handout.piece(n * PIECE_BYTES as u64).unwrap()).collect();
         assert_eq!(pieces, bytes);

@@ -113,6 +113,14 @@ pub struct Config {
     pub ours: Vec<PathBuf>,
 }
 
+impl Config {
+    /// Whether none but this machine can connect, over any transport.
+    fn only_here(&self) -> bool {
+        let http = self.http.as_ref().map(|http| http.address);
+        [Some(self.listen), http, self.text].iter().flatten().all(|address| address.ip().to_canonical().is_loopback())
+    }
+}
+
 /// A hub that is up.
 #[derive(Clone)]
 pub struct Up {
@@ -242,7 +250,8 @@ async fn live(
     };
     set.on.values().try_for_each(mirror::after::Command::check)?;
     let only_loopback = address.ip().is_loopback();
-    let enrol = settings::enrol_or_default(set.enrol, only_loopback);
+    let only_here = config.only_here();
+    let enrol = settings::enrol_or_default(set.enrol, only_here);
     let limits = Arc::new(limits::Live::new(set.limits));
     let identity = data_dir.identity(&name)?;
     let (tls, fingerprint) = tls(identity)?;
@@ -251,7 +260,7 @@ async fn live(
     let tables = Arc::new(tokio::sync::Notify::new());
     let (registry, registry_thread) = Registry::start(&data_dir.file("roster.db"), Arc::clone(&tables))?;
     let fleet = Fleet::new().map_err(of("fleet"))?;
-    let shares = Shares::start(&set.shares, data_dir.path(), &config.ours)?;
+    let shares = Shares::start(&set.shares, fingerprint.full(), data_dir.path(), &config.ours)?;
     let (data, data_thread) = Data::start(data_writer, Arc::clone(&limits));
     let software = format!("lockstep {}", env!("CARGO_PKG_VERSION"));
     let hub = Arc::new(Hub::new(Parts {
@@ -284,7 +293,7 @@ async fn live(
     let http_url = http.as_ref().map(http::Port::url);
     let targets = settings::Targets {
         hub: Arc::clone(&hub),
-        only_loopback,
+        only_here,
         cors: http.as_ref().map(http::Port::cors).unwrap_or_default(),
         tls: http.as_ref().and_then(http::Port::tls),
     };

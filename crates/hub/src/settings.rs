@@ -30,14 +30,14 @@ pub struct Settings {
 /// Where new settings go.
 pub(crate) struct Targets {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) only_loopback: bool,
+    pub(crate) only_here: bool,
     pub(crate) cors: CorsOrigins,
     pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// Who may enrol, where nobody said so.
-pub(crate) fn enrol_or_default(enrol: Option<Enrol>, only_loopback: bool) -> Enrol {
-    enrol.unwrap_or(if only_loopback { Enrol::Open } else { Enrol::Invite })
+pub(crate) fn enrol_or_default(enrol: Option<Enrol>, only_here: bool) -> Enrol {
+    enrol.unwrap_or(if only_here { Enrol::Open } else { Enrol::Invite })
 }
 
 impl Targets {
@@ -59,7 +59,7 @@ impl Targets {
     }
 
     async fn take(&self, new: Settings) {
-        let enrol = enrol_or_default(new.enrol, self.only_loopback);
+        let enrol = enrol_or_default(new.enrol, self.only_here);
         if self.hub.set_enrol(enrol) {
             tracing::warn!(?enrol, "who may enrol has changed");
         }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Notify;
+use tree::Dir;
+use tree::premises::{self, Claim};
 use wire::limits::{SHARE_NAME_BYTES_MAX, SHARES_MAX};
 
 /// Name and directory of each.
@@ -20,6 +22,7 @@ pub(crate) struct Shares {
     by_name: RwLock<Arc<ByName>>,
     threads: Mutex<Vec<ShareThread>>,
     sleepers: Mutex<Vec<Arc<Notify>>>,
+    claims: Mutex<Vec<Claim>>,
     ground: Ground,
 }
 
@@ -28,6 +31,8 @@ type ByName = BTreeMap<String, Arc<Share>>;
 /// What every share needs to start.
 #[derive(Default)]
 struct Ground {
+    /// The fingerprint of the hub.
+    hub: String,
     data_dir: PathBuf,
     spool: PathBuf,
     ours: Vec<PathBuf>,
@@ -38,13 +43,13 @@ impl Shares {
     ///
     /// # Errors
     /// When one of them cannot be shared, or the spool not be made.
-    pub(crate) fn start(named: &Named, data_dir: &Path, ours: &[PathBuf]) -> Result<Shares, Error> {
+    pub(crate) fn start(named: &Named, hub: String, data_dir: &Path, ours: &[PathBuf]) -> Result<Shares, Error> {
         check(named)?;
         let spool = data_dir.join("spool");
         let unmade = |source| StateError::Io { verb: "create", path: spool.clone(), source };
         std::fs::create_dir_all(&spool).map_err(unmade)?;
         let ours = ours.iter().cloned().chain([data_dir.to_owned()]).collect();
-        let ground = Ground { data_dir: data_dir.to_owned(), spool, ours };
+        let ground = Ground { hub, data_dir: data_dir.to_owned(), spool, ours };
         let shares = Shares { ground, ..Shares::default() };
         named.iter().try_for_each(|(name, directory)| shares.begin(name, directory))?;
         Ok(shares)
@@ -67,9 +72,14 @@ impl Shares {
     }
 
     fn begin(&self, name: &str, directory: &Path) -> Result<(), Error> {
-        let Ground { data_dir, spool, ours } = &self.ground;
+        let Ground { hub, data_dir, spool, ours } = &self.ground;
         let place = Place { index: data_dir.join(share_file_name(name)), spool, boot_id: boot_id(), ours };
         let (share, thread) = Share::start(name, directory, place)?;
+        // Without it the share is as good; only who would keep a copy within it is not warned.
+        match Dir::open_root(directory).and_then(|root| premises::claim(hub, name, &root)) {
+            Ok(claim) => self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim),
+            Err(error) => tracing::warn!(share = name, %error, "agents on this machine cannot see that this is shared"),
+        }
         for sleeper in self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             share.wakers.add(sleeper);
         }

@@ -16,6 +16,7 @@ pub mod fuzz;
 pub mod hash;
 pub mod listing;
 pub mod path;
+pub mod premises;
 pub mod private;
 pub mod root;
 

@@ -70,8 +70,8 @@ pub const BOARD_NAME_BYTES_MAX: usize = SHARE_NAME_BYTES_MAX + 6;
 pub const ID_TEXT_BYTES_MAX: usize = 256;
 /// A unique ID as typed.
 pub const UNIQUE_ID_TEXT_BYTES_MAX: usize = 256;
-/// An invite's code.
-pub const INVITE_BYTES_MAX: usize = 64;
+/// An invite's code, or the join link that it stands in.
+pub const INVITE_BYTES_MAX: usize = crate::link::LINK_BYTES_MAX;
 /// Bearer tokens of a hub: they go in one answer.
 pub const TOKENS_MAX: usize = 256;
 /// What a bearer token is for, in words.

@@ -134,7 +134,9 @@ impl JoinLink {
     }
 }
 
-fn is_host(host: &str) -> bool {
+/// Whether `host` is a name or an address (one of IPv6 without brackets), and nothing that a shell or another program would
+/// take for more.
+pub fn is_host(host: &str) -> bool {
     if host.is_empty() || host.len() > HOST_BYTES_MAX {
         return false;
     }
@@ -220,6 +222,13 @@ impl InviteCode {
             *value = base32::value(symbol)?;
         }
         Some(InviteCode(values))
+    }
+
+    /// The invite in what somebody pasted where one is asked for: its code, or the line or the
+    /// join link that `lockstep invite` printed.
+    pub fn within(text: &str) -> Option<InviteCode> {
+        let text = text.split_ascii_whitespace().last()?;
+        if JoinLink::looks_like(text) { JoinLink::parse(text).ok()?.invite } else { InviteCode::parse(text) }
     }
 
     /// The code's text.

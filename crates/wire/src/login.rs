@@ -328,7 +328,7 @@ impl Login {
         if let Err(error) = desk.roster.sweep(now.wall_ms) {
             return self.hub_failed(&error);
         }
-        let invite = invite.and_then(|code| InviteCode::parse(code.reveal())).map(|code| code.hash());
+        let invite = invite.and_then(|code| InviteCode::within(code.reveal())).map(|code| code.hash());
         if text == AUTO && self.issues {
             return self.on_auto(invite, name, desk, now);
         }

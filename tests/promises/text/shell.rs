@@ -114,7 +114,7 @@ const MACHINES: &str = r#"
     ip addr add 10.9.8.1/24 dev near
     ip link set near up
     nsenter -t $far -n sh -c 'ip addr add 10.9.8.2/24 dev far; ip link set far up'
-    "$LOCKSTEP" hub --listen 127.0.0.1:0 --text 10.9.8.1:7119 --text-insecure & hub=$!
+    "$LOCKSTEP" hub --listen 127.0.0.1:0 --text 10.9.8.1:7119 --text-insecure --enrol open & hub=$!
     until nsenter -t $far -n nc -z 10.9.8.1 7119; do sleep 0.1; done
     (printf '7\n\nfollow\n'; sleep 1000) | nsenter -t $far -n nc 10.9.8.1 7119 &
     read cut

@@ -8,6 +8,7 @@ use crate::key::KeyError;
 use crate::state::StateError;
 use std::path::PathBuf;
 use thiserror::Error;
+use tree::premises::Conflict;
 use wire::id::ClientId;
 use wire::limits::KEPT_VALUES_MAX;
 use wire::message::Refusal;
@@ -112,6 +113,19 @@ pub enum Error {
         outer: Kept,
         /// Where.
         outer_directory: PathBuf,
+    },
+    /// It would be a copy within what the hub shares, or around it.
+    #[error(
+        "share {share} cannot be kept in {}, which {}: take a directory apart from it. Nothing was touched", directory.display(),
+        match conflict { Conflict::Within => "is shared, or lies within it", Conflict::Around => "has it within it" }
+    )]
+    Overlap {
+        /// The share.
+        share: String,
+        /// Where it would be kept.
+        directory: PathBuf,
+        /// How that lies to it.
+        conflict: Conflict,
     },
     /// A share, or values, cannot be kept.
     #[error("{what}: {source}")]

@@ -8,18 +8,19 @@ set -u
 hub=$1
 link=${2-LINK}
 part=
-made=
+set --
 
 fail() {
     printf 'lockstep: %s; nothing was installed\n' "$1" >&2
     exit 3
 }
 
+# $@: the directories that were made for it, the deepest first.
 clean() {
     [ -z "$part" ] || rm -f "$part"
-    [ -z "$made" ] || rmdir "$made" 2>/dev/null
+    [ $# -eq 0 ] || rmdir "$@" 2>/dev/null
 }
-trap clean EXIT
+trap 'clean "$@"' EXIT
 trap 'exit 130' HUP INT TERM
 
 # Is this machine one it can run on?
@@ -58,13 +59,18 @@ if [ -n "${LOCKSTEP_INSTALL_DIR-}" ]; then
     dir=$LOCKSTEP_INSTALL_DIR
 elif [ "$(id -u)" = 0 ]; then
     dir=/usr/local/bin
+elif [ -n "${HOME-}" ]; then
+    dir=$HOME/.local/bin
 else
-    dir=${HOME:?is not set: name a directory in LOCKSTEP_INSTALL_DIR}/.local/bin
+    fail 'HOME is not set: name a directory in LOCKSTEP_INSTALL_DIR'
 fi
-if [ ! -d "$dir" ]; then
-    mkdir -p "$dir" || fail "the directory $dir cannot be made; LOCKSTEP_INSTALL_DIR names another"
-    made=$dir
-fi
+place=$dir
+while [ ! -d "$place" ]; do
+    set -- "$@" "$place"
+    place=$(dirname -- "$place")
+done
+mkdir -p -- "$dir" || fail "the directory $dir cannot be made; LOCKSTEP_INSTALL_DIR names another"
+[ ! -d "$dir/lockstep" ] || fail "$dir/lockstep is a directory; LOCKSTEP_INSTALL_DIR names another place"
 part=$(mktemp "$dir/.lockstep-install-XXXXXX") || fail "$dir cannot be written; LOCKSTEP_INSTALL_DIR names another directory"
 
 # Where too many fetch it at once, the hub says when to come back, and curl does. No more is taken than there is.
@@ -77,7 +83,7 @@ chmod 755 "$part" || fail "$part cannot be made a program"
 version=$("$part" --version 2>&1) || fail "it does not run on this machine: $version"
 mv -f "$part" "$dir/lockstep" || fail "$dir/lockstep cannot be replaced"
 part=
-made=
+set --
 
 command=lockstep
 [ "$(command -v lockstep 2>/dev/null)" = "$dir/lockstep" ] || command=$dir/lockstep

@@ -78,7 +78,8 @@ pub(super) async fn post(
         (Some(unique_id), _) => ToHub::UniqueId { unique_id },
         (None, true) => ToHub::Lost,
         (None, false) => {
-            let text = format!("id {id} is known, or not to be had: what is its unique ID?");
+            let text =
+                format!("id {id} is known, or not to be had without an invite: what is its unique ID, or the invite?");
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "unique_id?", text));
         }
     };

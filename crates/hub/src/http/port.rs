@@ -63,12 +63,17 @@ impl Port {
         format!("http{}://{}/", if self.tls.is_some() { "s" } else { "" }, self.address)
     }
 
-    /// Where other machines find it, if they do: scheme, host and port. `advertise` is what they call this one.
-    pub(crate) fn base(&self, advertise: Option<&str>) -> String {
-        let host = match advertise.filter(|_| !self.address.ip().is_loopback()) {
+    /// What other machines call the one it is on: `advertise`, where they reach it.
+    pub(crate) fn host(&self, advertise: Option<&str>) -> String {
+        match advertise.filter(|_| !self.address.ip().is_loopback()) {
             Some(host) => host.to_owned(),
             None => crate::reachable(self.address),
-        };
+        }
+    }
+
+    /// Where they find it, if they do: scheme, host and port.
+    pub(crate) fn base(&self, advertise: Option<&str>) -> String {
+        let host = self.host(advertise);
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
         format!("http{}://{host}:{}", if self.tls.is_some() { "s" } else { "" }, self.address.port())
     }

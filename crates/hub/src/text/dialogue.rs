@@ -2,7 +2,6 @@
 //! [`wire::login::Login`]'s.
 
 use super::refusal_line;
-use wire::link::JoinLink;
 use wire::message::{Code, Purpose, Refusal, ToClient, ToHub};
 use wire::unique_id::UniqueId;
 
@@ -51,7 +50,8 @@ impl Dialogue {
                 self.question = Question::Id;
             }
             ToClient::AskUniqueId => {
-                out.push_str(&format!("unique_id? the one that was issued to {}; lost if it never arrived\n", self.id));
+                out.push_str(&format!("unique_id? the one that was issued to {0}; lost if it never arrived; a new id may need an invite, as in {0} invite CODE\n",
+                    self.id));
                 self.question = Question::UniqueId;
             }
             ToClient::Issued { unique_id } => {
@@ -117,14 +117,11 @@ pub(super) fn refused(refusal: &Refusal) -> String {
     refusal_line("refused", refusal)
 }
 
-/// The ID, and the code of an invite behind it: `7 invite CODE`, also as a join link.
-fn claim(text: &str) -> (&str, Option<String>) {
+/// The ID, and an invite behind it: `7 invite CODE`, or the join link instead of the code.
+fn claim(text: &str) -> (&str, Option<&str>) {
     let mut words = text.split_ascii_whitespace();
     match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(id), Some(word), Some(invite), None) if word.eq_ignore_ascii_case("invite") => {
-            let code = JoinLink::parse(invite).ok().and_then(|link| Some(link.invite()?.reveal()));
-            (id, Some(code.unwrap_or_else(|| invite.to_owned())))
-        }
+        (Some(id), Some(word), Some(invite), None) if word.eq_ignore_ascii_case("invite") => (id, Some(invite)),
         _ => (text, None),
     }
 }
@@ -137,7 +134,7 @@ fn foreign(text: &str) -> Refusal {
 mod tests {
     use super::*;
     use wire::id::ClientId;
-    use wire::link::{Fingerprint, InviteCode};
+    use wire::link::{Fingerprint, InviteCode, JoinLink};
 
     fn unique_id(random: u8) -> String {
         UniqueId::from_random(ClientId::new(7).unwrap(), [random; 26]).reveal()
@@ -157,7 +154,12 @@ mod tests {
         let link = JoinLink::new("hub", 7117, Fingerprint::of(b"key"), Some(code.clone())).unwrap().reveal();
         let code = code.reveal();
         for invite in [&code, &link] {
-            assert_eq!(claim(&format!("auto invite {invite}")), ("auto", Some(code.clone())));
+            let said = format!("auto invite {invite}");
+            let (id, found) = claim(&said);
+            assert_eq!(
+                (id, found.and_then(InviteCode::within).map(|code| code.reveal())),
+                ("auto", Some(code.clone()))
+            );
         }
         for whole in ["7", "7 8", "7 8 9", "7 invite", "7 invite a b", ""] {
             assert_eq!(claim(whole), (whole, None));

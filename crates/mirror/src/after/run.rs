@@ -23,8 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PIECE_BYTES: usize = 64 * 1024;
 /// The longest line that is remembered of what it says; the rest of a longer one is left out.
 const LINE_BYTES_MAX: usize = 1_000;
-/// What a service manager gives to us alone: a command that answered in our name would keep a dead service alive.
-const NOT_HANDED_ON: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+/// What a service manager gives to us alone (a command that answered in our name would keep a dead service alive), and what an
+/// administrator shows to a hub.
+const NOT_HANDED_ON: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LOCKSTEP_TOKEN"];
 
 /// What became of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,6 +25,18 @@ fn a_link_without_an_invite_reads_back() {
 }
 
 #[test]
+fn an_invite_is_found_in_whatever_was_printed_of_it() {
+    let (link, code) = (link("hub.example"), InviteCode::from_random([9; 26]));
+    for text in [code.reveal(), link.reveal(), format!("lockstep join {}\n", link.reveal())] {
+        assert_eq!(InviteCode::within(&text).unwrap().reveal(), code.reveal(), "{text}");
+    }
+    let without = JoinLink::new("hub", 7117, Fingerprint::of(b"a key"), None).unwrap().reveal();
+    for none in ["", " ", "lsj1.x", &without, &code.reveal()[1..]] {
+        assert!(InviteCode::within(none).is_none(), "{none}");
+    }
+}
+
+#[test]
 fn an_invite_does_not_show_itself() {
     let text = format!("{:?}", link("hub"));
     assert!(!text.contains(&InviteCode::from_random([9; 26]).reveal()), "{text}");

@@ -1,0 +1,128 @@
+//! Which directories of this machine are shared by whom, so that nobody keeps a copy of a share within it, where the copy would be
+//! shared in turn and without end, or around it, where the share itself would be what is extra.
+//!
+//! Whoever shares a directory holds a socket with a name in the kernel's abstract space for it, and one for each directory above. It
+//! goes with the process, needs no file, and is seen by all processes of this network namespace; it is believed where it belongs
+//! to root or to who asks.
+
+use crate::at::Dir;
+use crate::fsx::Error;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+};
+use std::path::Path;
+
+/// Connections that wait unaccepted; nobody accepts any, and where there are more the name is held all the same.
+const BACKLOG: i32 = 16;
+
+/// What tells that a directory is shared, for as long as it lives.
+#[derive(Debug)]
+pub struct Claim {
+    _sockets: Vec<OwnedFd>,
+}
+
+/// How a directory lies to one that is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// It is the shared one, or within it.
+    Within,
+    /// The shared one is within it.
+    Around,
+}
+
+/// Tells that `root` is what the hub of this fingerprint shares by this name.
+///
+/// # Errors
+/// When the directories above may not be searched, or there are no sockets.
+pub fn claim(hub: &str, share: &str, root: &Dir) -> Result<Claim, Error> {
+    let lineage = root.lineage()?;
+    let names = lineage.iter().enumerate().map(|(above, id)| name((hub, share), *id, above > 0));
+    let sockets = names.filter_map(|name| hold(&name).transpose()).collect::<Result<_, _>>();
+    Ok(Claim { _sockets: sockets.map_err(|e| Error::new("claim", root.path(), e))? })
+}
+
+/// Whether a copy of that hub's share must not be kept at `path`, where there may be nothing yet.
+///
+/// # Errors
+/// When the directories above may not be searched.
+pub fn conflict(hub: &str, share: &str, path: &Path) -> Result<Option<Conflict>, Error> {
+    let Some((there, dir)) = path.ancestors().find_map(|there| Some((there, Dir::open_root(there).ok()?))) else {
+        return Ok(None);
+    };
+    let lineage = dir.lineage()?;
+    if lineage.iter().any(|id| is_held(&name((hub, share), *id, false))) {
+        return Ok(Some(Conflict::Within));
+    }
+    let around = there == path && is_held(&name((hub, share), lineage[0], true));
+    Ok(around.then_some(Conflict::Around))
+}
+
+fn name((hub, share): (&str, &str), (device, inode): (u64, u64), above: bool) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("lockstep premises v1");
+    for part in
+        [&device.to_le_bytes()[..], &inode.to_le_bytes(), &[u8::from(above)], hub.as_bytes(), b"/", share.as_bytes()]
+    {
+        hasher.update(part);
+    }
+    format!("lockstep/{}", hasher.finalize().to_hex())
+}
+
+fn open(name: &str) -> Result<(OwnedFd, SocketAddrUnix), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok((socket, SocketAddrUnix::new_abstract_name(name.as_bytes())?))
+}
+
+/// `None` where somebody holds it already.
+fn hold(name: &str) -> Result<Option<OwnedFd>, Errno> {
+    let (socket, address) = open(name)?;
+    match bind(&socket, &address) {
+        Ok(()) => listen(&socket, BACKLOG).map(|()| Some(socket)),
+        Err(Errno::ADDRINUSE) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_held(name: &str) -> bool {
+    let Ok((socket, address)) = open(name) else { return false };
+    match connect(&socket, &address) {
+        Ok(()) => sockopt::socket_peercred(&socket).is_ok_and(|peer| {
+            let (theirs, ours) = (peer.uid, rustix::process::geteuid());
+            theirs.is_root() || theirs == ours
+        }),
+        Err(Errno::AGAIN) => true,
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_kept_neither_within_what_is_shared_nor_around_it_as_long_as_it_is() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |path: &str| scratch.path().join(path);
+        std::fs::create_dir_all(at("around/share/within")).unwrap();
+        std::fs::create_dir(at("beside")).unwrap();
+        std::os::unix::fs::symlink(at("around/share"), at("link")).unwrap();
+        let look = |share: &str, path: &str| conflict("hub", share, &at(path)).unwrap();
+        let claimed = claim("hub", "one", &Dir::open_root(&at("around/share")).unwrap()).unwrap();
+        for within in ["around/share", "around/share/within", "around/share/not/yet", "link/within"] {
+            assert_eq!(look("one", within), Some(Conflict::Within), "{within}");
+        }
+        assert_eq!(look("one", "around"), Some(Conflict::Around));
+        // More of them than wait at a socket.
+        for _ in 0..BACKLOG * 4 {
+            assert_eq!(look("one", "around/share"), Some(Conflict::Within));
+        }
+        for (share, path) in [("one", "beside"), ("one", "around/not yet"), ("two", "around/share"), ("two", "around")]
+        {
+            assert_eq!(look(share, path), None, "{path}");
+        }
+        drop(claimed);
+        assert_eq!(look("one", "around/share"), None);
+    }
+}
