@@ -7,12 +7,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{Cluster, PATIENCE, Web, curl, pick, python_with, until, workspace};
+use support::{Cluster, PATIENCE, curl, pick, python_with, until, workspace};
 use wire::unique_id::UniqueId;
 
 use crate::http::hub;
 use crate::login::stdout;
 use crate::speaker::Speaker;
+use crate::web::Web;
 
 #[test]
 fn an_invite_is_taken_over_http_as_it_was_printed() {
