@@ -39,15 +39,11 @@ pub(super) async fn post(
     if let Question::Wait { .. } = question {
         // It may take long: it ends with its connection, and with what let it in.
         return tokio::select! {
-            answer = answers::answer(&hub, &role, question) => Ok(Json(answer?)),
+            answer = answers::to_the_end(&hub, &role, question) => Ok(Json(answer?)),
             why = who.lost(&hub) => Err(Problem::new(StatusCode::FORBIDDEN, "not_allowed", why)),
         };
     }
-    // What was begun is done, told to whom it concerns and put on record, whether its answer is waited for or not.
-    let done = tokio::spawn(async move { answers::answer(&hub, &role, question).await });
-    let failed =
-        |e: tokio::task::JoinError| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "hub_failed", e.to_string());
-    Ok(Json(done.await.map_err(failed)??))
+    Ok(Json(answers::to_the_end(&hub, &role, question).await?))
 }
 
 /// The question that a body is.
