@@ -112,6 +112,13 @@ pub(crate) const CHECKS: &[Check] = &[
         tests: &[unit("hub", "a_login_that_hangs_up_while_the_disk_is_waited_for_is_on_record")],
     },
     Check {
+        what: "whether it still is let in once its request is there",
+        file: "crates/hub/src/http/auth.rs",
+        stands: "        if self.time_left(hub).is_none() {\n            return Err(",
+        instead: "        if false {\n            return Err(",
+        tests: &[promise("what_is_revoked_or_allowed_less_while_its_body_comes_does_nothing_with_it")],
+    },
+    Check {
         what: "how many wait to log in",
         file: "crates/hub/src/strangers.rs",
         stands: "        if most.is_some() {",

@@ -4,7 +4,7 @@
 //! decided where it is for every other transport.
 
 use super::auth::Administrator;
-use super::body::{is_json, whole};
+use super::body::is_json;
 use super::problem::Problem;
 use crate::answers;
 use crate::core::Hub;
@@ -31,7 +31,7 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
     is_json(&headers, "a question")?;
-    let body = whole(body, QUESTION_BYTES_MAX, "a question").await?;
+    let (body, administrator) = administrator.whole(&hub, body, QUESTION_BYTES_MAX, "a question").await?;
     let bad = |text: String| Problem::new(StatusCode::BAD_REQUEST, "bad_request", text);
     let question = read(&body).map_err(bad)?;
     let Administrator { who, token, address } = administrator;
