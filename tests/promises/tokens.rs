@@ -1,12 +1,14 @@
 //! Tokens: what `lockstep token` makes lets a program in over HTTP, as whom and as long as it says, and nothing else.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 use support::{Cluster, PATIENCE, lockstep_at, until};
 
 use crate::http::{active, hub};
-use crate::web::Web;
+use crate::web::{Reply, Web};
 
 /// Runs `lockstep token` with these words on the hub's machine; what it printed.
 #[track_caller]
@@ -161,4 +163,85 @@ fn a_clients_machine_makes_tokens_of_that_client_and_sees_and_ends_no_others() {
     }
     assert!(at_agent(&["revoke", row["name"].as_str().unwrap()]).status.success());
     assert_eq!(web.get("/api/status").status, 401);
+}
+
+/// A request whose head was taken, with the first byte of its body, and that waits for the rest.
+struct Half<'a> {
+    stream: TcpStream,
+    rest: &'a [u8],
+}
+
+impl<'a> Half<'a> {
+    #[track_caller]
+    fn sent(web: &Web, head: &str, body: &'a str) -> Half<'a> {
+        let mut stream = web.connect();
+        let (signed, length) = (web.head_line(), body.len());
+        let head = format!(
+            "{head} HTTP/1.1\r\nhost: localhost\r\n{signed}content-type: application/json\r\ncontent-length: {length}\r\n\
+             expect: 100-continue\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // Said once the body is asked for: whoever sent the head was let in by then.
+        let mut said = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        stream.read_exact(&mut said).unwrap();
+        assert!(said.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&said));
+        stream.write_all(&body.as_bytes()[..1]).unwrap();
+        Half { stream, rest: &body.as_bytes()[1..] }
+    }
+
+    #[track_caller]
+    fn answered(self) -> Reply {
+        Reply::read(self.stream)
+    }
+
+    /// Sends the rest; the answer, if there is one.
+    fn finished(mut self) -> Option<Reply> {
+        self.stream.write_all(self.rest).ok();
+        Reply::try_read(self.stream)
+    }
+}
+
+#[test]
+fn what_is_revoked_or_allowed_less_while_its_body_comes_does_nothing_with_it() {
+    let (cluster, web, _) = hub(&[]);
+    let changed = |words: &[&str]| assert!(cluster.run(words).status.success(), "{words:?}");
+    let invite = r#"{"invite":{"uses":1,"expires_s":60}}"#;
+    let (admin, put) = ("POST /api/admin", "PUT /api/values/x");
+    let admins = |name: &str, of: &[&str]| {
+        let words = [&["--admin", "--name", name], of].concat();
+        web.bearer(&token(&cluster, &words))
+    };
+    // What goes on says that it does: the scene is right.
+    let goes_on = Half::sent(&admins("good", &[]), admin, invite).finished().unwrap();
+    assert_eq!(goes_on.status, 200, "{}", goes_on.text());
+    changed(&["token", "revoke", "good"]);
+    // Who is not let in any more is told so at once, and whatever else comes is for nothing.
+    for told in [true, false] {
+        let half = Half::sent(&admins("admin", &[]), admin, invite);
+        changed(&["token", "revoke", "admin"]);
+        let answer = if told { Some(half.answered()) } else { half.finished() };
+        assert!(answer.is_some() || !told);
+        assert!(answer.is_none_or(|answer| (answer.status, &*answer.problem()) == (401, "not_proven")));
+    }
+    // Who is allowed less meanwhile may what it may by then.
+    changed(&["clients", "rights", "7", "--role", "admin"]);
+    let half = Half::sent(&admins("of seven", &["--as", "7"]), admin, invite);
+    changed(&["clients", "rights", "7", "--role", "observer"]);
+    let answer = half.finished().unwrap();
+    assert_eq!((answer.status, &*answer.problem()), (403, "not_allowed"));
+    changed(&["clients", "rights", "7", "--role", "client"]);
+    let half = Half::sent(&web, put, "1");
+    changed(&["clients", "rights", "7", "--role", "observer"]);
+    let answer = half.finished().unwrap();
+    assert_eq!((answer.status, &*answer.problem()), (403, "not_allowed"));
+    changed(&["clients", "rights", "7", "--role", "client"]);
+    let half = Half::sent(&web, put, "12");
+    changed(&["clients", "revoke", "7"]);
+    assert_eq!(half.answered().problem(), "not_proven");
+    let reader = web.bearer(&token(&cluster, &[]));
+    assert_eq!(reader.get("/api/values/x").status, 404);
+    let log = std::fs::read_to_string(cluster.hub_data().join("audit.jsonl")).unwrap();
+    let invited =
+        log.lines().filter(|line| line.contains(r#""event":"invited""#) && line.contains(r#""transport":"http""#));
+    assert_eq!(invited.count(), 1, "{log}");
 }

@@ -24,8 +24,19 @@ use wire::roster::{RosterError, Token};
 /// What the rows of one answer take at most, so that it fits into its frame.
 const CLIENT_ROWS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 
+/// Answers a question of `role`. What was begun is done, told to whom it concerns and put on record, whether its answer is waited
+/// for or not; only a wait, which changes nothing and may take long, ends with who asked.
+pub(crate) async fn to_the_end(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
+    if let Question::Wait { .. } = question {
+        return answer(hub, role, question).await;
+    }
+    let (to_answer, role) = (Arc::clone(hub), role.clone());
+    let done = hub.begun.work(async move { answer(&to_answer, &role, question).await }).await;
+    done.unwrap_or_else(|error| Err(refusal(Code::HubFailed, error.to_string())))
+}
+
 /// Answers a question of `role`.
-pub(crate) async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
+async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answer, Refusal> {
     let access = role.access();
     if let Role::Program(_) = role {
         for_programs(&question)?;

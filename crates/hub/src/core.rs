@@ -2,6 +2,7 @@
 
 use crate::access::Access;
 use crate::audit::Audit;
+use crate::begun::Begun;
 use crate::clock;
 use crate::counts::Counts;
 use crate::data::Data;
@@ -52,6 +53,8 @@ pub(crate) struct Hub {
     limiter: Mutex<Limiter>,
     groups: Mutex<Groups>,
     group_numbers: AtomicU32,
+    /// Changes that are finished whether who asked for them waits for that or not.
+    pub(crate) begun: Begun,
     /// Moves whenever somebody's standing does: an ack, a login, a leave.
     pub(crate) standing: watch::Sender<u64>,
     /// Rings when a table on disk is out of date.
@@ -121,6 +124,7 @@ impl Hub {
             limiter: Mutex::new(Limiter::new()),
             groups: Mutex::default(),
             group_numbers: AtomicU32::new(1),
+            begun: Begun::default(),
             standing: watch::Sender::new(0),
             tables: parts.tables,
             audit: parts.audit,

@@ -87,7 +87,7 @@ enum Who {
 
 /// The login's dialogue; what is decided is decided by [`Login`].
 async fn log_in<R, W>(
-    hub: &Hub,
+    hub: &Arc<Hub>,
     mut login: Login,
     address: SocketAddr,
     incoming: &mut Incoming<R>,

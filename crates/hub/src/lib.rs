@@ -17,6 +17,7 @@ mod answers;
 mod audit;
 mod authority;
 pub mod backup;
+mod begun;
 mod bulk;
 pub mod check;
 #[doc(hidden)]
@@ -334,6 +335,8 @@ async fn live(
             tracing::error!(%error, "a task had panicked");
         }
     }
+    // Nobody asks any more; what was asked for is done, told and put on record first.
+    hub.begun.all().await;
     // The tables once more, now that nobody is here; then the stores, so that the next start finds them closed.
     tables::write_all(&hub).await;
     hub.audit.write_counts(true);

@@ -8,7 +8,7 @@ use crate::core::Hub;
 use crate::counts::Via;
 use crate::on::{Happened, OnEvent};
 use crate::presence::{Arrival, Session};
-use crate::roster::{About, Roster};
+use crate::roster::{About, Kept, Roster};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,12 +18,19 @@ use wire::id::ClientId;
 use wire::limits::SILENCE_MAX;
 use wire::login::{Admitted, Desk, Login, Note, Step, Then};
 use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, ToHub, Welcome};
+use wire::roster::RosterError;
 use wire::secret::{RandomError, Token};
 use wire::unique_id::UniqueId;
 
 /// Does one step of a login, by what its client said or because its time has come (`None`), and logs what it says of it.
-/// Returns once what the step changed is on disk, so that it may be told.
-pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mut Login, said: Option<ToHub>) -> Step {
+/// Returns once what the step changed is on disk, so that it may be told; it is on record then, also when nobody waits for it.
+pub(crate) async fn at_the_desk(
+    hub: &Arc<Hub>,
+    address: IpAddr,
+    via: Via,
+    login: &mut Login,
+    said: Option<ToHub>,
+) -> Step {
     let work = |roster: &mut Roster| {
         let mut limiter = hub.limiter();
         let mut desk =
@@ -38,13 +45,24 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
         Then::In(admitted) => Some(admitted.id),
         _ => None,
     };
-    let (mut step, kept) = hub.registry.step(work, admitted);
-    if let Err(error) = kept.wait().await {
-        step = login.hub_failed(&error);
-    }
+    let (step, kept) = hub.registry.step(work, admitted);
+    let is_proof = login.is_proof();
+    let kept = match kept {
+        Kept::Already => Ok(noted(hub, address, via, is_proof, step)),
+        soon @ Kept::Soon(_) => {
+            let to_note = Arc::clone(hub);
+            let work = async move { soon.wait().await.map(|()| noted(&to_note, address, via, is_proof, step)) };
+            hub.begun.work(work).await.unwrap_or_else(|error| Err(RosterError::Storage(error.to_string())))
+        }
+    };
+    kept.unwrap_or_else(|error| noted(hub, address, via, is_proof, login.hub_failed(&error)))
+}
+
+/// Logs what a step says of a login and puts it on record; gives what its client is told.
+fn noted(hub: &Hub, address: IpAddr, via: Via, is_proof: bool, mut step: Step) -> Step {
     hub.audit.login(address, via.as_str(), &step);
     if let Then::In(admitted) = &step.then
-        && !login.is_proof()
+        && !is_proof
         && let Some(full) = hub.is_full(admitted.id)
     {
         hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +98,7 @@ pub(crate) async fn at_the_desk(hub: &Hub, address: IpAddr, via: Via, login: &mu
 ///
 /// # Errors
 /// The refusal that the login would give.
-pub(crate) async fn prove(hub: &Hub, address: IpAddr, id: &str, unique_id: &str) -> Result<ClientId, Refusal> {
+pub(crate) async fn prove(hub: &Arc<Hub>, address: IpAddr, id: &str, unique_id: &str) -> Result<ClientId, Refusal> {
     let mut login = Login::proof_only(&address.to_string(), &hub.policy(), hub.now());
     let words = [
         ToHub::Hello {

@@ -12,7 +12,7 @@
 mod registry;
 mod store;
 
-pub(crate) use registry::{Looking, Registry};
+pub(crate) use registry::{Kept, Looking, Registry};
 pub(crate) use store::FORMAT;
 
 use std::collections::{BTreeSet, VecDeque};

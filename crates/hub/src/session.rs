@@ -356,7 +356,7 @@ impl Reader {
     async fn ask(&mut self, req: u32, question: Question) -> Result<(), Ended> {
         let (hub, role) = (Arc::clone(&self.hub), self.role.clone());
         self.request(async move {
-            match answers::answer(&hub, &role, question).await {
+            match answers::to_the_end(&hub, &role, question).await {
                 Ok(answer) => ToClient::Answer { req, answer },
                 Err(refusal) => ToClient::Failed { req, refusal },
             }

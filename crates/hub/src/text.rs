@@ -105,7 +105,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, place: P
 type Came = Option<(Admitted, Option<Vec<u8>>)>;
 
 /// The login's dialogue; what is decided is decided by [`Login`]. `None` when the connection is over.
-async fn log_in(hub: &Hub, address: SocketAddr, incoming: &mut Incoming, to: &mut To) -> Result<Came, Refusal> {
+async fn log_in(hub: &Arc<Hub>, address: SocketAddr, incoming: &mut Incoming, to: &mut To) -> Result<Came, Refusal> {
     let policy = Policy { login_max: LOGIN_MAX, ..Policy::clone(&hub.policy()) };
     let mut login = Login::new(&address.ip().to_string(), &policy, hub.now());
     let (mut dialogue, hello) = Dialogue::begin();

@@ -98,6 +98,27 @@ pub(crate) const CHECKS: &[Check] = &[
         tests: &[promise("only_the_hubs_own_machine_invites_revokes_and_reissues")],
     },
     Check {
+        what: "that a change is finished without who asked for it",
+        file: "crates/hub/src/answers.rs",
+        stands: "let done = hub.begun.work(async move { answer(&to_answer, &role, question).await }).await;",
+        instead: "let done = Ok::<_, tokio::task::JoinError>(answer(&to_answer, &role, question).await);",
+        tests: &[unit("hub", "a_change_whose_asker_hangs_up_is_told_to_whom_it_concerns_and_put_on_record")],
+    },
+    Check {
+        what: "that a login is put on record without who logs in",
+        file: "crates/hub/src/reception.rs",
+        stands: "hub.begun.work(work).await.unwrap_or_else(|error| Err(RosterError::Storage(error.to_string())))",
+        instead: "work.await",
+        tests: &[unit("hub", "a_login_that_hangs_up_while_the_disk_is_waited_for_is_on_record")],
+    },
+    Check {
+        what: "whether it still is let in once its request is there",
+        file: "crates/hub/src/http/auth.rs",
+        stands: "        if self.time_left(hub).is_none() {\n            return Err(",
+        instead: "        if false {\n            return Err(",
+        tests: &[promise("what_is_revoked_or_allowed_less_while_its_body_comes_does_nothing_with_it")],
+    },
+    Check {
         what: "how many wait to log in",
         file: "crates/hub/src/strangers.rs",
         stands: "        if most.is_some() {",

@@ -4,7 +4,7 @@
 //! decided where it is for every other transport.
 
 use super::auth::Administrator;
-use super::body::{is_json, whole};
+use super::body::is_json;
 use super::problem::Problem;
 use crate::answers;
 use crate::core::Hub;
@@ -31,7 +31,7 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Json<Answer>, Problem> {
     is_json(&headers, "a question")?;
-    let body = whole(body, QUESTION_BYTES_MAX, "a question").await?;
+    let (body, administrator) = administrator.whole(&hub, body, QUESTION_BYTES_MAX, "a question").await?;
     let bad = |text: String| Problem::new(StatusCode::BAD_REQUEST, "bad_request", text);
     let question = read(&body).map_err(bad)?;
     let Administrator { who, token, address } = administrator;
@@ -39,15 +39,11 @@ pub(super) async fn post(
     if let Question::Wait { .. } = question {
         // It may take long: it ends with its connection, and with what let it in.
         return tokio::select! {
-            answer = answers::answer(&hub, &role, question) => Ok(Json(answer?)),
+            answer = answers::to_the_end(&hub, &role, question) => Ok(Json(answer?)),
             why = who.lost(&hub) => Err(Problem::new(StatusCode::FORBIDDEN, "not_allowed", why)),
         };
     }
-    // What was begun is done, told to whom it concerns and put on record, whether its answer is waited for or not.
-    let done = tokio::spawn(async move { answers::answer(&hub, &role, question).await });
-    let failed =
-        |e: tokio::task::JoinError| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "hub_failed", e.to_string());
-    Ok(Json(done.await.map_err(failed)??))
+    Ok(Json(answers::to_the_end(&hub, &role, question).await?))
 }
 
 /// The question that a body is.

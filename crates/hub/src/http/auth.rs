@@ -1,12 +1,13 @@
 //! Who sent a request: an id and its unique ID, as HTTP's Basic scheme carries them, or a bearer token.
 
-use super::Peer;
 use super::problem::Problem;
+use super::{Peer, body};
 use crate::access::Access;
 use crate::audit::Entry;
 use crate::clock;
 use crate::core::Hub;
 use crate::reception;
+use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -73,6 +74,41 @@ impl Who {
         }
     }
 
+    /// It as it is now, and what it may by now: to be asked after whatever took a while.
+    ///
+    /// # Errors
+    /// When it would not be let in any more.
+    pub(super) fn still(self, hub: &Hub) -> Result<Who, Problem> {
+        if self.time_left(hub).is_none() {
+            return Err(not_proven("not_proven", "it is not let in any more"));
+        }
+        Ok(Who { access: self.access_now(hub), ..self })
+    }
+
+    /// All of the body that it sends, as [`body::whole`], and what it may once that is here: a body may come slowly, and
+    /// meanwhile it may be revoked, or be allowed less.
+    ///
+    /// # Errors
+    /// Those of [`body::whole`]; and as soon as it is not let in any more.
+    pub(super) async fn whole(
+        mut self,
+        hub: &Hub,
+        body: Body,
+        bytes_max: usize,
+        what: &str,
+    ) -> Result<(Bytes, Who), Problem> {
+        let read = body::whole(body, bytes_max, what);
+        tokio::pin!(read);
+        let bytes = loop {
+            tokio::select! {
+                read = &mut read => break read?,
+                _ = self.lost(hub) => {}
+            }
+            self = self.still(hub)?;
+        };
+        Ok((bytes, self.still(hub)?))
+    }
+
     fn time_left(&self, hub: &Hub) -> Option<Duration> {
         let (roster, now_ms) = (hub.roster(), clock::now_ms());
         if let Some(hash) = &self.token {
@@ -135,6 +171,27 @@ pub(super) struct Administrator {
     /// What its token is called.
     pub(super) token: String,
     pub(super) address: IpAddr,
+}
+
+impl Administrator {
+    /// As [`Who::whole`].
+    ///
+    /// # Errors
+    /// As there, and when it is no administrator any more.
+    pub(super) async fn whole(
+        self,
+        hub: &Hub,
+        body: Body,
+        bytes_max: usize,
+        what: &str,
+    ) -> Result<(Bytes, Administrator), Problem> {
+        let Administrator { who, token, address } = self;
+        let (bytes, who) = who.whole(hub, body, bytes_max, what).await?;
+        if who.access.to_administer().is_err() {
+            return Err(lesser(hub, address, &who, token));
+        }
+        Ok((bytes, Administrator { who, token, address }))
+    }
 }
 
 impl FromRequestParts<Arc<Hub>> for Administrator {

@@ -109,13 +109,13 @@ fn issued(hub: &Hub, id: ClientId, step: &Step) -> Option<Response> {
 
 /// One login, message by message.
 struct Dialogue<'a> {
-    hub: &'a Hub,
+    hub: &'a Arc<Hub>,
     address: IpAddr,
     login: Login,
 }
 
 impl Dialogue<'_> {
-    fn new(hub: &Hub, address: IpAddr) -> Dialogue<'_> {
+    fn new(hub: &Arc<Hub>, address: IpAddr) -> Dialogue<'_> {
         let login = Login::new(&address.to_string(), &hub.policy(), hub.now());
         Dialogue { hub, address, login }
     }

@@ -5,7 +5,6 @@
 //! version exactly one does.
 
 use super::auth::{MayPut, Who};
-use super::body::whole;
 use super::percent;
 use super::problem::Problem;
 use super::shown::{Named, PATH};
@@ -71,7 +70,7 @@ pub(super) async fn put(
         None => UNTYPED.to_owned(),
         Some(given) => given.to_str().map_err(|_| put_problem(&PutError::ContentType))?.trim().to_owned(),
     };
-    let bytes = whole(body, VALUE_BYTES_MAX, "a value (a file may be larger: share it)").await?;
+    let (bytes, who) = who.whole(&hub, body, VALUE_BYTES_MAX, "a value (a file may be larger: share it)").await?;
     let content = Content { content_type, bytes };
     let put = hub.data.put_if(name.clone(), Some(content), who.access(), condition).await;
     let put = put.map_err(|error| put_problem(&error))?;

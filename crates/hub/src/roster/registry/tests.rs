@@ -1,8 +1,14 @@
 use super::*;
 use crate::core::testing;
 use crate::counts::Via;
+use crate::io::Incoming;
+use crate::presence::Arrival;
 use crate::reception::at_the_desk;
+use crate::session::{self, Role};
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use wire::answer::Question;
+use wire::codec::encode_frame;
 use wire::login::{Login, Then};
 use wire::message::{Code, Purpose, ToClient, ToHub};
 use wire::roster::{Grant, Ground, Known, Origin, Roster as _};
@@ -207,6 +213,77 @@ async fn a_login_whose_change_is_not_kept_is_told_so_and_no_unique_id() {
     at_the_desk(&hub, address, Via::Native, &mut login, Some(hello())).await;
     let step = at_the_desk(&hub, address, Via::Native, &mut login, Some(asked())).await;
     assert!(matches!(step.say.as_slice(), [ToClient::Issued { .. }]), "{step:?}");
+}
+
+/// What is on record of that event.
+fn on_record(dir: &tempfile::TempDir, event: &str) -> usize {
+    let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
+    text.lines().filter(|line| line.contains(&format!("\"event\":\"{event}\""))).count()
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_asker_hangs_up_is_told_to_whom_it_concerns_and_put_on_record() {
+    let Scene { registry, thread: _thread, other, tables, dir } = scene(true);
+    registry.change(issue(&keys(1)[0])).await.unwrap();
+    let (hub, _data) = testing::hub("hub", dir.path(), registry, tables);
+    let arrival = Arrival {
+        id: 1,
+        token: wire::secret::Token::fresh().unwrap(),
+        name: "machine".into(),
+        address: "192.0.2.1:7".into(),
+        transport: "native",
+        access: hub.access_of(id(1)),
+    };
+    let session = hub.presence.enter(arrival);
+    let (mut asker, stream) = tokio::io::duplex(4096);
+    let (from, to) = tokio::io::split(stream);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let serving = tokio::spawn(session::serve(Arc::clone(&hub), Role::Local, Incoming::new(from), to));
+    let question = ToHub::Ask { req: 1, question: Question::Revoke { id: 1 } };
+    asker.write_all(&encode_frame(&question).unwrap()).await.unwrap();
+    until("change", || hub.roster().client(id(1)).unwrap().known == Known::Revoked).await;
+    drop(asker);
+    serving.await.unwrap();
+    assert_eq!(on_record(&dir, "revoked"), 0, "nothing is said before it is on disk");
+    other.execute_batch("ROLLBACK").unwrap();
+    // As a hub does that stops.
+    tokio::time::timeout(Duration::from_secs(30), hub.begun.all()).await.unwrap();
+    assert_eq!(on_record(&dir, "revoked"), 1);
+    let ended = tokio::time::timeout(Duration::from_secs(30), session.ended()).await.unwrap();
+    assert_eq!(ended.code, Code::Revoked);
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_up_while_the_disk_is_waited_for_is_on_record() {
+    let Scene { registry, thread: _thread, other, tables, dir } = scene(true);
+    let (hub, _data) = testing::hub("hub", dir.path(), registry, tables);
+    let address = "192.0.2.1".parse().unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let login = {
+        let hub = Arc::clone(&hub);
+        tokio::spawn(async move {
+            let mut login = Login::new("192.0.2.1", &hub.policy(), hub.now());
+            let hello = ToHub::Hello { versions: (1, 1), software: "test".into(), purpose: Purpose::Login };
+            at_the_desk(&hub, address, Via::Http, &mut login, Some(hello)).await;
+            let asked = ToHub::Id { id: "7".into(), invite: None, name: String::new() };
+            at_the_desk(&hub, address, Via::Http, &mut login, Some(asked)).await;
+        })
+    };
+    until("issued id", || hub.roster().client(id(7)).is_some()).await;
+    login.abort();
+    assert!(login.await.unwrap_err().is_cancelled());
+    assert_eq!(on_record(&dir, "issued"), 0);
+    other.execute_batch("ROLLBACK").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), hub.begun.all()).await.unwrap();
+    assert_eq!(on_record(&dir, "issued"), 1);
 }
 
 #[tokio::test]
