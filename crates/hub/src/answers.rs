@@ -46,6 +46,7 @@ async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answe
         Question::Clients { all, after } => Ok(Answer::Clients(clients(hub, all, after, &access).0)),
         Question::Client { id } => Ok(Answer::Clients(vec![client(hub, id, &access)?.row(hub, &access)])),
         Question::Wait { target, clients, timeout_ms } => {
+            let _place = role.session().map(|session| session.to_wait()).transpose()?;
             wait::wait(hub, target, &clients, Duration::from_millis(timeout_ms), &access).await.map(Answer::Wait)
         }
         Question::Why { target, client } => why::why(hub, target.as_deref(), client, &access).map(Answer::Why),
@@ -363,11 +364,14 @@ pub(crate) fn find(hub: &Hub, share: &str, access: &Access) -> Result<Arc<Share>
 pub(crate) fn client(hub: &Hub, id: u64, access: &Access) -> Result<Standing, Refusal> {
     access.to_see(id)?;
     let found = hub.roster().client(client_id(id)?).cloned();
-    let found = found.ok_or_else(|| refusal(Code::NotFound, format!("no client has the id {id}")))?;
-    Ok(standing::of(hub, found))
+    Ok(standing::of(hub, found.ok_or_else(|| unknown(id))?))
 }
 
-fn client_id(id: u64) -> Result<ClientId, Refusal> {
+pub(crate) fn unknown(id: u64) -> Refusal {
+    refusal(Code::NotFound, format!("no client has the id {id}"))
+}
+
+pub(crate) fn client_id(id: u64) -> Result<ClientId, Refusal> {
     ClientId::new(id).map_err(|e| refusal(Code::BadId, e.to_string()))
 }
 

@@ -25,6 +25,11 @@ const VITALS_BURST: u32 = 8;
 const VITALS_EVERY_MIN: Duration = Duration::from_millis(250);
 /// Further connections of one session, for contents and for commands.
 const ATTACHED_MAX: usize = 64;
+/// Questions of one session that wait for everybody, over all its connections: each is looked at again whenever anybody's standing
+/// moves, and may name thousands.
+const WAITS_MAX: usize = 16;
+/// Who waits for too much asks again after this.
+const WAIT_AGAIN_MS: u64 = 1000;
 
 /// A client that is logged in.
 pub(crate) struct Session {
@@ -48,6 +53,7 @@ pub(crate) struct Session {
     last_seen_ms: AtomicI64,
     told: Mutex<Told>,
     attached: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
 }
 
 /// What a client said of itself.
@@ -134,6 +140,17 @@ impl Session {
     /// A place for a further connection of this session, until it is dropped; `None` when it has too many.
     pub(crate) fn attach(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.attached).try_acquire_owned().ok()
+    }
+
+    /// A place for one more question that waits for everybody, until it is dropped.
+    ///
+    /// # Errors
+    /// When it has too many.
+    pub(crate) fn to_wait(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.waits).try_acquire_owned().map_err(|_| {
+            let text = format!("id {} waits for {WAITS_MAX} things at once already: wait for fewer", self.id);
+            Refusal { code: Code::Full, text, retry_ms: Some(WAIT_AGAIN_MS) }
+        })
     }
 
     /// Whether it was ended.
@@ -312,6 +329,7 @@ impl Presence {
             last_seen_ms: AtomicI64::new(clock::now_ms()),
             told: Mutex::default(),
             attached: Arc::new(Semaphore::new(ATTACHED_MAX)),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
         })
     }
 

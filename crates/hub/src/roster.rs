@@ -102,6 +102,16 @@ impl Roster {
         self.book.clients()
     }
 
+    /// As [`Roster::list`], those after `after` alone.
+    pub(crate) fn list_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Client> {
+        self.book.clients_after(after)
+    }
+
+    /// About how many there are: who never confirmed in time counts as well.
+    pub(crate) fn count(&self) -> usize {
+        self.book.count()
+    }
+
     /// One client; as in [`Roster::list`].
     pub(crate) fn client(&self, id: ClientId) -> Option<&Client> {
         self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::answer::{AfterStatus, Behind, ClientRow, ClientShare, ClientState};
+use wire::id::ClientId;
 use wire::message::Ack;
 use wire::roster::{Client, Known};
 
@@ -31,6 +32,17 @@ pub(crate) struct Standing {
 pub(crate) fn everybody(hub: &Hub, to: &Access) -> Vec<Standing> {
     let clients: Vec<Client> = hub.roster().list().filter(|client| to.sees(client.id.get())).cloned().collect();
     clients.into_iter().map(|client| of(hub, client)).collect()
+}
+
+/// The next `most` on the roster after `after`, as in [`everybody`]; and the last of them, unless there are no more.
+pub(crate) fn next(hub: &Hub, to: &Access, after: Option<ClientId>, most: usize) -> (Vec<Standing>, Option<ClientId>) {
+    let (mut clients, mut last, mut looked_at) = (Vec::new(), None, 0);
+    for client in hub.roster().list_after(after).take(most) {
+        (last, looked_at) = (Some(client.id), looked_at + 1);
+        clients.extend(to.sees(client.id.get()).then(|| client.clone()));
+    }
+    let standings = clients.into_iter().map(|client| of(hub, client)).collect();
+    (standings, last.filter(|_| looked_at == most))
 }
 
 /// One client.

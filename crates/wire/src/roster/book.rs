@@ -9,6 +9,7 @@ use crate::link::InviteHash;
 use crate::rights::{IdRange, Role, tags_changed};
 use crate::unique_id::KeyHash;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// For how long the key of a lapsed id still confirms it, when nobody else took the id.
 const LAPSED_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
@@ -46,7 +47,18 @@ impl Book {
 
     /// Everybody known, by id. Lapsed ones are unknown and not among them.
     pub fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.clients.values().filter(|client| is_listed(client))
+        self.clients_after(None)
+    }
+
+    /// As [`Book::clients`], those after `after` alone.
+    pub fn clients_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Client> {
+        let after = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.clients.range(after).map(|(_, client)| client).filter(|client| is_listed(client))
+    }
+
+    /// How many there are, lapsed ones included.
+    pub fn count(&self) -> usize {
+        self.clients.len()
     }
 
     /// An invite, also when it is of no use any more.
