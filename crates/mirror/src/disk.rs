@@ -1,9 +1,12 @@
 //! A directory on disk as a [`Source`].
 //!
-//! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn.
+//! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn. Nothing is read
+//! of a directory that is no longer the one that was pinned ([`pinned`]).
+
+mod pinned;
 
 use crate::choose::{Choice, Chooser};
-use crate::guard::{Pin, PinBroken};
+use crate::guard::Pin;
 use crate::keep::{Keep, What};
 use crate::live::Pulse;
 use crate::memory::{Memory, Recall};
@@ -114,38 +117,8 @@ impl DiskSource {
         self.watcher = None;
     }
 
-    /// Holds `dir` from now on, if it is the directory that was pinned, perhaps mounted anew.
-    ///
-    /// # Errors
-    /// When it cannot be looked at; what was held stays.
-    pub fn take_up(&mut self, dir: Dir) -> Result<bool, fsx::Error> {
-        let now = Pin::new(dir.file_system_id()?, &dir.stat_self()?);
-        if !self.pin.is_same_tree(&now) {
-            return Ok(false);
-        }
-        if self.pin.root != now.root {
-            // On another device no metadata is what it was.
-            self.writes.clear();
-        }
-        self.pin.root = now.root;
-        self.held.clear();
-        self.root = Arc::new(dir);
-        Ok(true)
-    }
-
-    /// Whether `path` still leads to this very directory.
-    ///
-    /// # Errors
-    /// What it leads to instead.
-    pub fn check_root(&self) -> Result<(), PinBroken> {
-        let now = Dir::open_root(&self.path).and_then(|dir| Ok((dir.file_system_id()?, dir.stat_self()?))).ok();
-        let (file_system, stat) = now.map_or((0, None), |(file_system, stat)| (file_system, Some(stat)));
-        let shown = tree::path::escape(self.path.as_os_str().as_encoded_bytes());
-        self.pin.check_root(file_system, stat.as_ref(), &shown)
-    }
-
     /// The directory at `path`, held until one elsewhere is asked for.
-    fn hold(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
+    fn hold(&mut self, path: &RelPath) -> Result<Arc<Dir>, Problem> {
         while self.held.last().is_some_and(|(held, _)| !path.starts_with(held)) {
             self.held.pop();
         }
@@ -154,8 +127,12 @@ impl DiskSource {
             _ if path.is_root() => Ok(Arc::clone(&self.root)),
             last => {
                 let opened = match (last, path.split()) {
-                    (Some((held, dir)), Some((parent, name))) if *held == parent => dir.open(&name)?,
-                    _ => self.root.walk(path)?,
+                    (Some((held, dir)), Some((parent, name))) if *held == parent => {
+                        let opened = dir.open(&name)?;
+                        self.check_mount(path, &opened)?;
+                        opened
+                    }
+                    _ => self.walk(path)?,
                 };
                 let opened = Arc::new(opened);
                 self.held.push((path.clone(), Arc::clone(&opened)));
@@ -166,7 +143,7 @@ impl DiskSource {
 
     /// Like [`DiskSource::hold`], but what was held, and whatever is above it, may have been renamed or replaced since, so
     /// everything but the root is opened anew.
-    fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
+    fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, Problem> {
         self.held.clear();
         self.hold(path)
     }
@@ -318,10 +295,10 @@ impl Source for DiskSource {
         self.unsettled_here = None;
         let dir = match self.hold_anew(&parent) {
             Ok(dir) => dir,
-            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+            Err(Problem::Fs(e)) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(None);
             }
-            Err(e) => return Err(e.into()),
+            Err(problem) => return Err(problem),
         };
         let Some(scope) = self.scope(&parent, &dir)? else { return Ok(None) };
         match dir.look(&name)? {
@@ -373,10 +350,10 @@ impl Source for DiskSource {
 
     fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
         let (Some((parent, name)), Some(before)) = (path.split(), want.found) else { return Supply::Gone };
-        match self.hold(&parent).and_then(|dir| dir.open_bare(&name)) {
+        match self.hold(&parent).and_then(|dir| Ok(dir.open_bare(&name)?)) {
             Ok(file) => Supply::File { file, before },
-            Err(e) if e.is_missing() => Supply::Gone,
-            Err(e) => Supply::Problem(e.into()),
+            Err(Problem::Fs(e)) if e.is_missing() => Supply::Gone,
+            Err(problem) => Supply::Problem(problem),
         }
     }
 
@@ -435,6 +412,10 @@ impl Source for DiskSource {
 
     fn check_pin(&mut self) -> Result<(), Problem> {
         Ok(self.check_root()?)
+    }
+
+    fn check_deletion(&mut self, path: &RelPath) -> Result<(), Problem> {
+        Ok(self.check_mounts_of(path)?)
     }
 
     fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
