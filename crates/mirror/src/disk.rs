@@ -46,8 +46,17 @@ pub struct DiskSource {
     chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
+    /// What must not be met here.
+    pub(crate) others: Others,
     /// Beats with each piece that is compared.
     pub(crate) pulse: Pulse,
+}
+
+/// Directories (device, inode) that no walk of the source may meet: it would mirror its own copy, or what it replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Others {
+    pub(crate) dest: Option<(u64, u64)>,
+    pub(crate) backup: Option<(u64, u64)>,
 }
 
 /// How a [`DiskSource`] looks.
@@ -88,6 +97,7 @@ impl DiskSource {
             compare: <[Vec<u8>; 2]>::default(),
             watcher: None,
             unsettled_here: None,
+            others: Others::default(),
             pulse: Pulse::default(),
         })
     }
@@ -175,9 +185,10 @@ impl DiskSource {
         }
         let (mode, mtime_ns, found) = (self.options.keep.mode_of(stat), stat.mtime_ns, Some(*stat));
         Some(match stat.kind {
-            Kind::Dir => match self.pin.check_dir(path, stat) {
-                Ok(()) => Want::Dir(WantDir { mode, mtime_ns, found }),
-                Err(broken) => Want::Unknown(broken.into()),
+            Kind::Dir => match (self.others.name(stat), self.pin.check_dir(path, stat)) {
+                (Some(what), _) => Want::Unknown(Problem::Overlap { path: path.clone(), what }),
+                (None, Ok(())) => Want::Dir(WantDir { mode, mtime_ns, found }),
+                (None, Err(broken)) => Want::Unknown(broken.into()),
             },
             Kind::File => Want::File(WantFile { mode, mtime_ns, size_bytes: stat.size_bytes, content: None, found }),
             Kind::Link => match dir.read_link(name) {
@@ -244,6 +255,7 @@ impl Source for DiskSource {
             memory: self.memory.as_ref().map(Memory::fork),
             chooser: self.chooser.as_ref().map(Chooser::fork),
             unsettled_here: None,
+            others: self.others,
             pulse: self.pulse.clone(),
         })
     }
@@ -414,6 +426,12 @@ impl Source for DiskSource {
         Ok(self.check_root()?)
     }
 
+    fn roots(&self) -> Vec<(u64, u64)> {
+        // What is not looked into is none of this source.
+        let mounts = self.pin.mounts.values().filter(|_| !self.options.choice.one_file_system);
+        std::iter::once(self.pin.root).chain(mounts.copied()).collect()
+    }
+
     fn check_deletion(&mut self, path: &RelPath) -> Result<(), Problem> {
         Ok(self.check_mounts_of(path)?)
     }
@@ -428,6 +446,17 @@ impl Source for DiskSource {
         self.kept(path, want, stat);
         if let Want::File(WantFile { found: Some(found), .. }) = want {
             self.writes.insert(path, found, stat);
+        }
+    }
+}
+
+impl Others {
+    /// Which of them it is.
+    fn name(&self, stat: &Stat) -> Option<&'static str> {
+        match Some(stat.id()) {
+            id if id == self.dest => Some("the destination"),
+            id if id == self.backup => Some("the backup directory"),
+            _ => None,
         }
     }
 }

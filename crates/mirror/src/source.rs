@@ -220,6 +220,12 @@ pub trait Source: Send {
         Ok(())
     }
 
+    /// Device and inode of each directory in which something of this source begins: its root, and what is mounted below it.
+    /// Met at the destination, none of them is touched.
+    fn roots(&self) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
+
     /// Whether `path`, which is not wanted, may be deleted with all that is below it, as far as what was pinned of the source
     /// there is still what it was.
     ///

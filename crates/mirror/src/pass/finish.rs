@@ -55,6 +55,9 @@ impl<S: Source> Pass<'_, '_, S> {
             }
             return;
         }
+        if self.found.out.problems.iter().any(|(_, problem)| problem.is_overlap()) {
+            return;
+        }
         if let Err(problem) = self.source.check_pin() {
             self.fail(&RelPath::root(), problem);
             return;
@@ -136,9 +139,11 @@ impl<S: Source> Pass<'_, '_, S> {
             return deletes;
         }
         let dest = Arc::clone(&self.engine.dest);
+        let apart = self.source.roots();
         let Self { engine, source, found: Found { tally, .. }, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
+        let mut care =
+            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup: None, unread: false };
         let mut there = tally.dest_entries;
         let (mut gone, mut reported) = (0, 0);
         for delete in &deletes {
@@ -224,9 +229,11 @@ impl<S: Source> Pass<'_, '_, S> {
         kind: Kind,
         told: &mut Vec<(RelPath, Kind, Fate)>,
     ) -> Fate {
+        let apart = self.source.roots();
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
+        let mut care =
+            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup: None, unread: false };
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let fate = each_in_tree(dir, name, path, kind, &mut care, each);
         // What could not be looked into may hold what is to stay.
@@ -245,10 +252,11 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.replace_dir(at, name, path, want, found);
         }
         let mut told = Vec::new();
+        let apart = self.source.roots();
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
         let backup = engine.options.backup.as_deref();
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup, unread: false };
+        let mut care = Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup, unread: false };
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let done = remove_tree(&at.dir, &name, &path, &mut care, each);
         for (gone, kind, fate) in told {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use mirror::{Action, Choice, Dirty, Mirror, MirrorOptions, Problem};
+use mirror::{Action, Choice, Dirty, Mirror, MirrorError, MirrorOptions, Problem, Stopper};
 
 use crate::away::{Mounted, told};
 use crate::live::{equal, live_with, until};
@@ -141,4 +141,86 @@ fn with_one_file_system_an_unmount_in_the_middle_of_a_run_touches_nothing_below(
     });
     assert!(there.is_none());
     assert!(scene.d("m/own").exists(), "{:?}", outcome.problems);
+}
+
+/// Two directories, one in the other by what is mounted, are refused before anything is touched.
+#[test]
+fn one_directory_inside_the_other_by_a_mount_is_refused() {
+    let scene = Scene::new();
+    let at = |name: &str| scene.scratch.path().join(name);
+    for dir in ["data/www/sub", "src", "elsewhere"] {
+        fs::create_dir_all(at(dir)).unwrap();
+    }
+    fs::write(at("data/www/sub/f"), "v").unwrap();
+    let Some(_src) = Mounted::bind(&at("data/www"), &at("src")) else { return };
+    for (source, dest) in [
+        ("src", "data"),
+        ("data", "src"),
+        ("src", "data/www"),
+        ("src/sub", "data"),
+        ("data", "src/sub"),
+        ("data", "src/new"),
+    ] {
+        let error = Mirror::open(&at(source), &at(dest), MirrorOptions::default()).unwrap_err();
+        assert!(matches!(error, MirrorError::Overlap { .. }), "{source} {dest}: {error}");
+    }
+    for backup in ["data/www/backup", "data"] {
+        let options = MirrorOptions { backup_dir: Some(at(backup)), ..MirrorOptions::default() };
+        let error = Mirror::open(&at("src"), &at("elsewhere"), options).unwrap_err();
+        assert!(matches!(error, MirrorError::Backup { .. }), "{backup}: {error}");
+    }
+    assert!(at("data/www/sub/f").exists() && !at("data/www/backup").exists() && !at("src/new").exists());
+}
+
+/// What is mounted below one of them afterwards, or is only a part of it, is met on the walk.
+#[test]
+fn a_part_of_one_directory_met_in_the_other_is_touched_by_nothing() {
+    for live in [false, true] {
+        let scene = Scene::new();
+        for dir in ["m", "deep/part"] {
+            fs::create_dir_all(scene.s(dir)).unwrap();
+        }
+        fs::create_dir_all(scene.d("deep/er/part")).unwrap();
+        fs::write(scene.d("deep/er/part/f"), "v").unwrap();
+        let (from, there) = if live { ("deep/er/part", scene.s("m")) } else { ("deep", scene.s("m")) };
+        let Some(_part) = Mounted::bind(&scene.d(from), &there) else { return };
+        fs::write(scene.d("extra"), "v").unwrap();
+        let mut mirror = scene.open();
+        let outcome = match live {
+            true => mirror.watch(Stopper::default(), &mut |_| {}).unwrap(),
+            false => mirror.once(&mut |_| {}),
+        };
+        assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{:?}", outcome.problems);
+        assert_eq!(fs::read(scene.d("deep/er/part/f")).unwrap(), b"v");
+        assert!(scene.d("extra").exists() || live);
+    }
+}
+
+#[test]
+fn the_destination_met_in_the_source_by_a_later_mount_is_no_source() {
+    let scene = Scene::new();
+    fs::create_dir(scene.s("m")).unwrap();
+    fs::write(scene.d("extra"), "v").unwrap();
+    let mut mirror = scene.open();
+    let Some(_part) = Mounted::bind(&scene.d(""), &scene.s("m")) else { return };
+    let outcome = mirror.once(&mut |_| {});
+    assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{:?}", outcome.problems);
+    assert!(scene.d("extra").exists() && !scene.d("m").exists());
+}
+
+#[test]
+fn the_source_met_in_the_destination_by_a_later_mount_is_touched_by_nothing() {
+    let scene = Scene::new();
+    fs::write(scene.s("f"), "v").unwrap();
+    for dir in ["extra", "both"] {
+        fs::create_dir_all(scene.d(dir).join("in")).unwrap();
+    }
+    fs::create_dir_all(scene.s("both/in")).unwrap();
+    for at in ["extra/in", "both/in"] {
+        let mut mirror = scene.open();
+        let Some(_part) = Mounted::bind(&scene.s(""), &scene.d(at)) else { return };
+        let outcome = mirror.once(&mut |_| {});
+        assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{at}: {:?}", outcome.problems);
+        assert!(scene.s("f").exists() && scene.d(at).join("f").exists(), "{at}");
+    }
 }
