@@ -10,6 +10,8 @@ use tree::{Dir, Kind, Name, RelPath, fsx};
 pub(crate) struct Care<'a> {
     /// Files that are our own: they stay.
     pub(crate) own: &'a HashSet<(u64, u64)>,
+    /// Directories of the source: they stay, and that is an error.
+    pub(crate) apart: &'a [(u64, u64)],
     /// Whether an entry stays, for it is not the mirror's business.
     pub(crate) leaves: &'a mut dyn FnMut(&RelPath, Kind) -> Result<bool, Problem>,
     /// Where what goes is put.
@@ -44,6 +46,9 @@ pub(crate) fn remove_tree(
     let Some(stat) = dir.look(name)? else { return Ok(Fate::Gone) };
     if care.own.contains(&stat.id()) || (care.leaves)(path, stat.kind)? {
         return Ok(Fate::Stays);
+    }
+    if stat.kind == Kind::Dir && care.apart.contains(&stat.id()) {
+        return Err(Problem::Overlap { path: path.clone(), what: "the source" });
     }
     if stat.kind != Kind::Dir {
         if let Some(backup) = care.backup {
@@ -106,7 +111,7 @@ pub(crate) fn each_in_tree(
                 care.unread = true;
                 continue;
             };
-            let own = care.own.contains(&stat.id());
+            let own = care.own.contains(&stat.id()) || care.apart.contains(&stat.id());
             if own || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone {
                 fate = Fate::Holds;
             }

@@ -1,9 +1,12 @@
 //! A directory on disk as a [`Source`].
 //!
-//! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn.
+//! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn. Nothing is read
+//! of a directory that is no longer the one that was pinned ([`pinned`]).
+
+mod pinned;
 
 use crate::choose::{Choice, Chooser};
-use crate::guard::{Pin, PinBroken};
+use crate::guard::Pin;
 use crate::keep::{Keep, What};
 use crate::live::Pulse;
 use crate::memory::{Memory, Recall};
@@ -43,8 +46,17 @@ pub struct DiskSource {
     chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
+    /// What must not be met here.
+    pub(crate) others: Others,
     /// Beats with each piece that is compared.
     pub(crate) pulse: Pulse,
+}
+
+/// Directories (device, inode) that no walk of the source may meet: it would mirror its own copy, or what it replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Others {
+    pub(crate) dest: Option<(u64, u64)>,
+    pub(crate) backup: Option<(u64, u64)>,
 }
 
 /// How a [`DiskSource`] looks.
@@ -85,6 +97,7 @@ impl DiskSource {
             compare: <[Vec<u8>; 2]>::default(),
             watcher: None,
             unsettled_here: None,
+            others: Others::default(),
             pulse: Pulse::default(),
         })
     }
@@ -114,38 +127,8 @@ impl DiskSource {
         self.watcher = None;
     }
 
-    /// Holds `dir` from now on, if it is the directory that was pinned, perhaps mounted anew.
-    ///
-    /// # Errors
-    /// When it cannot be looked at; what was held stays.
-    pub fn take_up(&mut self, dir: Dir) -> Result<bool, fsx::Error> {
-        let now = Pin::new(dir.file_system_id()?, &dir.stat_self()?);
-        if !self.pin.is_same_tree(&now) {
-            return Ok(false);
-        }
-        if self.pin.root != now.root {
-            // On another device no metadata is what it was.
-            self.writes.clear();
-        }
-        self.pin.root = now.root;
-        self.held.clear();
-        self.root = Arc::new(dir);
-        Ok(true)
-    }
-
-    /// Whether `path` still leads to this very directory.
-    ///
-    /// # Errors
-    /// What it leads to instead.
-    pub fn check_root(&self) -> Result<(), PinBroken> {
-        let now = Dir::open_root(&self.path).and_then(|dir| Ok((dir.file_system_id()?, dir.stat_self()?))).ok();
-        let (file_system, stat) = now.map_or((0, None), |(file_system, stat)| (file_system, Some(stat)));
-        let shown = tree::path::escape(self.path.as_os_str().as_encoded_bytes());
-        self.pin.check_root(file_system, stat.as_ref(), &shown)
-    }
-
     /// The directory at `path`, held until one elsewhere is asked for.
-    fn hold(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
+    fn hold(&mut self, path: &RelPath) -> Result<Arc<Dir>, Problem> {
         while self.held.last().is_some_and(|(held, _)| !path.starts_with(held)) {
             self.held.pop();
         }
@@ -154,8 +137,12 @@ impl DiskSource {
             _ if path.is_root() => Ok(Arc::clone(&self.root)),
             last => {
                 let opened = match (last, path.split()) {
-                    (Some((held, dir)), Some((parent, name))) if *held == parent => dir.open(&name)?,
-                    _ => self.root.walk(path)?,
+                    (Some((held, dir)), Some((parent, name))) if *held == parent => {
+                        let opened = dir.open(&name)?;
+                        self.check_mount(path, &opened)?;
+                        opened
+                    }
+                    _ => self.walk(path)?,
                 };
                 let opened = Arc::new(opened);
                 self.held.push((path.clone(), Arc::clone(&opened)));
@@ -166,7 +153,7 @@ impl DiskSource {
 
     /// Like [`DiskSource::hold`], but what was held, and whatever is above it, may have been renamed or replaced since, so
     /// everything but the root is opened anew.
-    fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, fsx::Error> {
+    fn hold_anew(&mut self, path: &RelPath) -> Result<Arc<Dir>, Problem> {
         self.held.clear();
         self.hold(path)
     }
@@ -198,9 +185,10 @@ impl DiskSource {
         }
         let (mode, mtime_ns, found) = (self.options.keep.mode_of(stat), stat.mtime_ns, Some(*stat));
         Some(match stat.kind {
-            Kind::Dir => match self.pin.check_dir(path, stat) {
-                Ok(()) => Want::Dir(WantDir { mode, mtime_ns, found }),
-                Err(broken) => Want::Unknown(broken.into()),
+            Kind::Dir => match (self.others.name(stat), self.pin.check_dir(path, stat)) {
+                (Some(what), _) => Want::Unknown(Problem::Overlap { path: path.clone(), what }),
+                (None, Ok(())) => Want::Dir(WantDir { mode, mtime_ns, found }),
+                (None, Err(broken)) => Want::Unknown(broken.into()),
             },
             Kind::File => Want::File(WantFile { mode, mtime_ns, size_bytes: stat.size_bytes, content: None, found }),
             Kind::Link => match dir.read_link(name) {
@@ -267,6 +255,7 @@ impl Source for DiskSource {
             memory: self.memory.as_ref().map(Memory::fork),
             chooser: self.chooser.as_ref().map(Chooser::fork),
             unsettled_here: None,
+            others: self.others,
             pulse: self.pulse.clone(),
         })
     }
@@ -318,10 +307,10 @@ impl Source for DiskSource {
         self.unsettled_here = None;
         let dir = match self.hold_anew(&parent) {
             Ok(dir) => dir,
-            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+            Err(Problem::Fs(e)) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(None);
             }
-            Err(e) => return Err(e.into()),
+            Err(problem) => return Err(problem),
         };
         let Some(scope) = self.scope(&parent, &dir)? else { return Ok(None) };
         match dir.look(&name)? {
@@ -373,10 +362,10 @@ impl Source for DiskSource {
 
     fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
         let (Some((parent, name)), Some(before)) = (path.split(), want.found) else { return Supply::Gone };
-        match self.hold(&parent).and_then(|dir| dir.open_bare(&name)) {
+        match self.hold(&parent).and_then(|dir| Ok(dir.open_bare(&name)?)) {
             Ok(file) => Supply::File { file, before },
-            Err(e) if e.is_missing() => Supply::Gone,
-            Err(e) => Supply::Problem(e.into()),
+            Err(Problem::Fs(e)) if e.is_missing() => Supply::Gone,
+            Err(problem) => Supply::Problem(problem),
         }
     }
 
@@ -437,6 +426,16 @@ impl Source for DiskSource {
         Ok(self.check_root()?)
     }
 
+    fn roots(&self) -> Vec<(u64, u64)> {
+        // What is not looked into is none of this source.
+        let mounts = self.pin.mounts.values().filter(|_| !self.options.choice.one_file_system);
+        std::iter::once(self.pin.root).chain(mounts.copied()).collect()
+    }
+
+    fn check_deletion(&mut self, path: &RelPath) -> Result<(), Problem> {
+        Ok(self.check_mounts_of(path)?)
+    }
+
     fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
         if let (Some(memory), Want::File(WantFile { found: Some(found), .. })) = (&mut self.memory, want) {
             memory.remember(path, found, stat);
@@ -447,6 +446,17 @@ impl Source for DiskSource {
         self.kept(path, want, stat);
         if let Want::File(WantFile { found: Some(found), .. }) = want {
             self.writes.insert(path, found, stat);
+        }
+    }
+}
+
+impl Others {
+    /// Which of them it is.
+    fn name(&self, stat: &Stat) -> Option<&'static str> {
+        match Some(stat.id()) {
+            id if id == self.dest => Some("the destination"),
+            id if id == self.backup => Some("the backup directory"),
+            _ => None,
         }
     }
 }

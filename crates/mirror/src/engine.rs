@@ -231,7 +231,7 @@ pub struct Engine {
     /// Which names are one file, on both sides.
     pub(crate) links: Links,
     pub(crate) list_buffer: ListBuffer,
-    /// Entries the destination had after the last walk of all of it.
+    /// Entries the destination has, since a walk of all of it.
     pub(crate) entries_known: Option<u64>,
     /// What a guard held back, until a walk of all of the destination finds nothing to hold.
     pub(crate) held: Option<Held>,

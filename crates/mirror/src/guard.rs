@@ -132,7 +132,10 @@ pub enum PinBroken {
         path: String,
     },
     /// What was mounted there is not mounted any more, or something else is.
-    #[error("{0} was a mount point and is not what was mounted there, so nothing below it is touched")]
+    #[error(
+        "{0} was a mount point and is not what was mounted there, so nothing below it is touched; \
+         mount it again, or start lockstep anew if that is what you want"
+    )]
     Mount(RelPath),
 }
 
@@ -158,6 +161,17 @@ impl Pin {
             Some(now) if now.id() == self.root && file_system == self.file_system && now.nlink > 0 => Ok(()),
             _ => Err(PinBroken::Root { path: path.to_owned() }),
         }
+    }
+
+    /// The mount points that `path` lies below or is, from the root on.
+    pub fn mounts_above(&self, path: &RelPath) -> Vec<RelPath> {
+        if self.mounts.is_empty() {
+            return Vec::new();
+        }
+        let mut above: Vec<RelPath> = std::iter::successors(Some(path.clone()), RelPath::parent).collect();
+        above.retain(|path| self.mounts.contains_key(path));
+        above.reverse();
+        above
     }
 
     /// Whether the directory `path`, whose metadata is `now`, may be believed; a mount point seen for the first time

@@ -78,6 +78,8 @@ struct Live<'a> {
     away: Option<Return>,
     /// Bytes that were free when something had no room.
     room: Option<u64>,
+    /// One of the directories turned out to be in the other: that is the end.
+    overlap: bool,
 }
 
 /// When to do what comes by time.
@@ -138,6 +140,7 @@ impl Mirror {
             passes_told: 0,
             away: None,
             room: None,
+            overlap: false,
         };
         live.start()?;
         Ok(live.run())
@@ -163,12 +166,12 @@ impl Live<'_> {
     fn run(&mut self) -> Outcome {
         (self.report)(Report::Standing(&self.standing));
         let mut last = self.pass(&Dirty::everything(), Why::Asked);
-        if !self.mirror.is_stopped() {
+        if !self.is_over() {
             (self.report)(Report::Watching);
             self.stopper.follows();
         }
         self.tell_standing();
-        while !self.mirror.is_stopped() && !self.stopper.is_draining() {
+        while !self.is_over() && !self.stopper.is_draining() {
             self.wait();
             self.stopper.pulse().beat();
             let now = crate::watch::now();
@@ -185,7 +188,7 @@ impl Live<'_> {
             }
             self.tell_standing();
         }
-        if self.stopper.is_draining() && !self.mirror.is_stopped() {
+        if self.stopper.is_draining() && !self.is_over() {
             last = self.drain();
         }
         last
@@ -297,6 +300,10 @@ impl Live<'_> {
         (self.report)(Report::Note(note));
     }
 
+    fn is_over(&self) -> bool {
+        self.overlap || self.mirror.is_stopped()
+    }
+
     fn is_lost(&self) -> bool {
         self.standing.lost.is_some()
     }
@@ -362,6 +369,7 @@ impl Live<'_> {
                 report(Report::Event(event));
             }
         });
+        self.overlap |= outcome.problems.iter().any(|(_, problem)| problem.is_overlap());
         let failing = told.take(dirty, outcome.stopped, &outcome.problems);
         let held = outcome.held != self.standing.held && outcome.held.is_some();
         self.standing.passes += 1;

@@ -145,6 +145,7 @@ impl Mirror {
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
         let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
+        disk.others.dest = Some(dir.stat_self()?.id());
         if !dry_run && !dir.try_lock()? {
             return Err(MirrorError::Busy(dest.to_owned()));
         }
@@ -158,7 +159,8 @@ impl Mirror {
             disk.memory = Some(memory);
             notes.extend(note);
         }
-        own.extend(backup.backup.as_ref().map(|(_, id)| *id));
+        disk.others.backup = backup.backup.as_ref().map(|(_, id)| *id);
+        own.extend(disk.others.backup);
         let engine = Engine::new(
             dir,
             Options {
@@ -309,10 +311,10 @@ fn open_dest(
 ) -> Result<(Dir, Option<StandIn>), MirrorError> {
     let refuse = |e: &fsx::Error| MirrorError::Destination { path: dest.to_owned(), why: why(e, "create it first") };
     let overlap = |why| MirrorError::Overlap { source_path: source_path.to_owned(), dest: dest.to_owned(), why };
-    let source_line = source.lineage()?;
+    let source_line = source.lineages()?;
     match Dir::open_root(dest) {
         Ok(dir) => {
-            let dest_line = dir.lineage()?;
+            let dest_line = dir.lineages()?;
             if source_line.first() == dest_line.first() {
                 return Err(overlap("is"));
             }
@@ -326,7 +328,7 @@ fn open_dest(
         }
         Err(e) if e.is_missing() => {
             let parent = Dir::open_root(above(dest)).map_err(|e| refuse(&e))?;
-            if parent.lineage()?.iter().any(|id| Some(id) == source_line.first()) {
+            if parent.lineages()?.iter().any(|id| Some(id) == source_line.first()) {
                 return Err(overlap("is inside"));
             }
             if dry_run {
@@ -355,11 +357,11 @@ fn open_backup(path: &Path, source: &Dir, dest: &Dir, dry_run: bool) -> Result<O
     };
     check_backup(&dir, source).map_err(&refuse)?;
     let (id, dest_id) = (dir.stat_self()?.id(), dest.stat_self()?.id());
-    if dest.lineage()?.contains(&id) || source.lineage()?.contains(&id) {
+    if dest.lineages()?.contains(&id) || source.lineages()?.contains(&id) {
         return Err(refuse("is, or contains, the destination or the source; name another one".into()));
     }
     let mut inside = None;
-    if dir.lineage()?.contains(&dest_id) {
+    if dir.lineages()?.contains(&dest_id) {
         let full =
             |path: &Path| std::fs::canonicalize(path).map_err(|e| failed(&fsx::Error::from_io("open", path, &e)));
         let (full_backup, full_dest) = (full(path)?, full(dest.path())?);
@@ -378,7 +380,7 @@ struct Opened {
 }
 
 fn check_backup(dir: &Dir, source: &Dir) -> Result<(), String> {
-    let line = dir.lineage().map_err(|e| e.to_string())?;
+    let line = dir.lineages().map_err(|e| e.to_string())?;
     match source.stat_self() {
         Ok(source) if line.contains(&source.id()) => Err("is inside the source; name another one".into()),
         Ok(_) => Ok(()),

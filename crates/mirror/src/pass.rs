@@ -88,7 +88,10 @@ struct Tally {
     source_empty: bool,
     /// All of the destination was walked.
     whole: bool,
+    /// Entries of the destination that were listed.
     dest_entries: u64,
+    /// What was deleted with the directory it was in, which was not listed.
+    deleted_below: u64,
 }
 
 /// Makes the destination what `source` says, wherever `dirty` says to look.
@@ -181,7 +184,7 @@ impl<'a, 't, S: Source> Pass<'a, 't, S> {
     /// Tells a problem, counts it, and has it looked at again.
     fn fail(&mut self, path: &RelPath, problem: Problem) {
         self.look_again(path);
-        if let Ok(Some(Want::Dir(_))) = self.source.entry(path) {
+        if let Ok(Some(Want::Dir(_) | Want::Unknown(Problem::Pin(_)))) = self.source.entry(path) {
             // What is in it was not looked at, either.
             self.found.out.again.insert_all(path, dirty::All { recursive: true, content: false });
         }

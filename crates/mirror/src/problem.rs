@@ -33,6 +33,17 @@ pub enum Problem {
     /// A root or a mount point is not the one that was pinned, so nothing below it is deleted.
     #[error("{0}")]
     Pin(#[from] crate::guard::PinBroken),
+    /// One of the two directories, or that of the backups, was met in the other, mounted there as well.
+    #[error(
+        "{path} is {what} itself, or is in it, mounted there as well; nothing at or below it is touched, and nothing is \
+         deleted; choose another destination, or unmount it there"
+    )]
+    Overlap {
+        /// Where it was met.
+        path: RelPath,
+        /// What it is.
+        what: &'static str,
+    },
     /// The kinds of entry that stand in each other's way and cannot be exchanged here.
     #[error("{path} is a {found} at the destination and cannot be replaced by a {wanted} on this file system")]
     Kinds {
@@ -86,6 +97,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether the two directories turned out to be one in the other.
+    pub fn is_overlap(&self) -> bool {
+        matches!(self, Problem::Overlap { .. })
+    }
+
     /// Whether the disk was full: worth another try once something was deleted.
     pub fn is_no_space(&self) -> bool {
         matches!(self, Problem::Fs(e) if e.is_no_space())

@@ -220,6 +220,22 @@ pub trait Source: Send {
         Ok(())
     }
 
+    /// Device and inode of each directory in which something of this source begins: its root, and what is mounted below it.
+    /// Met at the destination, none of them is touched.
+    fn roots(&self) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
+
+    /// Whether `path`, which is not wanted, may be deleted with all that is below it, as far as what was pinned of the source
+    /// there is still what it was.
+    ///
+    /// # Errors
+    /// When it is not: then it stays.
+    fn check_deletion(&mut self, path: &RelPath) -> Result<(), Problem> {
+        let _ = path;
+        Ok(())
+    }
+
     /// `path` was found to be what is wanted; `stat` is what the destination's disk says of it.
     fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
         let _ = (path, want, stat);

@@ -203,7 +203,8 @@ impl Step {
 
 /// Removes a temporary of any kind.
 pub(crate) fn remove_temp(dir: &Dir, temp: &Name, path: &RelPath) -> Result<(), Problem> {
-    let mut care = Care { own: &HashSet::new(), leaves: &mut |_, _| Ok(false), backup: None, unread: false };
+    let mut care =
+        Care { own: &HashSet::new(), apart: &[], leaves: &mut |_, _| Ok(false), backup: None, unread: false };
     match remove_tree(dir, temp, path, &mut care, &mut |_, _, _| {}) {
         Ok(_) => Ok(()),
         Err(problem) => {

@@ -10,6 +10,7 @@ mod attributes;
 mod dir;
 mod grip;
 mod meta;
+mod mounts;
 mod node;
 mod temp;
 

@@ -154,6 +154,15 @@ impl RelPath {
     pub fn starts_with(&self, ancestor: &RelPath) -> bool {
         ancestor.is_root() || self.0.strip_prefix(&*ancestor.0).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
+
+    /// The way from `ancestor` to it; `None` unless it is `ancestor` or in there.
+    pub fn below(&self, ancestor: &RelPath) -> Option<RelPath> {
+        if !self.starts_with(ancestor) {
+            return None;
+        }
+        let rest = &self.0[ancestor.0.len()..];
+        Some(RelPath(rest.strip_prefix(b"/").unwrap_or(rest).into()))
+    }
 }
 
 fn check_component(component: &[u8]) -> Result<(), PathError> {
@@ -290,6 +299,10 @@ mod tests {
             prop_assert_eq!(parent.join(&name).unwrap(), path.clone());
             prop_assert!(path.starts_with(&parent) && parent < path);
             prop_assert_eq!(path.depth(), parts.len());
+            let last = RelPath::new(name.as_bytes()).unwrap();
+            prop_assert_eq!(path.below(&parent), Some(last));
+            prop_assert_eq!(path.below(&RelPath::root()), Some(path.clone()));
+            prop_assert_eq!((path.below(&path), parent.below(&path)), (Some(RelPath::root()), None));
         }
 
         #[test]

@@ -72,6 +72,7 @@ pub(super) fn return_dest(mirror: &mut Mirror, pin: &mut Pin) -> Return {
     mirror.engine.hold_dest(dir);
     match mirror.engine.dest().try_lock() {
         Ok(true) => {
+            mirror.source.others.dest = Some(now.root);
             *pin = now;
             Return::Back
         }

@@ -141,6 +141,9 @@ impl<S: Source> Pass<'_, '_, S> {
         if found.is_some_and(|found| self.engine.options.own.contains(&found.id())) {
             return;
         }
+        if found.is_some_and(|found| found.kind == Kind::Dir && self.source.roots().contains(&found.id())) {
+            return self.fail(&path, Problem::Overlap { path: path.clone(), what: "the source" });
+        }
         if self.is_left_to_one(want.as_ref(), found.as_ref()) {
             self.found.linked.insert(path);
             return;

@@ -40,6 +40,7 @@ impl<S: Source> Pass<'_, '_, S> {
             self.switch_all();
         }
         self.finish_dirs();
+        self.note_entries();
         if self.found.out.stopped {
             // What was not reached is not known, so everything asked for is asked for again.
             self.found.out.again.merge(self.dirty.clone());
@@ -50,15 +51,18 @@ impl<S: Source> Pass<'_, '_, S> {
     fn delete_all(&mut self) {
         if self.found.deletes.is_empty() {
             if self.found.tally.whole {
-                self.engine.entries_known = Some(self.found.tally.dest_entries);
                 self.engine.held = None;
             }
+            return;
+        }
+        if self.found.out.problems.iter().any(|(_, problem)| problem.is_overlap()) {
             return;
         }
         if let Err(problem) = self.source.check_pin() {
             self.fail(&RelPath::root(), problem);
             return;
         }
+        self.keep_pinned();
         let deletes = self.permitted();
         if self.engine.options.dry_run {
             deletes.iter().for_each(|delete| self.tell_delete(delete));
@@ -78,6 +82,28 @@ impl<S: Source> Pass<'_, '_, S> {
         }
         self.do_all(jobs.into_iter().map(Job::Delete).collect());
         replaced.into_iter().for_each(|delete| self.delete_in_one(vec![delete]));
+    }
+
+    /// Counts what the destination has now: what was there, and what came and went since.
+    fn note_entries(&mut self) {
+        let Found { out, tally, .. } = &self.found;
+        let before = if tally.whole { Some(tally.dest_entries) } else { self.engine.entries_known };
+        if out.stopped || self.engine.options.dry_run {
+            return;
+        }
+        let listed = if tally.whole { tally.deleted_below } else { 0 };
+        let there = before.map(|before| before + listed + out.counts.copied);
+        self.engine.entries_known = there.map(|there| there.saturating_sub(out.counts.deleted));
+    }
+
+    /// What may be gone only because a file system is away stays.
+    fn keep_pinned(&mut self) {
+        for delete in std::mem::take(&mut self.found.deletes) {
+            match self.source.check_deletion(&delete.path) {
+                Ok(()) => self.found.deletes.push(delete),
+                Err(problem) => self.fail(&delete.path, problem),
+            }
+        }
     }
 
     /// Deletes what is in one directory.
@@ -113,9 +139,12 @@ impl<S: Source> Pass<'_, '_, S> {
             return deletes;
         }
         let dest = Arc::clone(&self.engine.dest);
+        let apart = self.source.roots();
         let Self { engine, source, found: Found { tally, .. }, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
+        let mut care =
+            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup: None, unread: false };
+        let mut there = tally.dest_entries;
         let (mut gone, mut reported) = (0, 0);
         for delete in &deletes {
             let mut entries = 1;
@@ -125,9 +154,7 @@ impl<S: Source> Pass<'_, '_, S> {
             {
                 entries = count_tree(&dir, &delete.name, &delete.path, &mut care).saturating_sub(1);
                 entries += u64::from(delete.instead.is_none());
-                if tally.whole {
-                    tally.dest_entries += entries.saturating_sub(1);
-                }
+                there += entries.saturating_sub(1);
             }
             if delete.reported {
                 reported += entries;
@@ -139,7 +166,7 @@ impl<S: Source> Pass<'_, '_, S> {
         let limit = engine.options.delete_limit;
         let count = gone > guard::DELETES_FREE || limit.is_some();
         let dest_entries = match engine.entries_known {
-            _ if tally.whole => tally.dest_entries,
+            _ if tally.whole => there,
             Some(known) => known,
             None if count => count_in(&dest, &RelPath::root(), &mut care),
             None => gone + reported,
@@ -153,13 +180,9 @@ impl<S: Source> Pass<'_, '_, S> {
             self.engine.held = held;
         }
         match held {
-            None => {
-                self.engine.entries_known = Some(dest_entries.saturating_sub(gone + reported));
-                deletes
-            }
+            None => deletes,
             Some(held) => {
                 self.found.out.held = Some(held);
-                self.engine.entries_known = Some(dest_entries.saturating_sub(reported));
                 let (reported, kept): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|delete| delete.reported);
                 for delete in kept {
                     self.tell(Action::Held, &delete.path, Some(delete.found.kind), 0);
@@ -206,9 +229,11 @@ impl<S: Source> Pass<'_, '_, S> {
         kind: Kind,
         told: &mut Vec<(RelPath, Kind, Fate)>,
     ) -> Fate {
+        let apart = self.source.roots();
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup: None, unread: false };
+        let mut care =
+            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup: None, unread: false };
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let fate = each_in_tree(dir, name, path, kind, &mut care, each);
         // What could not be looked into may hold what is to stay.
@@ -227,16 +252,18 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.replace_dir(at, name, path, want, found);
         }
         let mut told = Vec::new();
+        let apart = self.source.roots();
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
         let backup = engine.options.backup.as_deref();
-        let mut care = Care { own: &engine.options.own, leaves: &mut leaves, backup, unread: false };
+        let mut care = Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup, unread: false };
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let done = remove_tree(&at.dir, &name, &path, &mut care, each);
-        for (path, kind, fate) in told {
-            self.tell_fate(&path, kind, fate);
+        for (gone, kind, fate) in told {
+            self.tell_fate(&gone, kind, fate);
             if fate == Fate::Gone {
-                self.source.removed(&path);
+                self.found.tally.deleted_below += u64::from(gone != path);
+                self.source.removed(&gone);
             }
         }
         if let Err(problem) = done {
@@ -276,6 +303,7 @@ impl<S: Source> Pass<'_, '_, S> {
             if self.found.out.problems.len() == failed {
                 // What was in it went with it.
                 gone.retain(|(gone, ..)| *gone != path);
+                self.found.tally.deleted_below += gone.len() as u64;
                 gone.into_iter().for_each(|(gone, kind, fate)| self.tell_fate(&gone, kind, fate));
             }
         }

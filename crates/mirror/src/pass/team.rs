@@ -298,5 +298,6 @@ impl Found {
         self.tally.source_empty |= tally.source_empty;
         self.tally.whole |= tally.whole;
         self.tally.dest_entries += tally.dest_entries;
+        self.tally.deleted_below += tally.deleted_below;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use mirror::{Mirror, MirrorOptions, Report, Standing, State, Stopper};
@@ -11,25 +11,41 @@ use crate::live::{equal, live, until};
 use crate::scene::{Make, Scene, look};
 
 /// A mounted directory, until it is dropped.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     /// `None` where this user may not mount.
-    fn tmpfs(at: &Path, size: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(at: &Path, size: &str) -> Option<Self> {
         Self::with(&["-t", "tmpfs", "-o", &format!("size={size}"), "lockstep-test"], at)
     }
 
-    fn bind(from: &Path, at: &Path) -> Option<Self> {
+    pub(crate) fn bind(from: &Path, at: &Path) -> Option<Self> {
         Self::with(&["--bind", from.to_str().unwrap()], at)
     }
 
-    fn with(args: &[&str], at: &Path) -> Option<Self> {
+    pub(crate) fn with(args: &[&str], at: &Path) -> Option<Self> {
         let done = Command::new("mount").args(args).arg(at).status();
         if !done.is_ok_and(|status| status.success()) {
             eprintln!("not run: mounting needs root");
             return None;
         }
         Some(Self(at.to_owned()))
+    }
+
+    /// It is at `at` by now, for a directory above it was renamed.
+    pub(crate) fn is_at(&mut self, at: PathBuf) {
+        self.0 = at;
+    }
+
+    /// Unmounts it, as a person would: while somebody holds a directory of it that has to be tried again, or be lazy.
+    pub(crate) fn unmount(self, lazily: bool) {
+        let done = || {
+            let mut umount = Command::new("umount");
+            umount.args(lazily.then_some("-l")).arg(&self.0).stderr(Stdio::null());
+            umount.status().unwrap().success()
+        };
+        until("it to be unmounted", done);
+        std::mem::forget(self);
     }
 }
 
@@ -40,7 +56,7 @@ impl Drop for Mounted {
     }
 }
 
-fn told(notes: &Mutex<Vec<String>>, words: &str) -> bool {
+pub(crate) fn told(notes: &Mutex<Vec<String>>, words: &str) -> bool {
     notes.lock().unwrap().iter().any(|note| note.contains(words))
 }
 

@@ -56,6 +56,28 @@ fn more_than_half_of_many_is_held_and_all_else_is_done() {
 }
 
 #[test]
+fn what_was_copied_and_deleted_since_is_in_the_number_of_all_entries() {
+    let scene = Scene::new();
+    for n in 0..1_500 {
+        fs::write(scene.s(&format!("new{n}")), "").unwrap();
+    }
+    Make::FullDir.at(&scene.d("extra"));
+    Make::FullDir.at(&scene.d("becomes"));
+    fs::write(scene.s("becomes"), "a file").unwrap();
+    let mut mirror = scene.open();
+    let outcome = mirror.once(&mut |_| {});
+    assert_eq!((outcome.counts.copied, outcome.counts.deleted), (1_500, 11));
+    let mut some = Dirty::new();
+    for n in 0..1_200 {
+        fs::remove_file(scene.s(&format!("new{n}"))).unwrap();
+        let name = Name::new(format!("new{n}").into_bytes()).unwrap();
+        some.insert(&RelPath::root(), &name, mirror::dirty::Hint { content: true, by_event: true });
+    }
+    let held = mirror.pass(&some, &mut |_| {}).held.expect("a guard");
+    assert_eq!((held.deletes, held.dest_entries), (1_200, 1_501));
+}
+
+#[test]
 fn what_is_held_does_not_go_one_by_one_when_single_names_are_looked_at() {
     let scene = Scene::new();
     for n in 0..1_200 {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mirror::{
-    Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Problem, Report, Same, Source, Stopper, Supply, Want,
-    WantFile,
+    Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Problem, Report, Same, Source, Stopper, Supply,
+    Want, WantFile,
 };
 use tree::{Dir, Name, RelPath, Stat};
 
@@ -21,25 +22,35 @@ pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Runs `story` beside a live mirror.
+/// Runs `story` beside a live mirror, with what it noted.
 pub(crate) fn live(scene: &Scene, story: impl FnOnce(&Mutex<Vec<String>>)) {
+    live_with(scene, MirrorOptions::default(), story);
+}
+
+/// The same with `options`; with what it noted come the words of what failed, and `deleted` with what it deleted.
+pub(crate) fn live_with(scene: &Scene, options: MirrorOptions, story: impl FnOnce(&Mutex<Vec<String>>)) {
     let notes = Mutex::new(Vec::new());
+    let watching = AtomicBool::new(false);
     let stopper = Stopper::default();
     std::thread::scope(|scope| {
         let stop = stopper.clone();
-        let notes = &notes;
+        let (notes, watching) = (&notes, &watching);
         let mirror = scope.spawn(move || {
-            let mut mirror = mirror::Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
+            let mut mirror = mirror::Mirror::open(&scene.s(""), &scene.d(""), options).unwrap();
             mirror
                 .watch(stop, &mut |report| match report {
-                    Report::Watching => notes.lock().unwrap().push("watching".into()),
+                    Report::Watching => watching.store(true, Ordering::SeqCst),
                     Report::Note(note) => notes.lock().unwrap().push(note),
-                    Report::Event(_) | Report::Pass(_) | Report::Standing(_) => {}
+                    Report::Event(event) if event.action == Action::Deleted => {
+                        notes.lock().unwrap().push(format!("deleted {}", event.path));
+                    }
+                    Report::Event(event) => notes.lock().unwrap().extend(event.error.map(ToString::to_string)),
+                    Report::Pass(_) | Report::Standing(_) => {}
                 })
                 .unwrap();
         });
         let ended = StopAtEnd(stopper);
-        until("the first pass", || !notes.lock().unwrap().is_empty());
+        until("the first pass", || watching.load(Ordering::SeqCst));
         story(notes);
         drop(ended);
         mirror.join().unwrap();

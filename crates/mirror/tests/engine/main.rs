@@ -7,6 +7,7 @@ mod choosing;
 mod contain;
 mod guards;
 mod live;
+mod mounts;
 mod props;
 mod readers;
 mod rights;

@@ -1,0 +1,226 @@
+//! What is mounted below the source, and goes away: nothing below it is touched.
+
+use std::fs;
+use std::time::Duration;
+
+use mirror::{Action, Choice, Dirty, Mirror, MirrorError, MirrorOptions, Problem, Stopper};
+
+use crate::away::{Mounted, told};
+use crate::live::{equal, live_with, until};
+use crate::scene::{Scene, rel, stamp};
+
+/// What is told of a mount point that is gone.
+const WORDS: &str = "was a mount point";
+
+/// A file system mounted at `m`, or deeper, of the source, with something in it; `None` where this user may not.
+fn mounted(scene: &Scene, at: &str) -> Option<Mounted> {
+    fs::create_dir_all(scene.s(at)).unwrap();
+    let mounted = Mounted::tmpfs(&scene.s(at), "1m")?;
+    fs::create_dir(scene.s(at).join("in")).unwrap();
+    fs::write(scene.s(at).join("f"), "v").unwrap();
+    fs::write(scene.s(at).join("in/g"), "v").unwrap();
+    fs::write(scene.s("beside"), "v").unwrap();
+    Some(mounted)
+}
+
+fn one_file_system() -> MirrorOptions {
+    MirrorOptions { choice: Choice { one_file_system: true, ..Choice::default() }, ..MirrorOptions::default() }
+}
+
+#[test]
+fn m2_7_a_file_system_unmounted_below_the_source_deletes_nothing() {
+    for lazily in [false, true] {
+        let scene = Scene::new();
+        let Some(there) = mounted(&scene, "m") else { return };
+        live_with(&scene, MirrorOptions::default(), |seen| {
+            until("the copy", || equal(&scene));
+            there.unmount(lazily);
+            until("a word about it", || told(seen, WORDS));
+            fs::write(scene.s("after"), "v").unwrap();
+            until("what is elsewhere to be followed", || scene.d("after").exists());
+            assert_eq!(fs::read(scene.d("m/in/g")).unwrap(), b"v", "lazily: {lazily}");
+            assert!(!told(seen, "deleted"), "lazily: {lazily}: {:?}", seen.lock().unwrap());
+        });
+    }
+}
+
+/// No event tells that it goes.
+#[test]
+fn m2_7_a_mount_of_another_directory_that_is_gone_deletes_nothing_and_is_followed_once_it_is_back() {
+    let scene = Scene::new();
+    let disk = scene.scratch.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let Some(_disk) = Mounted::tmpfs(&disk, "1m") else { return };
+    fs::write(disk.join("f"), "v").unwrap();
+    fs::create_dir(scene.s("m")).unwrap();
+    let there = Mounted::bind(&disk, &scene.s("m")).unwrap();
+    let options = MirrorOptions { check_every: Some(Duration::from_millis(200)), ..MirrorOptions::default() };
+    live_with(&scene, options, |seen| {
+        until("the copy", || equal(&scene));
+        there.unmount(true);
+        until("a word about it", || told(seen, WORDS));
+        assert!(scene.d("m/f").exists() && !told(seen, "deleted"));
+        fs::write(disk.join("new"), "v").unwrap();
+        let _again = Mounted::bind(&disk, &scene.s("m")).unwrap();
+        until("it to be followed again", || equal(&scene));
+    });
+}
+
+#[test]
+fn m2_7_a_mount_point_in_a_directory_that_was_renamed_is_known_at_its_new_place() {
+    let scene = Scene::new();
+    let Some(mut there) = mounted(&scene, "p/m") else { return };
+    live_with(&scene, MirrorOptions::default(), |seen| {
+        until("the copy", || equal(&scene));
+        fs::rename(scene.s("p"), scene.s("q")).unwrap();
+        until("the new name alone", || equal(&scene));
+        there.is_at(scene.s("q/m"));
+        there.unmount(false);
+        until("a word about it", || told(seen, WORDS));
+        assert!(scene.d("q/m/in/g").exists());
+        // Another directory, or none, is no wish of the user's either.
+        fs::remove_dir(scene.s("q/m")).unwrap();
+        fs::write(scene.s("after"), "v").unwrap();
+        until("what is elsewhere to be followed", || scene.d("after").exists());
+        assert!(scene.d("q/m/in/g").exists());
+    });
+}
+
+/// Within one pass, nobody has seen it at its new name.
+#[test]
+fn a_mount_point_renamed_and_unmounted_at_once_keeps_its_copy() {
+    let scene = Scene::new();
+    let Some(mut there) = mounted(&scene, "p/m") else { return };
+    let mut mirror = scene.open();
+    mirror.once(&mut |_| {});
+    assert!(equal(&scene));
+    fs::rename(scene.s("p"), scene.s("q")).unwrap();
+    there.is_at(scene.s("q/m"));
+    there.unmount(true);
+    let outcome = mirror.once(&mut |_| {});
+    assert!(outcome.problems.iter().any(|(_, p)| matches!(p, Problem::Pin(_))), "{:?}", outcome.problems);
+    assert!(scene.d("p/m/f").exists() && scene.d("q/m").exists());
+    assert_eq!(outcome.counts.deleted, 0);
+}
+
+#[test]
+fn with_one_file_system_what_only_the_copy_has_at_a_mount_point_stays_when_it_is_unmounted() {
+    let scene = Scene::new();
+    let Some(there) = mounted(&scene, "m") else { return };
+    fs::create_dir(scene.d("m")).unwrap();
+    fs::write(scene.d("m/own"), "v").unwrap();
+    live_with(&scene, one_file_system(), |seen| {
+        until("the copy", || scene.d("beside").exists());
+        there.unmount(true);
+        until("a word about it", || told(seen, WORDS));
+        fs::write(scene.s("after"), "v").unwrap();
+        until("what is elsewhere to be followed", || scene.d("after").exists());
+        assert!(scene.d("m/own").exists());
+    });
+}
+
+/// In the middle of one run: once the mount point was listed, and before what is in it is.
+#[test]
+fn with_one_file_system_an_unmount_in_the_middle_of_a_run_touches_nothing_below() {
+    let scene = Scene::new();
+    let Some(there) = mounted(&scene, "m") else { return };
+    fs::create_dir(scene.d("m")).unwrap();
+    fs::write(scene.d("m/own"), "v").unwrap();
+    for side in [scene.s("a"), scene.d("a")] {
+        fs::write(&side, "v").unwrap();
+        stamp(&side, 0o644, 5);
+    }
+    let one = std::num::NonZeroUsize::MIN;
+    let options = MirrorOptions { threads: Some(one), ..one_file_system() };
+    let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), options).unwrap();
+    let mut there = Some(there);
+    let outcome = mirror.pass(&Dirty::everything(), &mut |event| {
+        if event.action == Action::Skipped && *event.path == rel("a") {
+            drop(there.take());
+        }
+    });
+    assert!(there.is_none());
+    assert!(scene.d("m/own").exists(), "{:?}", outcome.problems);
+}
+
+/// Two directories, one in the other by what is mounted, are refused before anything is touched.
+#[test]
+fn one_directory_inside_the_other_by_a_mount_is_refused() {
+    let scene = Scene::new();
+    let at = |name: &str| scene.scratch.path().join(name);
+    for dir in ["data/www/sub", "src", "elsewhere"] {
+        fs::create_dir_all(at(dir)).unwrap();
+    }
+    fs::write(at("data/www/sub/f"), "v").unwrap();
+    let Some(_src) = Mounted::bind(&at("data/www"), &at("src")) else { return };
+    for (source, dest) in [
+        ("src", "data"),
+        ("data", "src"),
+        ("src", "data/www"),
+        ("src/sub", "data"),
+        ("data", "src/sub"),
+        ("data", "src/new"),
+    ] {
+        let error = Mirror::open(&at(source), &at(dest), MirrorOptions::default()).unwrap_err();
+        assert!(matches!(error, MirrorError::Overlap { .. }), "{source} {dest}: {error}");
+    }
+    for backup in ["data/www/backup", "data"] {
+        let options = MirrorOptions { backup_dir: Some(at(backup)), ..MirrorOptions::default() };
+        let error = Mirror::open(&at("src"), &at("elsewhere"), options).unwrap_err();
+        assert!(matches!(error, MirrorError::Backup { .. }), "{backup}: {error}");
+    }
+    assert!(at("data/www/sub/f").exists() && !at("data/www/backup").exists() && !at("src/new").exists());
+}
+
+/// What is mounted below one of them afterwards, or is only a part of it, is met on the walk.
+#[test]
+fn a_part_of_one_directory_met_in_the_other_is_touched_by_nothing() {
+    for live in [false, true] {
+        let scene = Scene::new();
+        for dir in ["m", "deep/part"] {
+            fs::create_dir_all(scene.s(dir)).unwrap();
+        }
+        fs::create_dir_all(scene.d("deep/er/part")).unwrap();
+        fs::write(scene.d("deep/er/part/f"), "v").unwrap();
+        let (from, there) = if live { ("deep/er/part", scene.s("m")) } else { ("deep", scene.s("m")) };
+        let Some(_part) = Mounted::bind(&scene.d(from), &there) else { return };
+        fs::write(scene.d("extra"), "v").unwrap();
+        let mut mirror = scene.open();
+        let outcome = match live {
+            true => mirror.watch(Stopper::default(), &mut |_| {}).unwrap(),
+            false => mirror.once(&mut |_| {}),
+        };
+        assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{:?}", outcome.problems);
+        assert_eq!(fs::read(scene.d("deep/er/part/f")).unwrap(), b"v");
+        assert!(scene.d("extra").exists() || live);
+    }
+}
+
+#[test]
+fn the_destination_met_in_the_source_by_a_later_mount_is_no_source() {
+    let scene = Scene::new();
+    fs::create_dir(scene.s("m")).unwrap();
+    fs::write(scene.d("extra"), "v").unwrap();
+    let mut mirror = scene.open();
+    let Some(_part) = Mounted::bind(&scene.d(""), &scene.s("m")) else { return };
+    let outcome = mirror.once(&mut |_| {});
+    assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{:?}", outcome.problems);
+    assert!(scene.d("extra").exists() && !scene.d("m").exists());
+}
+
+#[test]
+fn the_source_met_in_the_destination_by_a_later_mount_is_touched_by_nothing() {
+    let scene = Scene::new();
+    fs::write(scene.s("f"), "v").unwrap();
+    for dir in ["extra", "both"] {
+        fs::create_dir_all(scene.d(dir).join("in")).unwrap();
+    }
+    fs::create_dir_all(scene.s("both/in")).unwrap();
+    for at in ["extra/in", "both/in"] {
+        let mut mirror = scene.open();
+        let Some(_part) = Mounted::bind(&scene.s(""), &scene.d(at)) else { return };
+        let outcome = mirror.once(&mut |_| {});
+        assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{at}: {:?}", outcome.problems);
+        assert!(scene.s("f").exists() && scene.d(at).join("f").exists(), "{at}");
+    }
+}
