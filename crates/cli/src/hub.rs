@@ -246,6 +246,12 @@ fn address(text: &str, flag: &str, port: u16) -> Result<SocketAddr, Failure> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
+    // The resolver would take it for an address, of four bytes.
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Failure::usage(format!(
+            "{flag} {text}: which address? [::]:{text} is all of them, 127.0.0.1:{text} this machine alone"
+        )));
+    }
     // A name, or an address without a port.
     use std::net::ToSocketAddrs;
     let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{port}") };
@@ -335,6 +341,8 @@ mod tests {
     fn an_address_may_lack_its_port() {
         assert_eq!(address("127.0.0.1", "--listen", 7117).unwrap().port(), 7117);
         assert_eq!(address("[::1]:0", "--listen", 7117).unwrap().port(), 0);
-        assert_eq!(address("no such place", "--listen", 7117).unwrap_err().exit, Exit::Usage);
+        for wrong in ["no such place", "7118"] {
+            assert_eq!(address(wrong, "--listen", 7117).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
     }
 }

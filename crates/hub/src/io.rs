@@ -17,12 +17,20 @@ pub(crate) struct Incoming<R> {
 pub(crate) enum ReadError {
     #[error("closed")]
     Closed,
-    #[error("{0}")]
+    #[error("{}", words(.0))]
     Io(#[from] std::io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
+}
+
+/// Who stops rarely takes leave of TLS first: that is an end as any other.
+fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "its end closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {

@@ -98,9 +98,10 @@ impl Standing {
 
     /// Why this client does not have all of `goal`, and since when; `None` if it has.
     pub(crate) fn behind(&self, goal: &Goal) -> Option<Behind> {
-        let (why, since_ms) = if self.session.is_some() {
+        let (why, since_ms) = if let Some(session) = &self.session {
             let Lack { why, since } = self.lack(goal)?;
-            let since_ms = since.map(clock::ms_of);
+            // What is older than its session it has lacked since it is here.
+            let since_ms = since.map(|since| clock::ms_of(since.max(session.began)));
             (since_ms.map_or(why.clone(), |at| format!("{why}, since {}", clock::rfc3339(at))), since_ms)
         } else {
             match self.client.last_seen_ms {

@@ -128,8 +128,9 @@ impl Service {
         lines.set("TimeoutStartSec", "infinity");
         lines.set("Restart", "on-failure");
         lines.set("RestartSec", "5s");
-        // Wrong settings do not become right by trying again, nor does being revoked, or a directory that holds other things.
-        lines.set("RestartPreventExitStatus", if self.what == What::Hub { "2" } else { "2 3 4" });
+        // Wrong settings do not become right by trying again, nor a directory that holds other things; a hub that cannot be
+        // reached yet does, and a source that is not mounted yet.
+        lines.set("RestartPreventExitStatus", if self.what == What::Hub { "2" } else { "2 4" });
         lines.set("LimitNOFILE", "65536");
     }
 
