@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -145,6 +145,65 @@ fn who_says_nothing_or_only_a_little_is_cut_and_keeps_nobody_out() {
         matches!((&**stream).read(&mut byte), Ok(0)) || stream.shutdown(Shutdown::Both).is_err()
     });
     assert_eq!(cut.count(), silent.len());
+}
+
+/// Whatever its connections do: each is one of its own, and those of the others and of this machine are left.
+#[test]
+fn who_has_signed_in_takes_so_many_connections_and_leaves_the_rest_to_others() {
+    const OF_ONE_MAX: usize = 64;
+    let (cluster, web, _) = hub(&[]);
+    let (speaker, other) = Speaker::logged_in(&cluster.address(), 8, None);
+    drop(speaker);
+    let other = web.basic(&other);
+    let token = cluster.run(&["token"]);
+    let reader = web.bearer(String::from_utf8(token.stdout).unwrap().trim());
+    let since = other.get("/api/values").json()["next"].as_str().unwrap().to_owned();
+    let head = |line: &str, more: &str| {
+        let mut stream = web.connect();
+        let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\n{}{more}\r\n", web.head_line());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    // A value that stops before its end: whether it was asked for is known at once.
+    let sending: Vec<_> = (0..OF_ONE_MAX + 16)
+        .map(|_| {
+            let mut stream = head("PUT /api/values/x", "content-length: 2\r\nexpect: 100-continue\r\n");
+            let mut status = [0; b"HTTP/1.1 100".len()];
+            stream.read_exact(&mut status).unwrap();
+            stream.write_all(b"1").ok();
+            (stream, status == *b"HTTP/1.1 100")
+        })
+        .collect();
+    assert!(sending.iter().take(OF_ONE_MAX).all(|(_, taken)| *taken), "as many as it may have");
+    assert!(sending.iter().skip(OF_ONE_MAX).all(|(_, taken)| !taken), "and no more");
+    let refused = || {
+        let reply = web.get("/api/status");
+        let full = reply.status == 503 && reply.problem() == "full" && reply.headers["retry-after"] == "1";
+        assert!(full || reply.status == 200, "{reply:?}");
+        full
+    };
+    let go_on = |mut held: Vec<TcpStream>, more: &dyn Fn() -> TcpStream| {
+        until(PATIENCE, "one more to be refused", || {
+            let full = refused();
+            if !full {
+                // One that had just ended counted when these were opened.
+                held.push(more());
+            }
+            full
+        });
+        for signed in [&other, &reader] {
+            assert_eq!(signed.get("/api/status").status, 200);
+        }
+        assert!(cluster.run(&["clients", "list"]).status.success());
+        drop(held);
+        until(PATIENCE, "it to be let in again", || !refused());
+    };
+    go_on(sending.into_iter().map(|(stream, _)| stream).collect(), &|| unreachable!("all were taken"));
+    let waits = || head(&format!("GET /api/values?since={since}&wait=60"), "");
+    let rests = || head("GET /api/status", "");
+    for open in [&waits as &dyn Fn() -> TcpStream, &rests] {
+        go_on((0..OF_ONE_MAX + 16).map(|_| open()).collect(), open);
+    }
 }
 
 #[test]

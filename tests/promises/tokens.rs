@@ -230,7 +230,7 @@ fn what_is_revoked_or_allowed_less_while_its_body_comes_does_nothing_with_it() {
     let answer = half.finished().unwrap();
     assert_eq!((answer.status, &*answer.problem()), (403, "not_allowed"));
     changed(&["clients", "rights", "7", "--role", "client"]);
-    let half = Half::sent(&web, put, "1");
+    let half = Half::sent(&web, put, "12");
     changed(&["clients", "rights", "7", "--role", "observer"]);
     let answer = half.finished().unwrap();
     assert_eq!((answer.status, &*answer.problem()), (403, "not_allowed"));

@@ -50,7 +50,12 @@ impl Stack {
     ) -> Result<(), Error> {
         let (listener, address) = crate::listen::listen(address, "--port").await?;
         let stopping = watch::Sender::new(false);
-        let ground = Ground { strangers: Strangers::default(), counts: Arc::default(), stopping: stopping.subscribe() };
+        let ground = Ground {
+            strangers: Strangers::default(),
+            counts: Arc::default(),
+            signed: Default::default(),
+            stopping: stopping.subscribe(),
+        };
         let serving = http::open(ground, listener, Guard::new(address, None, CorsOrigins::default()), None, self.app);
         up(address);
         let stopped = async {

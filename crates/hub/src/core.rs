@@ -139,7 +139,7 @@ impl Hub {
     /// What a listener of HTTP needs of it.
     pub(crate) fn ground(&self) -> Ground {
         let (strangers, counts) = (self.strangers.clone(), Arc::clone(&self.counts));
-        Ground { strangers, counts, stopping: self.stopping.subscribe() }
+        Ground { strangers, counts, signed: Default::default(), stopping: self.stopping.subscribe() }
     }
 
     /// What is said and allowed at the door, as it is now.

@@ -18,6 +18,7 @@ mod percent;
 mod port;
 mod problem;
 mod shown;
+mod signed;
 mod tls;
 mod told;
 mod values;
@@ -27,6 +28,8 @@ pub(crate) use guard::{CorsOrigins, Guard};
 pub(crate) use listen::{Ground, Peer, open};
 pub use port::HttpConfig;
 pub(crate) use port::Port;
+pub(crate) use problem::Problem;
+pub(crate) use signed::Signer;
 pub use tls::TlsError;
 pub(crate) use tls::{Source, Tls, read_chain, usable};
 
@@ -37,7 +40,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
-use problem::Problem;
 use std::sync::Arc;
 
 /// Everything that is answered over HTTP.

@@ -138,7 +138,7 @@ async fn serve(talk: Talk, auth: Json) {
     // In a box of its own: what a login needs is given back before the client stays.
     let end = match Box::pin(log_in(&talk, auth)).await {
         Ok((admitted, wishes)) => {
-            talk.track.logged_in();
+            talk.track.logged_in(admitted.id);
             talk.inbox.logged_in();
             match Stay::begin(&talk.hub, &admitted, address, "socketio") {
                 Ok(stay) => {

@@ -4,6 +4,7 @@
 //! from one address, the one of that address: so whoever logs in at once always gets in.
 
 use crate::limits::Live;
+use rustix::process::{Resource, getrlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +48,8 @@ impl Strangers {
         let address = network(address);
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let limits = self.1.get();
-        let most = if waiting.places.len() as u64 >= limits.strangers {
+        let all = at_most(limits.strangers, getrlimit(Resource::Nofile).current);
+        let most = if waiting.places.len() as u64 >= all {
             waiting.by_address.iter().max_by_key(|(_, count)| **count).map(|(address, _)| *address)
         } else {
             let of_address = waiting.by_address.get(&address).copied().unwrap_or(0) as u64;
@@ -66,6 +68,11 @@ impl Strangers {
         drop(waiting);
         Place { strangers: Arc::clone(&self.0), number, evict }
     }
+}
+
+/// How many there are at most, where so many files may be open: a quarter of them, so that those who have logged in always have some.
+fn at_most(set: u64, files: Option<u64>) -> u64 {
+    set.min(files.unwrap_or(u64::MAX) / 4).max(1)
 }
 
 impl Waiting {
@@ -109,6 +116,15 @@ mod tests {
     fn strangers(of_address: u64) -> Strangers {
         let limits = Limits { strangers: STRANGERS_MAX as u64, strangers_of_address: of_address, ..Limits::default() };
         Strangers::new(Arc::new(Live::new(limits)))
+    }
+
+    #[test]
+    fn a_quarter_of_the_files_that_may_be_open_is_all_that_strangers_have() {
+        for (set, files, most) in
+            [(1024, None, 1024), (1024, Some(65_536), 1024), (1024, Some(1200), 300), (9, Some(0), 1)]
+        {
+            assert_eq!(at_most(set, files), most, "{set} of {files:?}");
+        }
     }
 
     #[tokio::test]

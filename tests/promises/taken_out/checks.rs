@@ -119,6 +119,17 @@ pub(crate) const CHECKS: &[Check] = &[
         tests: &[promise("what_is_revoked_or_allowed_less_while_its_body_comes_does_nothing_with_it")],
     },
     Check {
+        what: "how many connections one has who signed in",
+        file: "crates/hub/src/http/signed.rs",
+        stands: "if *of_it >= CONNECTIONS_OF_ONE_MAX {",
+        instead: "if false {",
+        tests: &[
+            unit("hub", "each_who_signs_in_has_so_many_connections_and_takes_none_from_others"),
+            unit("hub", "a_session_has_no_more_connections_than_its_client_may_sign_in_on"),
+            promise("who_has_signed_in_takes_so_many_connections_and_leaves_the_rest_to_others"),
+        ],
+    },
+    Check {
         what: "how many wait to log in",
         file: "crates/hub/src/strangers.rs",
         stands: "        if most.is_some() {",

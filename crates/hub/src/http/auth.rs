@@ -1,7 +1,7 @@
 //! Who sent a request: an id and its unique ID, as HTTP's Basic scheme carries them, or a bearer token.
 
 use super::problem::Problem;
-use super::{Peer, body};
+use super::{Peer, Signer, body};
 use crate::access::Access;
 use crate::audit::Entry;
 use crate::clock;
@@ -32,6 +32,8 @@ pub(crate) struct Who {
     may_put: bool,
     administers: bool,
     token: Option<BearerHash>,
+    /// Whose connections that of this request is among.
+    signer: Signer,
     /// As of this request.
     access: Access,
 }
@@ -49,8 +51,14 @@ impl Who {
 
     /// By its unique ID. Over HTTP nobody administers by that, whoever it is: browsers remember it, and send it along.
     fn by_unique_id(hub: &Hub, client: ClientId) -> Who {
-        let who =
-            Who { client: Some(client), may_put: true, administers: false, token: None, access: Access::everything() };
+        let who = Who {
+            client: Some(client),
+            may_put: true,
+            administers: false,
+            token: None,
+            signer: Signer::Client(client),
+            access: Access::everything(),
+        };
         Who { access: who.access_now(hub), ..who }
     }
 
@@ -147,7 +155,7 @@ impl FromRequestParts<Arc<Hub>> for Who {
                 return Err(not_proven("not_proven", text));
             }
         };
-        peer.signed_in();
+        peer.signed_in(who.signer)?;
         Ok(who)
     }
 }
@@ -205,7 +213,7 @@ impl FromRequestParts<Arc<Hub>> for Administrator {
         let refused = match Credentials::read(&parts.headers) {
             Some(Credentials::Bearer(token)) => match by_token(hub, address, &token) {
                 Ok((who, token)) if who.access.to_administer().is_ok() => {
-                    peer.signed_in();
+                    peer.signed_in(who.signer)?;
                     return Ok(Administrator { who, token, address });
                 }
                 Ok((who, token)) => lesser(hub, address, &who, token),
@@ -267,6 +275,7 @@ fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<(Who, String),
         may_put: token.may_put,
         administers: token.administers,
         token: Some(hash),
+        signer: token.client.map_or(Signer::Token(hash), Signer::Client),
         access: Access::everything(),
     };
     Ok((Who { access: who.access_now(hub), ..who }, token.name))

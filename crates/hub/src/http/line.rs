@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A handle to a connection's byte stream.
 #[derive(Clone, Default)]
@@ -74,11 +73,11 @@ impl Line {
     }
 }
 
-/// A byte stream on a [`Line`]. It keeps its place among the accepted connections for as long as it lives.
+/// A byte stream on a [`Line`]. It keeps for as long as it lives what its connection counts by.
 pub(crate) struct Lined<S> {
     stream: S,
     line: Line,
-    _place: OwnedSemaphorePermit,
+    _kept: Box<dyn Send>,
     /// Resolves when it is to be cut to make room for others; gone once it has.
     evicted: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -87,10 +86,10 @@ impl<S> Lined<S> {
     pub(crate) fn new(
         stream: S,
         line: Line,
-        place: OwnedSemaphorePermit,
+        kept: impl Send + 'static,
         evicted: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        Self { stream, line, _place: place, evicted: Some(Box::pin(evicted)) }
+        Self { stream, line, _kept: Box::new(kept), evicted: Some(Box::pin(evicted)) }
     }
 }
 
@@ -171,13 +170,11 @@ mod tests {
     use super::*;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::Semaphore;
 
     fn pair() -> (Lined<tokio::io::DuplexStream>, Line, tokio::io::DuplexStream) {
         let (here, there) = tokio::io::duplex(64);
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let line = Line::default();
-        (Lined::new(here, line.clone(), place, std::future::pending()), line, there)
+        (Lined::new(here, line.clone(), (), std::future::pending()), line, there)
     }
 
     #[tokio::test]
@@ -196,10 +193,9 @@ mod tests {
     #[tokio::test]
     async fn who_is_evicted_is_cut_also_where_nothing_but_its_stream_is_left() {
         let (here, _there) = tokio::io::duplex(64);
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let evict = Arc::new(tokio::sync::Notify::new());
         let evicted = Arc::clone(&evict);
-        let mut lined = Lined::new(here, Line::default(), place, async move { evicted.notified().await });
+        let mut lined = Lined::new(here, Line::default(), (), async move { evicted.notified().await });
         let reading = tokio::spawn(async move { (lined.read_u8().await.is_err(), lined.write_u8(0).await.is_err()) });
         tokio::task::yield_now().await;
         evict.notify_one();

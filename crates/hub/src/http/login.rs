@@ -4,9 +4,9 @@
 //! asked for its unique ID (401, code `unique_id?`) until it brings it (200). It is logged in by neither: each request
 //! carries its proof, and an open stream is the sign of life.
 
-use super::Peer;
 use super::body::{is_json, whole};
 use super::problem::Problem;
+use super::{Peer, Signer};
 use crate::core::Hub;
 use crate::counts::Via;
 use crate::reception::at_the_desk;
@@ -89,7 +89,7 @@ pub(super) async fn post(
     }
     match step.then {
         Then::In(admitted) => {
-            peer.signed_in();
+            peer.signed_in(Signer::Client(admitted.id))?;
             Ok(Json(Proved { id: admitted.id.get(), confirmed: true, hub: &hub.name }).into_response())
         }
         _ => Err(Problem::new(StatusCode::UNAUTHORIZED, "not_proven", "the unique ID was not looked at")),

@@ -1,7 +1,7 @@
 //! Before the engine: notes which connection belongs to which session, bounds who has not logged in, and turns away who was cut.
 
 use super::track::{Track, Tracks};
-use crate::http::Peer;
+use crate::http::{Peer, Problem};
 use crate::limits::Live;
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
@@ -89,8 +89,10 @@ where
             let poll = polling && request.method() == Method::GET;
             let upgrade = !polling;
             let known = self.tracks.find(&sid);
-            if known.as_ref().is_some_and(|track| !track.request(&peer, poll, upgrade)) {
-                return unknown_session();
+            match known.as_ref().map(|track| track.request(&peer, poll, upgrade)) {
+                None | Some(Ok(true)) => {}
+                Some(Ok(false)) => return unknown_session(),
+                Some(Err(full)) => return Problem::from(full).into_response(),
             }
             let pending = known.filter(|_| poll).map(Pending::new);
             let response = self.engine(request).await;

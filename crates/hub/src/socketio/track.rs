@@ -3,12 +3,14 @@
 //! A session over WebSocket is one connection. One over long polling is many requests, each perhaps on another connection, and an
 //! upgrade moves it. So every request is noted here, by the session's id, which is a secret between the hub and that client.
 
-use crate::http::Peer;
+use crate::http::{Peer, Signer};
 use crate::limits::Live;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use wire::id::ClientId;
+use wire::message::Refusal;
 
 /// Sessions that have not logged in, from everybody. Each costs some 30 KiB.
 const STRANGERS_MAX: usize = 8192;
@@ -40,6 +42,8 @@ pub(super) struct Track {
     cut: AtomicBool,
     upgraded: AtomicBool,
     stranger: AtomicBool,
+    /// Who has logged in.
+    signer: OnceLock<Signer>,
 }
 
 /// How far a client has come, as far as its transport shows it.
@@ -79,6 +83,7 @@ impl Tracks {
             cut: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             stranger: AtomicBool::new(true),
+            signer: OnceLock::new(),
         }))
     }
 
@@ -97,7 +102,10 @@ impl Track {
     }
 
     /// Notes a further request; `false` when the session was cut, and the request is to be turned away.
-    pub(super) fn request(&self, peer: &Peer, poll: bool, upgrade: bool) -> bool {
+    ///
+    /// # Errors
+    /// When its client has too many connections for this one.
+    pub(super) fn request(&self, peer: &Peer, poll: bool, upgrade: bool) -> Result<bool, Refusal> {
         if upgrade {
             self.upgraded.store(true, Ordering::Release);
         }
@@ -113,16 +121,21 @@ impl Track {
         }
         drop(peers);
         // Looked at after it was noted: so it is either seen here, or noted by then for `logged_in`.
-        if !self.stranger.load(Ordering::Acquire) {
-            peer.signed_in();
+        if let Some(signer) = self.signer.get() {
+            peer.signed_in(*signer)?;
         }
-        !self.cut.load(Ordering::Acquire)
+        Ok(!self.cut.load(Ordering::Acquire))
     }
 
-    /// It has logged in: neither it nor its connections count as strangers any longer.
-    pub(super) fn logged_in(&self) {
+    /// `client` has logged in: neither it nor its connections count as strangers any longer.
+    pub(super) fn logged_in(&self, client: ClientId) {
         self.no_stranger();
-        lock(&self.peers).iter().for_each(Peer::signed_in);
+        let signer = *self.signer.get_or_init(|| Signer::Client(client));
+        for peer in lock(&self.peers).iter() {
+            if let Err(full) = peer.signed_in(signer) {
+                tracing::debug!(address = %peer.address, "still counts as a stranger's: {}", full.text);
+            }
+        }
     }
 
     fn no_stranger(&self) {
@@ -208,8 +221,8 @@ mod tests {
         let mut crowd: Vec<_> = (0..100).map(|n| begin(&format!("2001:db8::{n:x}")).unwrap()).collect();
         assert!(begin("2001:db8::ffff:1").is_none());
         let other = begin("2001:db8:0:1::1").unwrap();
-        crowd[0].logged_in();
-        crowd[0].logged_in();
+        crowd[0].logged_in(ClientId::new(7).unwrap());
+        crowd[0].logged_in(ClientId::new(7).unwrap());
         let next = begin("2001:db8::ffff:2").unwrap();
         assert!(begin("2001:db8::ffff:3").is_none());
         crowd.pop();
@@ -234,9 +247,9 @@ mod tests {
         let tracks = Arc::new(Tracks::default());
         let track = Tracks::begin(&tracks, at("10.0.0.1")).unwrap();
         track.named("abc");
-        assert!(tracks.find("abc").unwrap().request(&at("10.0.0.1"), true, false));
+        assert!(tracks.find("abc").unwrap().request(&at("10.0.0.1"), true, false).unwrap());
         track.cut();
-        assert!(!tracks.find("abc").unwrap().request(&at("10.0.0.1"), true, false));
+        assert!(!tracks.find("abc").unwrap().request(&at("10.0.0.1"), true, false).unwrap());
         assert_eq!(track.progress().polls, 2);
         drop(track);
         assert!(tracks.find("abc").is_none());
@@ -251,16 +264,28 @@ mod tests {
         let (first, second, third) = (connect(), connect(), connect());
         let left = Tracks::begin(&tracks, connect()).unwrap();
         let track = Tracks::begin(&tracks, first.clone()).unwrap();
-        assert!(track.request(&second, true, false));
+        assert!(track.request(&second, true, false).unwrap());
         assert!([&first, &second, &third].into_iter().all(Peer::is_stranger));
-        track.logged_in();
+        track.logged_in(ClientId::new(7).unwrap());
         assert!(!first.is_stranger() && !second.is_stranger() && third.is_stranger());
-        assert!(track.request(&third, true, false));
+        assert!(track.request(&third, true, false).unwrap());
         assert!(!third.is_stranger());
         // Who leaves without logging in has not proved anything.
         let fourth = connect();
-        assert!(left.request(&fourth, true, false));
+        assert!(left.request(&fourth, true, false).unwrap());
         drop(left);
         assert!(fourth.is_stranger());
+    }
+
+    #[test]
+    fn a_session_has_no_more_connections_than_its_client_may_sign_in_on() {
+        let (tracks, first) = (Arc::new(Tracks::default()), at("10.0.0.1"));
+        let track = Tracks::begin(&tracks, first.clone()).unwrap();
+        track.logged_in(ClientId::new(7).unwrap());
+        let mut more: Vec<_> = (1..200).map(|_| first.beside()).collect();
+        let full = more.iter().position(|peer| track.request(peer, true, false).is_err());
+        assert_eq!(full, Some(63));
+        more.truncate(10);
+        assert_eq!(track.request(&first.beside(), true, false).ok(), Some(true));
     }
 }

@@ -45,7 +45,12 @@ async fn scene(made_ms: i64) -> Scene {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stopping = watch::Sender::new(false);
-    let ground = Ground { strangers: Default::default(), counts: Arc::default(), stopping: stopping.subscribe() };
+    let ground = Ground {
+        strangers: Default::default(),
+        counts: Arc::default(),
+        signed: Default::default(),
+        stopping: stopping.subscribe(),
+    };
     let app = Router::new().route("/", get(async || "ok"));
     tokio::spawn(open(ground, listener, Guard::default(), Some(Arc::clone(&tls)), app));
     Scene { tls, address, authority: ca, stopping, _scratch: scratch }
