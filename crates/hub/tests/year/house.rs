@@ -84,6 +84,7 @@ impl House {
                 settings,
                 name: Some("year".into()),
                 ours: Vec::new(),
+                first_invite: true,
             };
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(hub::run(config, move |told| drop(up.send(told)), async { drop(stopped.await) }))
