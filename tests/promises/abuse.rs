@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, pick, until};
+use wire::answer::Question;
 use wire::link::JoinLink;
-use wire::message::{Code, Purpose, ToHub};
+use wire::message::{Code, Purpose, ToClient, ToHub};
 use wire::unique_id::UniqueId;
 
 use crate::speaker::{Asked, Heard, Speaker, hello, unique_id_in};
@@ -120,6 +121,60 @@ fn garbage_half_frames_and_endless_lengths_inside_tls_are_cut() {
     let told = log(&cluster);
     assert!(told.contains("not logged in") && !told.contains("panicked"), "{told}");
     login_takes(&cluster, 99, None);
+}
+
+/// Each question that waits for everybody looks at all clients, and there may be thousands of both.
+#[test]
+fn many_that_wait_hold_no_copies_of_the_roster_and_keep_nobody_waiting() {
+    const CLIENTS: u64 = 4000;
+    let mut cluster = Cluster::start(|share| fs::write(share.join("f"), "x").unwrap(), &[]);
+    let inventory = cluster.path().join("inventory.csv");
+    let rows: String = (1..=CLIENTS).map(|id| format!("{id},shelf-{id}\n")).collect();
+    fs::write(&inventory, format!("id,tags\n{rows}")).unwrap();
+    assert!(cluster.run(&["clients", "import", inventory.to_str().unwrap()]).status.success());
+    // Somebody whom everybody waits for; its own questions come over as many connections as it likes.
+    let mut lagging = Speaker::greeted(&cluster.address());
+    let Asked::Issued(_) = lagging.claim("7", None) else { panic!("not issued") };
+    lagging.say(&ToHub::Confirm);
+    let token = lagging.welcome().token;
+    lagging.say(&ToHub::Follow { fid: 1, board: "share/share".into(), pattern: "*".into(), cursor: None });
+    assert!(matches!(lagging.hear(), ToClient::Following { .. }));
+    let ids: Vec<u64> = (1..=CLIENTS).collect();
+    let wait = |clients: &[u64]| {
+        let (target, timeout_ms) = (None, 3_600_000);
+        ToHub::Ask { req: 1, question: Question::Wait { target, clients: clients.to_vec(), timeout_ms } }
+    };
+    let rss = cluster.hub().rss_bytes().unwrap();
+    let mut others: Vec<Speaker> = Vec::new();
+    let mut full = 0;
+    for _ in 0..4 {
+        let mut speaker = Speaker::connect(&cluster.address());
+        speaker.say(&hello(Purpose::Relay { token }));
+        assert!(matches!(speaker.hear(), ToClient::Hello { .. }));
+        assert_eq!(speaker.hear(), ToClient::Attached);
+        for n in 0..20 {
+            speaker.say(&wait(if n % 2 == 0 { &[] } else { &ids }));
+        }
+        others.push(speaker);
+    }
+    // Of 80 it may ask 16 at once; the others are told.
+    until(PATIENCE, "64 to be told that they are too many", || {
+        lagging.say(&ToHub::Ping { nonce: 1 });
+        for speaker in &mut others {
+            while let Heard::Said(said) = speaker.listen(Duration::from_millis(1)) {
+                let ToClient::Failed { refusal, .. } = *said else { panic!("{said:?}") };
+                assert!(refusal.code == Code::Full && refusal.retry_ms.is_some(), "{refusal:?}");
+                full += 1;
+            }
+        }
+        full >= 64
+    });
+    assert_eq!(full, 64);
+    let grown = cluster.hub().rss_bytes().unwrap().saturating_sub(rss);
+    assert!(grown < 16 << 20, "{grown} bytes for {CLIENTS} clients");
+    login_takes(&cluster, 5000, None);
+    assert!(cluster.run(&["wait", "--client", "1", "--timeout", "10ms"]).status.code() == Some(1));
+    cluster.stop_hub();
 }
 
 #[test]

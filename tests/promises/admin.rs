@@ -241,8 +241,14 @@ fn nobody_but_who_has_an_admins_token_does_any_of_it() {
         (roster(&cluster), stdout(cluster.run(&["token", "list"])), invites()),
         (before.clone(), tokens.clone(), invited)
     );
-    // Of each lesser token it is on record that it tried, and by which name; the audit log counts what repeats itself.
-    let tried: BTreeSet<String> = on_record(&cluster, "audit-refused.jsonl", "administer")
+    // Of each lesser token it is on record that it tried, and by which name; and of who had none, how it was signed. The audit log
+    // counts what repeats itself.
+    let tried = on_record(&cluster, "audit-refused.jsonl", "administer");
+    let (with_none, tried): (Vec<_>, Vec<_>) = tried.into_iter().partition(|line| line["token"].is_null());
+    let signed: BTreeSet<&str> = with_none.iter().map(|line| line["detail"].as_str().unwrap()).collect();
+    assert_eq!(signed, BTreeSet::from(["not signed", "signed with an id"]));
+    assert!(with_none.iter().all(|line| line["outcome"] == "not_proven" && line["id"].is_null()), "{with_none:?}");
+    let tried: BTreeSet<String> = tried
         .iter()
         .map(|line| {
             assert_eq!((&line["outcome"], &line["transport"]), (&json!("not_allowed"), &json!("http")), "{line}");

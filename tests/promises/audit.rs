@@ -2,12 +2,14 @@
 //! away, and no secret is in it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 use support::{Cluster, PATIENCE, until};
+use wire::answer::Question;
 use wire::id::ClientId;
 use wire::link::JoinLink;
-use wire::message::{Code, ToHub};
+use wire::message::{Code, ToClient, ToHub};
 use wire::unique_id::UniqueId;
 
 use crate::login::{link_in, stdout};
@@ -70,6 +72,8 @@ fn every_login_failure_and_change_is_on_record_and_no_secret_is() {
     // On disk at once: also a hub that is killed has it.
     cluster.kill_hub();
     let (done, refused) = (lines(&cluster, "audit.jsonl"), lines(&cluster, "audit-refused.jsonl"));
+    let taken_over = done.iter().find(|line| line["event"] == "taken_over").unwrap();
+    assert_eq!(taken_over["detail"], "from 127.0.0.1", "without a port, so that what repeats itself is counted");
     for (event, id, transport) in [
         ("invited", None, "local"),
         ("issued", Some(7), "native"),
@@ -81,7 +85,7 @@ fn every_login_failure_and_change_is_on_record_and_no_secret_is() {
         ("changed", Some(7), "local"),
         ("reissued", Some(7), "local"),
         ("token", Some(7), "local"),
-        ("token_revoked", None, "local"),
+        ("token_revoked", Some(7), "local"),
         ("imported", Some(9), "local"),
         ("revoked", Some(7), "local"),
     ] {
@@ -99,8 +103,9 @@ fn every_login_failure_and_change_is_on_record_and_no_secret_is() {
     assert!(done.iter().all(|line| line["outcome"] == "ok") && refused.iter().all(|line| line["outcome"] != "ok"));
     let came = done.iter().find(|line| line["event"] == "login").unwrap();
     assert_eq!(came["address"], "127.0.0.1", "without a port, which is another each time");
-    let invited = done.iter().find(|line| line["event"] == "invited").unwrap();
-    assert!(invited["by"] == 0 && invited["detail"].as_str().unwrap().contains("role observer"), "{invited}");
+    let invited: Vec<&Value> = done.iter().filter(|line| line["event"] == "invited").collect();
+    let is = |n: usize, of: &str| invited[n]["by"] == 0 && invited[n]["detail"].as_str().unwrap().contains(of);
+    assert!(invited.len() == 2 && is(0, "at the start") && is(1, "role observer"), "{invited:?}");
     for line in done.iter().chain(&refused) {
         let at = line["at"].as_str().expect("a time");
         assert!(at.len() == 24 && at.starts_with("20") && at.ends_with('Z'), "{at}");
@@ -165,6 +170,88 @@ fn the_log_is_shown_to_people_with_its_older_parts_and_without_a_hub() {
     let output = support::lockstep_at(&nowhere).args(["audit", "--data"]).arg(&nowhere).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(3) && said.contains("nowhere"), "{said}");
+}
+
+/// Who signs requests: once an hour by the name of its token; who enrols by one, as such. All of it for its owner alone.
+#[test]
+fn requests_that_are_signed_are_on_record_by_the_name_of_their_token_and_nobody_else_reads_that() {
+    let mut cluster = Cluster::start(|share| fs::write(share.join("f"), "x").unwrap(), &["--http", "127.0.0.1:0"]);
+    let web = Web::of(&mut cluster);
+    let issued = web.post("/api/login", "{\"id\": 9}");
+    let unique_id = UniqueId::parse(issued.json()["unique_id"].as_str().unwrap()).unwrap();
+    let nine = web.basic(&unique_id);
+    assert_eq!(nine.get("/api/status").status, 200);
+    let on_record = |event: &str| -> Vec<Value> {
+        lines(&cluster, "audit.jsonl").into_iter().filter(|line| line["event"] == event).collect()
+    };
+    assert!(on_record("proved").is_empty() && on_record("enrolled").len() == 1, "what was issued was confirmed by it");
+    assert!(has(&on_record("enrolled"), "enrolled", Some(9), "http"));
+    assert_eq!(nine.get("/api/status").status, 200);
+    let of_nine = stdout(cluster.run(&["token", "--as", "9", "--name", "probe"]));
+    let of_hub = stdout(cluster.run(&["token", "--admin", "--put", "--name", "ops"]));
+    for token in [of_nine.trim(), of_hub.trim()] {
+        (0..20).for_each(|_| assert_eq!(web.bearer(token).get("/api/values").status, 200));
+    }
+    assert_eq!(web.bearer(of_hub.trim()).put("/api/values/x", &[], b"1").status, 201);
+    assert_eq!(web.bearer(of_hub.trim()).post("/api/admin", "\"status\"").status, 200);
+    let by: Vec<(Value, Value)> =
+        on_record("proved").iter().map(|line| (line["id"].clone(), line["token"].clone())).collect();
+    assert_eq!(by, [(9.into(), Value::Null), (9.into(), "probe".into()), (Value::Null, "ops".into())]);
+    // A listing of all that the hub keeps.
+    let mut places = vec![cluster.hub_data()];
+    let mut seen = 0;
+    while let Some(place) = places.pop() {
+        let meta = fs::symlink_metadata(&place).unwrap();
+        let mode = meta.permissions().mode() & 0o777;
+        if meta.is_dir() {
+            places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", place.display());
+        seen += usize::from(place.ends_with("spool") || place.ends_with("audit.jsonl"));
+    }
+    assert_eq!(seen, 2);
+}
+
+/// A client that makes and ends tokens takes its share of the log and no more; the hub's own machine is not held up.
+#[test]
+fn no_client_pushes_out_of_the_log_what_others_did() {
+    let cluster = Cluster::start(|_| {}, &[]);
+    stdout(cluster.run(&["token", "--name", "adm", "--admin"]));
+    let (mut seven, _) = Speaker::logged_in(&cluster.address(), 7, None);
+    let (mut eight, _) = Speaker::logged_in(&cluster.address(), 8, None);
+    let ask = |speaker: &mut Speaker, question: Question| {
+        speaker.say(&ToHub::Ask { req: 1, question });
+        match speaker.hear() {
+            ToClient::Answer { .. } => Ok(()),
+            ToClient::Failed { refusal, .. } => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    };
+    let token = |name: &str| Question::Token {
+        name: Some(name.to_owned()),
+        id: None,
+        may_put: false,
+        expires_s: 60,
+        administers: false,
+    };
+    let refused = (0..100).map(|n| n.to_string()).find_map(|name| {
+        let made = ask(&mut seven, token(&name));
+        made.and_then(|()| ask(&mut seven, Question::RevokeToken { name })).err()
+    });
+    let refused = refused.expect("a flood is refused");
+    assert!(refused.code == Code::RateLimited && refused.retry_ms.is_some(), "{refused:?}");
+    let of_seven = lines(&cluster, "audit.jsonl").iter().filter(|line| line["by"] == 7).count();
+    assert!((2..60).contains(&of_seven), "{of_seven} lines");
+    // Others are not held up, and a name that the hub's own has is free to them.
+    assert_eq!(ask(&mut eight, token("adm")), Ok(()));
+    assert_eq!(ask(&mut eight, token("adm")).unwrap_err().code, Code::NotAllowed);
+    stdout(cluster.run(&["token", "revoke", "8/adm"]));
+    stdout(cluster.run(&["token", "revoke", "adm"]));
+    assert_eq!(stdout(cluster.run(&["token", "list", "--json"])), "");
+    for n in 0..12 {
+        stdout(cluster.run(&["token", "--name", &n.to_string()]));
+        stdout(cluster.run(&["token", "revoke", &n.to_string()]));
+    }
 }
 
 /// A flood takes a line and a count; what happened before it is where it was.

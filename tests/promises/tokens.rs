@@ -125,7 +125,7 @@ fn tokens_are_listed_named_and_bounded() {
     assert!(shown.contains("read, put") && !shown.contains('\u{202e}'), "{shown}");
     // Every wrong wish has its answer, and makes nothing.
     for (words, hint) in [
-        (&["--name", "token-1"][..], "name"),
+        (&["--name", "token-1", "--as", "7"][..], "name"),
         (&["--as", "8"], "no client 8"),
         (&["--as", "0"], "0"),
         (&["--expires", "0s"], "one second"),

@@ -193,6 +193,7 @@ impl Args {
             settings,
             name: None,
             ours: self.log.place("hub")?.into_iter().collect(),
+            first_invite: !notify::keeps_what_is_said(),
         })
     }
 }
@@ -200,7 +201,7 @@ impl Args {
 /// Name and directory of each.
 type Shares = Vec<(String, PathBuf)>;
 
-/// What starts tells what it is, on stdout. Its join line may hold an invite, which no log is to see.
+/// What starts tells what it is, on stdout. Its join line may hold an invite, which no log is to see: a service's has none.
 fn greet(up: hub::Up) {
     notify::tell(notify::READY);
     if let Err(error) = print(&up) {
@@ -232,11 +233,17 @@ fn print(up: &hub::Up) -> io::Result<()> {
     if let Some(line) = &up.install {
         writeln!(out, "install  {line}")?;
     }
-    if let Some(link) = &up.link {
-        writeln!(out, "join     lockstep join {link}")?;
-        if up.enrol == hub::Enrol::Invite {
-            writeln!(out, "         (one machine, within 24 h; for more: lockstep invite --uses N)")?;
+    match &up.link {
+        Some(link) => {
+            writeln!(out, "join     lockstep join {link}")?;
+            if up.enrol == hub::Enrol::Invite {
+                writeln!(out, "         (one machine, within 24 h; for more: lockstep invite --uses N)")?;
+            }
         }
+        None if up.enrol == hub::Enrol::Invite => {
+            writeln!(out, "join     with the link that lockstep invite prints, run on this machine")?;
+        }
+        None => {}
     }
     out.flush()
 }

@@ -100,6 +100,19 @@ pub(crate) fn tell(what: &str) {
     }
 }
 
+/// Whether what we say on stdout is kept for others to read: a service manager started us, which listens or whose journal it is.
+pub(crate) fn keeps_what_is_said() -> bool {
+    let manager = env::var_os("NOTIFY_SOCKET").is_some_and(|name| !name.is_empty());
+    let stdout = rustix::fs::fstat(io::stdout()).map(|stat| (stat.st_dev, stat.st_ino));
+    manager || stdout.is_ok_and(|(device, inode)| is_journal(env::var_os("JOURNAL_STREAM"), device, inode))
+}
+
+/// Whether a file is the journal that JOURNAL_STREAM names: everything below a service inherits that, also a shell whose stdout is a
+/// terminal or a pipe.
+fn is_journal(named: Option<OsString>, device: u64, inode: u64) -> bool {
+    named.is_some_and(|named| named == OsString::from(format!("{device}:{inode}")))
+}
+
 /// Gives signs of life for as long as this is polled, twice as often as they would be missed: one that comes says that tasks
 /// are run.
 pub(crate) async fn keep_alive() -> std::convert::Infallible {
@@ -167,6 +180,13 @@ fn watchdog(usec: Option<OsString>, pid: Option<OsString>, own: u32) -> Option<D
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_is_the_one_that_is_named_and_not_what_inherits_its_name() {
+        let is = |named: &str| is_journal(Some(named.into()), 9, 1234);
+        assert!(is("9:1234"));
+        assert!(!is("9:1235") && !is("8:1234") && !is("") && !is("9:1234 ") && !is_journal(None, 9, 1234));
+    }
 
     #[test]
     fn the_watchdog_is_that_of_this_process() {

@@ -63,7 +63,7 @@ enum What {
     },
     /// Ends one at once; what it has open is cut
     Revoke {
-        /// Its name
+        /// Its name; on the hub's machine ID/NAME for that of a client, where others have one of the same name
         name: String,
     },
 }

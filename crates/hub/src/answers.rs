@@ -122,9 +122,16 @@ async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answe
                 let text = format!("a token lasts from one second to {TOKEN_DAYS_MAX} days");
                 return Err(refusal(Code::Limit, text));
             }
+            // Each is a line of the audit log, and so is its end.
+            if let (Some(id), false) = (client, role.is_local()) {
+                hub.limiter().token_made(id, hub.now().clock).map_err(|again| too_many_tokens(id, again))?;
+            }
             let expires_ms = i64::try_from(expires_s * 1000).unwrap_or(i64::MAX);
             let may = Powers { put: may_put, administer: administers };
-            let new = |roster: &mut Roster| roster.new_token(name, client, may, expires_ms, clock::now_ms());
+            let new = |roster: &mut Roster| {
+                let name = name.or_else(|| role.is_local().then(|| roster.free_token_name(None)));
+                roster.new_token(name, client, may, expires_ms, clock::now_ms())
+            };
             let made = hub.registry.change(new).await;
             let (bearer, token) = made.map_err(roster_refusal)?;
             let puts = if may_put { ", may put" } else { "" };
@@ -146,9 +153,10 @@ async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answe
         }
         Question::RevokeToken { name } => {
             let of = if role.is_local() { None } else { acts_as(role, None)? };
-            hub.registry.change(|roster| roster.revoke_token(&name, of)).await.map_err(roster_refusal)?;
-            tracing::warn!(name, "a token was revoked");
-            hub.audit.note(role.did("token_revoked", of.map(ClientId::get), name.clone()));
+            let ended = hub.registry.change(|roster| roster.revoke_token(&name, of)).await;
+            let whose = ended.map_err(roster_refusal)?.map(ClientId::get);
+            tracing::warn!(name, id = whose, "a token was revoked");
+            hub.audit.note(role.did("token_revoked", whose, name.clone()));
             hub.revoked.send_replace(());
             Ok(Answer::Done)
         }
@@ -375,6 +383,12 @@ pub(crate) fn client_id(id: u64) -> Result<ClientId, Refusal> {
     ClientId::new(id).map_err(|e| refusal(Code::BadId, e.to_string()))
 }
 
+fn too_many_tokens(id: ClientId, again: Duration) -> Refusal {
+    let text = format!("client {id} makes too many tokens: try again in {} s", again.as_secs() + 1);
+    let retry_ms = Some(u64::try_from(again.as_millis()).unwrap_or(u64::MAX));
+    Refusal { code: Code::RateLimited, text, retry_ms }
+}
+
 /// As whom a token of `role` signs in: of the hub's machine as anybody, of a client as that client.
 fn acts_as(role: &Role, id: Option<u64>) -> Result<Option<ClientId>, Refusal> {
     match (role.session(), id) {
@@ -434,7 +448,9 @@ fn roster_refusal(error: RosterError) -> Refusal {
     let code = match &error {
         RosterError::Storage(_) | RosterError::Unfit { .. } => Code::HubFailed,
         RosterError::Unknown { .. } | RosterError::TokenUnknown => Code::NotFound,
-        RosterError::Rights(_) | RosterError::Name | RosterError::TokensFull => Code::Limit,
+        RosterError::Rights(_) | RosterError::Name => Code::Limit,
+        RosterError::TokensFull { .. } | RosterError::TokensOfAllFull => Code::Limit,
+        RosterError::TokenOfSeveral { .. } => Code::NotAllowed,
         RosterError::TokenTaken | RosterError::Revoked { .. } | RosterError::AdminToBe { .. } => Code::NotAllowed,
     };
     refusal(code, error.to_string())

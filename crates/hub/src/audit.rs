@@ -3,7 +3,9 @@
 //! Two files, so that no flood of the one pushes out the other: [`FILE`] has what happened, [`REFUSED_FILE`] who was turned away.
 //! Each is capped and moves its parts as every log does ([`vitals::log`]). What repeats itself within a while is one line at first and
 //! another with the number of the rest; of what is refused so many lines a minute are written, and the others counted in one. So
-//! whatever happens, it is on record that it did, how often, and from how many addresses.
+//! whatever happens, it is on record that it did, how often, and from how many addresses. Of what a client, or a program with a token,
+//! does by coming in, so many lines a minute are written as well, and the others of it counted: no client alone pushes out what others
+//! did. What somebody is told to have done (`by`) always has its line: who may not administer does little of that.
 //!
 //! No secret is in it: a line is made of ids, addresses, the words of the login's notes, and what an administrator asked for.
 
@@ -19,7 +21,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use vitals::log::{Appended, CappedLog, LogError};
+use vitals::log::{Appended, CappedLog, LogError, LogOptions};
 use wire::login::{Note, Step, Then};
 use wire::message::ToClient;
 
@@ -52,6 +54,8 @@ const PROVED_WITHIN: Duration = Duration::from_secs(3600);
 const REMEMBERED_MAX: usize = 4096;
 /// Lines of what is refused within [`REPEATED_WITHIN`]; the others are counted.
 const REFUSED_LINES_MAX: u32 = 100;
+/// Lines within [`REPEATED_WITHIN`] of one client, or of one token, that comes in; the others are counted.
+const LINES_OF_ONE_MAX: u32 = 20;
 /// Addresses that are told apart among the others.
 const ADDRESSES_MAX: usize = 4096;
 /// How often it is looked whether a count is to be written.
@@ -108,7 +112,11 @@ impl Audit {
     /// # Errors
     /// When it cannot be made or written.
     pub(crate) fn open(data_dir: &Path) -> Result<Audit, LogError> {
-        let journal = |file, lines_max| Ok(Mutex::new(Journal::new(CappedLog::open(&data_dir.join(file))?, lines_max)));
+        let journal = |file, lines_max| {
+            let options = LogOptions { private: true, ..LogOptions::default() };
+            let log = CappedLog::open_with(&data_dir.join(file), options)?;
+            Ok(Mutex::new(Journal::new(log, lines_max)))
+        };
         Ok(Audit { happened: journal(FILE, None)?, refused: journal(REFUSED_FILE, Some(REFUSED_LINES_MAX))? })
     }
 
@@ -173,6 +181,21 @@ struct Journal {
     others: u64,
     others_since_ms: i64,
     addresses: HashSet<String>,
+    /// Who came in since; it wrote a line each, so there are no more of them.
+    own: HashMap<Comer, Own>,
+}
+
+/// A client that came in, or a token that was used.
+type Comer = (Option<u64>, Option<String>);
+
+/// What one of them did by coming in.
+#[derive(Debug, Default)]
+struct Own {
+    lines: u32,
+    /// What found no room, and what the first of that was.
+    others: u64,
+    others_since_ms: i64,
+    event: &'static str,
 }
 
 #[derive(Debug)]
@@ -193,16 +216,29 @@ impl Journal {
             others: 0,
             others_since_ms: 0,
             addresses: HashSet::new(),
+            own: HashMap::new(),
         }
     }
 
     fn note(&mut self, entry: Entry, now: Instant, now_ms: i64) {
-        self.write_counts(now, now_ms, false);
-        if let Some(repeat) = self.repeats.get_mut(&entry) {
+        // What every request of a program says is counted without a look at all the others.
+        if let Some(repeat) = self.repeats.get_mut(&entry).filter(|repeat| !is_over(&entry, repeat, now)) {
             repeat.count += 1;
             return;
         }
+        self.write_counts(now, now_ms, false);
         self.since.get_or_insert(now);
+        if self.lines_max.is_none() && entry.by.is_none() {
+            let own = self.own.entry((entry.id, entry.token.clone())).or_default();
+            if own.lines >= LINES_OF_ONE_MAX {
+                if own.others == 0 {
+                    (own.others_since_ms, own.event) = (now_ms, entry.event);
+                }
+                own.others += 1;
+                return;
+            }
+            own.lines += 1;
+        }
         let full = self.lines_max.is_some_and(|max| self.lines >= max) || self.repeats.len() >= REMEMBERED_MAX;
         if full && self.lines_max.is_some() {
             if self.others == 0 {
@@ -222,10 +258,7 @@ impl Journal {
     }
 
     fn write_counts(&mut self, now: Instant, now_ms: i64, all: bool) {
-        let over = |entry: &Entry, repeat: &Repeat| {
-            let within = if entry.event == "proved" { PROVED_WITHIN } else { REPEATED_WITHIN };
-            all || now.duration_since(repeat.first) >= within
-        };
+        let over = |entry: &Entry, repeat: &Repeat| all || is_over(entry, repeat, now);
         let done: Vec<Entry> =
             self.repeats.iter().filter(|(entry, repeat)| over(entry, repeat)).map(|(entry, _)| entry.clone()).collect();
         let at = clock::rfc3339(now_ms);
@@ -238,6 +271,14 @@ impl Journal {
         }
         if all || self.since.is_some_and(|since| now.duration_since(since) >= REPEATED_WITHIN) {
             (self.since, self.lines) = (None, 0);
+            for ((id, token), own) in std::mem::take(&mut self.own) {
+                if own.others > 0 {
+                    let (event, detail) = (own.event, "and others of it".to_owned());
+                    let entry = Entry { event, id, token, transport: "any", outcome: "ok", detail, ..Entry::default() };
+                    let (repeated, since) = (Some(own.others), Some(clock::rfc3339(own.others_since_ms)));
+                    self.write(&Line { at: at.clone(), entry: &entry, repeated, since, addresses: None });
+                }
+            }
             if self.others > 0 {
                 let entry = Entry { event: "login", transport: "any", outcome: "others", ..Entry::default() };
                 let (count, addresses) = (std::mem::take(&mut self.others), std::mem::take(&mut self.addresses).len());
@@ -260,6 +301,12 @@ impl Journal {
             Err(error) => tracing::error!(%error, "the audit log is not written"),
         }
     }
+}
+
+/// Whether it would be news again.
+fn is_over(entry: &Entry, repeat: &Repeat, now: Instant) -> bool {
+    let within = if entry.event == "proved" { PROVED_WITHIN } else { REPEATED_WITHIN };
+    now.duration_since(repeat.first) >= within
 }
 
 fn lock(journal: &Mutex<Journal>) -> std::sync::MutexGuard<'_, Journal> {
@@ -320,6 +367,32 @@ mod tests {
         assert!(journal.repeats.is_empty() && journal.addresses.is_empty());
         // The minute over, there are lines again.
         journal.note(login(1, "b"), start + REPEATED_WITHIN, 0);
+        assert_eq!(lines(dir.path()).len(), told.len() + 1);
+    }
+
+    #[test]
+    fn a_client_that_comes_in_from_everywhere_takes_so_many_lines_and_pushes_out_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, start) = (journal(dir.path(), None), Instant::now());
+        let came = |id: u64, n: u64| Entry { event: "login", outcome: "ok", ..login(id, &format!("2001:db8::{n:x}")) };
+        let flood = 50_000;
+        for n in 0..flood {
+            journal.note(came(7, n), start, 0);
+        }
+        // Others, and what an administrator did to it, are on record as ever.
+        journal.note(came(8, 1), start, 0);
+        let renamed = |n: u64| Entry { event: "changed", by: Some(0), detail: n.to_string(), ..came(7, 1) };
+        (0..100).for_each(|n| journal.note(renamed(n), start, 0));
+        journal.write_counts(start + REPEATED_WITHIN, 60_000, false);
+        let told = lines(dir.path());
+        let of = |event: &str, id: u64| told.iter().filter(|line| line["event"] == event && line["id"] == id).count();
+        assert_eq!((of("login", 7), of("login", 8)), (LINES_OF_ONE_MAX as usize + 1, 1));
+        assert_eq!(of("changed", 7), 100);
+        let counted = told.iter().filter(|line| line["event"] == "login" && line["id"] == 7);
+        assert_eq!(counted.map(|line| line["repeated"].as_u64().unwrap_or(1)).sum::<u64>(), flood);
+        assert!(journal.own.is_empty() && told.iter().all(|line| line["outcome"] == "ok"));
+        // The minute over, it has lines again.
+        journal.note(came(7, flood), start + REPEATED_WITHIN, 60_000);
         assert_eq!(lines(dir.path()).len(), told.len() + 1);
     }
 

@@ -112,6 +112,8 @@ pub struct Config {
     pub name: Option<String>,
     /// Files and directories that are never entries of a share, such as the log.
     pub ours: Vec<PathBuf>,
+    /// Whether [`Up::link`] may hold an invite: not where what is said at the start is kept, as by a service manager.
+    pub first_invite: bool,
 }
 
 impl Config {
@@ -312,7 +314,7 @@ async fn live(
     hub.on.set(&set.on, &hub.name)?;
     tasks.spawn(on::keep(Arc::clone(&hub)));
     tracing::info!(%address, fingerprint = %fingerprint, ?enrol, data = %data_dir.path().display(), "the hub is up");
-    let link = first_link(&hub, enrol).await;
+    let link = first_link(&hub, enrol, config.first_invite).await;
     up(Up {
         name: hub.name.clone(),
         data: data_dir.path().to_owned(),
@@ -385,17 +387,23 @@ fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() { state::host_name() } else { address.ip().to_string() }
 }
 
-/// The link that is shown at start; with a one-off invite where one is needed.
-async fn first_link(hub: &Hub, enrol: Enrol) -> Option<String> {
-    const FIRST_INVITE_MS: i64 = 24 * 3600 * 1000;
+/// The link that is shown at start; with a one-off invite where one is needed and may be shown.
+async fn first_link(hub: &Hub, enrol: Enrol, may_invite: bool) -> Option<String> {
+    const FIRST_INVITE_S: i64 = 24 * 3600;
     let invite = match enrol {
         Enrol::Open => None,
         Enrol::Closed => return None,
+        Enrol::Invite if !may_invite => return None,
         Enrol::Invite => {
+            let now_ms = clock::now_ms();
             let made =
-                hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_MS, Default::default(), clock::now_ms())).await;
+                hub.registry.change(|r| r.new_invite(1, FIRST_INVITE_S * 1000, Default::default(), now_ms)).await;
             match made {
-                Ok(code) => Some(code),
+                Ok(code) => {
+                    let detail = format!("uses 1, for {FIRST_INVITE_S} s, shown at the start");
+                    hub.audit.note(session::Role::Local.did("invited", None, detail));
+                    Some(code)
+                }
                 Err(error) => {
                     tracing::error!(%error, "no invite could be made");
                     return None;

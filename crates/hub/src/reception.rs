@@ -180,7 +180,7 @@ impl Stay {
         };
         hub.audit.note(entry("login", String::new()));
         if let Some(before) = &session.took_over {
-            hub.audit.note(entry("taken_over", format!("from {before}")));
+            hub.audit.note(entry("taken_over", format!("from {}", without_port(before))));
             if session.doubled {
                 let why =
                     format!("two machines use id {id}; give one of them an id of its own: lockstep join --id auto");

@@ -143,7 +143,7 @@ impl Roster {
     /// A new bearer token of that name, or of the first free one: the token is in the answer and nowhere else.
     ///
     /// # Errors
-    /// When the name is taken, there are too many, its client could not log in, or as [`Roster::new_invite`].
+    /// When who it is of has one of that name or too many, its client could not log in, or as [`Roster::new_invite`].
     pub(crate) fn new_token(
         &mut self,
         name: Option<String>,
@@ -154,7 +154,7 @@ impl Roster {
     ) -> Result<(Bearer, Token), RosterError> {
         let bearer = Bearer::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
         let expires_at_ms = now_ms.saturating_add(expires_in_ms);
-        let name = name.unwrap_or_else(|| self.free_token_name());
+        let name = name.unwrap_or_else(|| self.book.free_token_name(client));
         let token = Token {
             hash: bearer.hash(),
             name,
@@ -169,13 +169,19 @@ impl Roster {
         Ok((bearer, token))
     }
 
-    /// Ends the token of that name; one of this client's, where there is one named.
+    /// Ends the token of that name, and says whose it was; see [`Book::plan_token_gone`].
     ///
     /// # Errors
-    /// When there is none, or the roster is closed.
-    pub(crate) fn revoke_token(&mut self, name: &str, of: Option<ClientId>) -> Result<(), RosterError> {
-        let change = self.book.plan_token_gone(name, of)?;
-        self.make(change)
+    /// When there is none, it is not said whose is meant, or the roster is closed.
+    pub(crate) fn revoke_token(&mut self, name: &str, of: Option<ClientId>) -> Result<Option<ClientId>, RosterError> {
+        let (change, whose) = self.book.plan_token_gone(name, of)?;
+        self.make(change)?;
+        Ok(whose)
+    }
+
+    /// See [`Book::free_token_name`].
+    pub(crate) fn free_token_name(&self, client: Option<ClientId>) -> String {
+        self.book.free_token_name(client)
     }
 
     /// The token with this hash, if it lets in now.
@@ -186,12 +192,6 @@ impl Roster {
     /// All tokens, the oldest first.
     pub(crate) fn tokens(&self) -> Vec<&Token> {
         self.book.tokens()
-    }
-
-    fn free_token_name(&self) -> String {
-        let taken: BTreeSet<&str> = self.book.tokens().into_iter().map(|token| token.name.as_str()).collect();
-        let mut names = (1_u64..).map(|n| format!("token-{n}"));
-        names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
     }
 
     /// Never lets `id` in again. Its session is the caller's to cut.

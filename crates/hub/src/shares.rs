@@ -6,6 +6,8 @@ use crate::access::Access;
 use crate::share::{Place, Share, ShareThread};
 use crate::state::{StateError, boot_id, share_file_name};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Notify;
@@ -48,6 +50,7 @@ impl Shares {
         let spool = data_dir.join("spool");
         let unmade = |source| StateError::Io { verb: "create", path: spool.clone(), source };
         std::fs::create_dir_all(&spool).map_err(unmade)?;
+        std::fs::set_permissions(&spool, Permissions::from_mode(0o700)).map_err(unmade)?;
         let ours = ours.iter().cloned().chain([data_dir.to_owned()]).collect();
         let ground = Ground { hub, data_dir: data_dir.to_owned(), spool, ours };
         let shares = Shares { ground, ..Shares::default() };

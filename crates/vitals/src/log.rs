@@ -34,7 +34,7 @@ use rustix::{
 
 pub use self::error::LogError;
 use self::line::compose;
-use self::place::{lock_directory, lock_shared, open_file, part};
+use self::place::{close_to_others, lock_directory, lock_shared, open_file, part};
 use crate::clock::Instants;
 
 /// How large one part of a log gets.
@@ -64,6 +64,9 @@ pub struct LogOptions {
     pub segments_max: u32,
     /// How old LOG gets before a new part begins. `None`: its size alone decides.
     pub age_max: Option<Duration>,
+    /// Whether it is for its owner alone, mode 0600; also where it is there with another one. Else its group may read it, as far
+    /// as the umask has it.
+    pub private: bool,
     /// How long it may take to notice that LOG was moved away. Zero looks before each line, which is two system calls. The cap
     /// stays exact as long as nobody else writes to LOG.
     pub look_every: Duration,
@@ -77,6 +80,7 @@ impl Default for LogOptions {
             segment_bytes_max: SEGMENT_BYTES_MAX,
             segments_max: SEGMENTS_MAX,
             age_max: None,
+            private: false,
             look_every: Duration::ZERO,
         }
     }
@@ -149,7 +153,10 @@ impl CappedLog {
             let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
             made.map_err(|source| LogError::Directory { path: parent.to_owned(), source })?;
         }
-        let (path, file) = open_file(path)?;
+        let (path, file) = open_file(path, options.private)?;
+        if options.private {
+            (1..options.segments_max).try_for_each(|number| close_to_others(&part(&path, number)))?;
+        }
         let mut log = Self {
             path,
             file,
@@ -294,7 +301,7 @@ impl CappedLog {
     /// When it cannot be opened; the file that was open is written to until a line finds out better.
     pub fn reopen(&mut self) -> Result<(), LogError> {
         (self.looked, self.begun_ns) = (None, None);
-        (self.path, self.file) = open_file(&self.path)?;
+        (self.path, self.file) = open_file(&self.path, self.options.private)?;
         self.torn = false;
         if !self.continues()? {
             self.rotate()?;
@@ -308,7 +315,7 @@ impl CappedLog {
         match rustix::fs::lstat(&self.path) {
             Ok(there) if same_file(&there, &ours) => Ok(size(&there)),
             Ok(_) | Err(Errno::NOENT) => {
-                (self.path, self.file) = open_file(&self.path)?;
+                (self.path, self.file) = open_file(&self.path, self.options.private)?;
                 (self.torn, self.begun_ns) = (false, None);
                 Ok(size(&self.stat()?))
             }
@@ -340,7 +347,7 @@ impl CappedLog {
         if self.options.segments_max <= 1 {
             rustix::fs::unlink(&self.path).map_err(|error| self.failed("make room in", error))?;
         }
-        (self.path, self.file) = open_file(&self.path)?;
+        (self.path, self.file) = open_file(&self.path, self.options.private)?;
         self.torn = false;
         Ok(size(&self.stat()?))
     }

@@ -173,7 +173,8 @@ pub enum Answer {
         /// What is known of it.
         row: TokenRow,
     },
-    /// To [`Question::Tokens`], the oldest first, at most [`crate::limits::TOKENS_MAX`].
+    /// To [`Question::Tokens`], the oldest first, at most [`crate::limits::TOKENS_MAX`] and
+    /// [`crate::limits::TOKENS_OF_CLIENTS_MAX`].
     Tokens(Vec<TokenRow>),
     /// To [`Question::Backup`].
     Backup {

@@ -23,6 +23,10 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 const ENROL_BURST: f64 = 200.0;
 /// Further enrolments from it, each second.
 const ENROL_PER_SECOND: f64 = 5.0;
+/// Tokens that a client makes in one go.
+const TOKEN_BURST: f64 = 10.0;
+/// Further tokens of it, each second.
+const TOKENS_PER_SECOND: f64 = 0.1;
 /// Addresses (and pairs of address and id) remembered; past it the oldest half is forgotten.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -31,8 +35,9 @@ const REMEMBERED_MAX: usize = 10_000;
 pub struct Limiter {
     pairs: HashMap<(String, ClientId), Failures>,
     addresses: HashMap<String, Failures>,
-    enrolments: HashMap<String, Enrolments>,
+    enrolments: HashMap<String, Purse>,
     tokens: HashMap<String, Failures>,
+    tokens_made: HashMap<ClientId, Purse>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +46,9 @@ struct Failures {
     last: Duration,
 }
 
+/// What may be done so often in one go, and then at a steady rate.
 #[derive(Clone, Copy, Debug)]
-struct Enrolments {
+struct Purse {
     left: f64,
     last: Duration,
 }
@@ -97,18 +103,36 @@ impl Limiter {
     /// # Errors
     /// When there were too many: how long until the next is allowed.
     pub fn enrol(&mut self, address: &str, now: Duration) -> Result<(), Duration> {
-        if self.enrolments.len() >= REMEMBERED_MAX {
-            forget_oldest(&mut self.enrolments, |enrolments| enrolments.last);
-        }
-        let entry = self.enrolments.entry(known_as(address)).or_insert(Enrolments { left: ENROL_BURST, last: now });
-        let earned = now.saturating_sub(entry.last).as_secs_f64() * ENROL_PER_SECOND;
-        *entry = Enrolments { left: (entry.left + earned).min(ENROL_BURST), last: entry.last.max(now) };
-        if entry.left < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - entry.left) / ENROL_PER_SECOND));
-        }
-        entry.left -= 1.0;
-        Ok(())
+        spend(&mut self.enrolments, known_as(address), (ENROL_BURST, ENROL_PER_SECOND), now)
     }
+
+    /// Counts one token that a client makes.
+    ///
+    /// # Errors
+    /// When there were too many: how long until the next is allowed.
+    pub fn token_made(&mut self, id: ClientId, now: Duration) -> Result<(), Duration> {
+        spend(&mut self.tokens_made, id, (TOKEN_BURST, TOKENS_PER_SECOND), now)
+    }
+}
+
+/// Takes one of what `key` may have: so many in one go, and so many more each second.
+fn spend<K: std::hash::Hash + Eq + Clone>(
+    purses: &mut HashMap<K, Purse>,
+    key: K,
+    (burst, per_second): (f64, f64),
+    now: Duration,
+) -> Result<(), Duration> {
+    if purses.len() >= REMEMBERED_MAX && !purses.contains_key(&key) {
+        forget_oldest(purses, |purse| purse.last);
+    }
+    let purse = purses.entry(key).or_insert(Purse { left: burst, last: now });
+    let earned = now.saturating_sub(purse.last).as_secs_f64() * per_second;
+    *purse = Purse { left: (purse.left + earned).min(burst), last: purse.last.max(now) };
+    if purse.left < 1.0 {
+        return Err(Duration::from_secs_f64((1.0 - purse.left) / per_second));
+    }
+    purse.left -= 1.0;
+    Ok(())
 }
 
 /// For how long an answer is held after so many wrong ones.
@@ -202,6 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_one_client_are_limited_and_come_back() {
+        let mut limiter = Limiter::new();
+        let mut made = 0;
+        while limiter.token_made(id(7), s(0)).is_ok() {
+            made += 1;
+        }
+        assert_eq!(f64::from(made), TOKEN_BURST);
+        let wait = limiter.token_made(id(7), s(0)).unwrap_err();
+        assert!(wait <= s(10) && limiter.token_made(id(7), wait + Duration::from_millis(1)).is_ok());
+        assert!(limiter.token_made(id(7), wait + Duration::from_millis(2)).is_err());
+        assert!(limiter.token_made(id(8), s(0)).is_ok());
+    }
+
+    #[test]
     fn a_machine_does_not_become_another_by_another_address_of_its_network() {
         let one = |address: &str| network(address.parse().unwrap()).to_string();
         assert_eq!(one("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
@@ -222,9 +260,11 @@ mod tests {
             limiter.failed(&at.to_string(), id(1), Duration::from_millis(at as u64));
             let _held = limiter.token_refused(&at.to_string(), Duration::from_millis(at as u64));
             let _allowed = limiter.enrol(&at.to_string(), Duration::from_millis(at as u64));
+            let _allowed = limiter.token_made(id(at as u64 + 1), Duration::from_millis(at as u64));
         }
         for len in [limiter.pairs.len(), limiter.addresses.len(), limiter.enrolments.len(), limiter.tokens.len()] {
             assert!(len <= REMEMBERED_MAX, "{len}");
         }
+        assert!(limiter.tokens_made.len() <= REMEMBERED_MAX);
     }
 }

@@ -72,8 +72,12 @@ pub const ID_TEXT_BYTES_MAX: usize = 256;
 pub const UNIQUE_ID_TEXT_BYTES_MAX: usize = 256;
 /// An invite's code, or the join link that it stands in.
 pub const INVITE_BYTES_MAX: usize = crate::link::LINK_BYTES_MAX;
-/// Bearer tokens of a hub: they go in one answer.
+/// Bearer tokens that sign in as the hub's own machine.
 pub const TOKENS_MAX: usize = 256;
+/// Bearer tokens that sign in as one client.
+pub const TOKENS_OF_CLIENT_MAX: usize = 16;
+/// Bearer tokens that sign in as clients, of all of them: with the hub's own they go in one answer.
+pub const TOKENS_OF_CLIENTS_MAX: usize = 4096;
 /// What a bearer token is for, in words.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// Patterns of one list of a client's rights.

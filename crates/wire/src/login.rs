@@ -415,7 +415,9 @@ impl Login {
 
     /// Looks at a unique ID. Compares two hashes whatever is known, so that nothing shows in the time it takes.
     fn prove(&mut self, claim: &Claim, hash: &KeyHash, desk: &mut Desk<'_>, now: Now) -> Step {
-        let (held, next) = match desk.roster.lookup(claim.id) {
+        let known = desk.roster.lookup(claim.id);
+        let provisional = matches!(known, Some(Known::Provisional { .. }));
+        let (held, next) = match known {
             Some(Known::Provisional { hash, .. }) => (hash, KeyHash::NOBODY),
             Some(Known::Confirmed { hash, next }) => (hash, next.map_or(KeyHash::NOBODY, |next| next.hash)),
             Some(Known::Revoked | Known::Expected) | None => (KeyHash::NOBODY, KeyHash::NOBODY),
@@ -423,7 +425,12 @@ impl Login {
         if !bool::from(held.same(hash) | next.same(hash)) {
             return self.not_proven(claim.id, "unknown, wrong or revoked", desk, now);
         }
-        self.admit(claim, hash, Note::Proved { id: claim.id }, desk, now)
+        // What was issued and not confirmed is confirmed by being right.
+        let note = match provisional || bool::from(next.same(hash)) {
+            true => Note::Confirmed { id: claim.id },
+            false => Note::Proved { id: claim.id },
+        };
+        self.admit(claim, hash, note, desk, now)
     }
 
     fn on_lost(&mut self, claim: Claim, desk: &mut Desk<'_>, now: Now) -> Step {

@@ -244,7 +244,7 @@ pub enum InvitePurpose {
 pub struct Token {
     /// It is known by its hash.
     pub hash: BearerHash,
-    /// What it is for; no two have the same.
+    /// What it is for; no two of the same client, or of the hub's own, have the same.
     pub name: String,
     /// As whom; `None`: as the hub's own machine.
     pub client: Option<ClientId>,
@@ -310,9 +310,26 @@ pub enum RosterError {
     /// Nobody has a token of that name.
     #[error("there is no token of that name: `lockstep token list` shows all")]
     TokenUnknown,
-    /// Too many tokens.
-    #[error("there are {} tokens already: revoke some that are not used any more", crate::limits::TOKENS_MAX)]
-    TokensFull,
+    /// Several have a token of that name, and none of them is the hub's own.
+    #[error("clients {} have a token of that name each: say whose, as in `lockstep token revoke {}/NAME`", listed(of), of[0])]
+    TokenOfSeveral {
+        /// Who, at least two.
+        of: Vec<ClientId>,
+    },
+    /// Too many tokens of one owner.
+    #[error("there are {most} tokens{} already: revoke some that are not used any more", of_whom(*of))]
+    TokensFull {
+        /// Of whom; `None`: the hub's own machine.
+        of: Option<ClientId>,
+        /// How many it may have.
+        most: usize,
+    },
+    /// Too many tokens of all clients together.
+    #[error(
+        "the clients of this hub have {} tokens already: have some revoked that are not used any more",
+        crate::limits::TOKENS_OF_CLIENTS_MAX
+    )]
+    TokensOfAllFull,
     /// Only a client that came in and confirmed may be an administrator: else it would be whoever comes first.
     #[error("client {id} has not come in yet: it may be made an admin once it has, or come by an invite for an admin")]
     AdminToBe {
@@ -331,6 +348,18 @@ pub enum RosterError {
         /// Which.
         id: ClientId,
     },
+}
+
+fn of_whom(client: Option<ClientId>) -> String {
+    client.map_or_else(|| " of the hub's own".to_owned(), |id| format!(" of client {id}"))
+}
+
+/// Some of these ids; there may be as many as clients.
+fn listed(ids: &[ClientId]) -> String {
+    const NAMED_MAX: usize = 8;
+    let named: Vec<String> = ids.iter().take(NAMED_MAX).map(ClientId::to_string).collect();
+    let more = if ids.len() > NAMED_MAX { " and others" } else { "" };
+    named.join(", ") + more
 }
 
 #[cfg(test)]

@@ -111,6 +111,37 @@ fn what_would_not_start_or_is_somebody_elses_is_not_installed() {
     assert!(fs::read_to_string(&unit).unwrap().contains("/bin/true"));
 }
 
+/// What a service says is kept for others to read; a link that lets somebody in is not in it.
+#[test]
+fn a_hub_that_is_a_service_makes_no_invite_at_its_start_and_says_what_does() {
+    let dir = scratch();
+    let socket = dir.join("notify");
+    let _manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let invited = |home: &Path| {
+        let log = fs::read_to_string(home.join("data/audit.jsonl")).unwrap();
+        log.lines().filter(|line| line.contains("\"invited\"")).count()
+    };
+    let start = |service: bool| {
+        let home = dir.join(if service { "service" } else { "by-hand" });
+        let mut command = lockstep_at(&home);
+        command.args(["hub", "--listen", "127.0.0.1:0", "--http", "none", "--enrol", "invite", "--data"]);
+        command.arg(home.join("data"));
+        if service {
+            command.env("NOTIFY_SOCKET", &socket);
+        }
+        let hub = support::Proc::start(&mut command);
+        let join = hub.wait_for_line("join ", support::PATIENCE);
+        (join, invited(&home), hub)
+    };
+    let (join, invites, _hub) = start(true);
+    assert!(join.contains("lockstep invite") && !join.contains("lsj1."), "{join}");
+    assert_eq!(invites, 0);
+    // By hand there is one, and it is on record.
+    let (join, invites, _hub) = start(false);
+    assert!(join.contains("lockstep join lsj1."), "{join}");
+    assert_eq!(invites, 1);
+}
+
 #[test]
 fn a_service_manager_is_told_when_a_hub_is_up_alive_and_about_to_end() {
     let dir = scratch();

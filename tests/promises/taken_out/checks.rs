@@ -21,6 +21,37 @@ const fn promise(name: &'static str) -> Test {
 
 pub(crate) const CHECKS: &[Check] = &[
     Check {
+        what: "how much one client waits for at once",
+        file: "crates/hub/src/answers.rs",
+        stands: "let _place = role.session().map(|session| session.to_wait()).transpose()?;",
+        instead: "let _place = role.session().map(|session| session.to_wait()).transpose();",
+        tests: &[promise("many_that_wait_hold_no_copies_of_the_roster_and_keep_nobody_waiting")],
+    },
+    Check {
+        what: "how many tokens a client makes",
+        file: "crates/hub/src/answers.rs",
+        stands: "if let (Some(id), false) = (client, role.is_local())",
+        instead: "if let (Some(id), true) = (client, role.is_local())",
+        tests: &[promise("no_client_pushes_out_of_the_log_what_others_did")],
+    },
+    Check {
+        what: "how many lines of the log one client has that comes in",
+        file: "crates/hub/src/audit.rs",
+        stands: "if own.lines >= LINES_OF_ONE_MAX {",
+        instead: "if false {",
+        tests: &[unit(
+            "hub",
+            "a_client_that_comes_in_from_everywhere_takes_so_many_lines_and_pushes_out_nobody_elses",
+        )],
+    },
+    Check {
+        what: "whether the invite of a service's start would be kept in its journal",
+        file: "crates/hub/src/lib.rs",
+        stands: "Enrol::Invite if !may_invite => return None,",
+        instead: "Enrol::Invite if may_invite && !may_invite => return None,",
+        tests: &[promise("a_hub_that_is_a_service_makes_no_invite_at_its_start_and_says_what_does")],
+    },
+    Check {
         what: "the length that a frame announces",
         file: "crates/wire/src/codec.rs",
         stands: "        if bytes > max {\n            return Err(FrameError::TooLarge { bytes, max });",

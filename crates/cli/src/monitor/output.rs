@@ -153,6 +153,7 @@ fn log_to_open(args: &LogArgs, limits: &LogLimits, format: Format) -> Result<Opt
         segment_bytes_max,
         segments_max: limits.log_parts,
         age_max: limits.log_max_age,
+        private: false,
         look_every: LOOK_EVERY,
     };
     Ok(Some((path, options)))

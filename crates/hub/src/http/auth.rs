@@ -219,7 +219,9 @@ impl FromRequestParts<Arc<Hub>> for Administrator {
                 Ok((who, token)) => lesser(hub, address, &who, token),
                 Err(problem) => problem,
             },
-            _ => {
+            other => {
+                let signed = if other.is_some() { "signed with an id" } else { "not signed" };
+                not_an_administrator(hub, address, None, None, Code::NotProven, signed);
                 let text =
                     "over HTTP a token administers, made with `lockstep token --admin` (Authorization: Bearer TOKEN)";
                 not_proven("not_proven", text)
@@ -234,22 +236,28 @@ impl FromRequestParts<Arc<Hub>> for Administrator {
 
 /// What is told to who has a good token that does not administer.
 fn lesser(hub: &Hub, address: IpAddr, who: &Who, token: String) -> Problem {
-    hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
-    tracing::info!(%address, token, id = who.client.map(ClientId::get), "a request to administer was refused");
-    hub.audit.note(Entry {
-        event: "administer",
-        id: who.client.map(ClientId::get),
-        token: Some(token),
-        address: address.to_string(),
-        transport: "http",
-        outcome: Code::NotAllowed.as_str(),
-        ..Entry::default()
-    });
+    not_an_administrator(hub, address, who.client, Some(token), Code::NotAllowed, "");
     let text = match (who.administers, who.client) {
         (true, Some(id)) => format!("this token is of client {id}, which is no admin any more"),
         _ => "this token does not administer: make one that does with `lockstep token --admin`".to_owned(),
     };
     Problem::new(StatusCode::FORBIDDEN, Code::NotAllowed.as_str(), text)
+}
+
+/// Puts on record that a request to administer was refused; `signed` says how it was signed, where not with a good token.
+fn not_an_administrator(
+    hub: &Hub,
+    address: IpAddr,
+    client: Option<ClientId>,
+    token: Option<String>,
+    code: Code,
+    signed: &str,
+) {
+    let id = client.map(ClientId::get);
+    hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
+    tracing::info!(%address, token, id, signed, "a request to administer was refused");
+    let (address, transport, outcome, detail) = (address.to_string(), "http", code.as_str(), signed.to_owned());
+    hub.audit.note(Entry { event: "administer", id, token, address, transport, outcome, detail, by: None });
 }
 
 /// Whom a token lets in, and what it is called. Nothing is held back after a wrong one: 130 random bits are not guessed at any rate, and looking
@@ -278,6 +286,15 @@ fn by_token(hub: &Hub, address: IpAddr, token: &Secret) -> Result<(Who, String),
         signer: token.client.map_or(Signer::Token(hash), Signer::Client),
         access: Access::everything(),
     };
+    hub.audit.note(Entry {
+        event: "proved",
+        id: who.client.map(ClientId::get),
+        token: Some(token.name.clone()),
+        address: address.to_string(),
+        transport: "http",
+        outcome: "ok",
+        ..Entry::default()
+    });
     Ok((Who { access: who.access_now(hub), ..who }, token.name))
 }
 

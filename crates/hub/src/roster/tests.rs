@@ -375,7 +375,8 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     roster.confirm(id(7), &key.hash(), 11).unwrap();
     let of_client = made(&mut roster, "seven", Some(id(7))).unwrap();
     let of_hub = made(&mut roster, "probe", None).unwrap();
-    assert_eq!(made(&mut roster, "probe", Some(id(7))), Err(RosterError::TokenTaken));
+    assert_eq!(made(&mut roster, "probe", None), Err(RosterError::TokenTaken));
+    assert_eq!(made(&mut roster, "seven", Some(id(7))), Err(RosterError::TokenTaken));
     let (_bearer, unnamed) =
         roster.new_token(None, None, Powers { put: false, administer: true }, 5 * MINUTE_MS, 12).unwrap();
     assert_eq!(unnamed.name, "token-1");
@@ -416,5 +417,65 @@ fn a_token_survives_a_killed_hub_lets_in_for_its_time_and_ends_with_its_client()
     for n in 0..wire::limits::TOKENS_MAX {
         made(&mut after, &n.to_string(), None).unwrap();
     }
-    assert_eq!(made(&mut after, "one more", None), Err(RosterError::TokensFull));
+    let most = wire::limits::TOKENS_MAX;
+    assert_eq!(made(&mut after, "one more", None), Err(RosterError::TokensFull { of: None, most }));
+}
+
+#[test]
+fn names_and_number_of_tokens_are_each_owners_own() {
+    let mut book = Book::default();
+    let confirmed =
+        |n| Client { known: Known::Confirmed { hash: KeyHash::NOBODY, next: None }, ..Client::expected(id(n)) };
+    book.apply(Change { clients: (1..=400).map(confirmed).collect(), ..Change::default() });
+    let make = |book: &mut Book, name: &str, client: Option<ClientId>| {
+        let (hash, name) = (Bearer::fresh().unwrap().hash(), name.to_owned());
+        let (created_at_ms, expires_at_ms) = (0, MINUTE_MS);
+        let may = (false, false);
+        let token = Token { hash, name, client, may_put: may.0, administers: may.1, created_at_ms, expires_at_ms };
+        book.plan_token(token).map(|change| drop(book.apply(change)))
+    };
+    make(&mut book, "adm", None).unwrap();
+    // A client that asks for that name learns nothing by it, and neither does another.
+    make(&mut book, "adm", Some(id(7))).unwrap();
+    make(&mut book, "adm", Some(id(8))).unwrap();
+    assert_eq!(make(&mut book, "adm", Some(id(7))), Err(RosterError::TokenTaken));
+    make(&mut book, "token-1", Some(id(8))).unwrap();
+    let free = |of| book.free_token_name(of);
+    assert_eq!((free(None), free(Some(id(7)))), ("token-2".to_owned(), "token-1".to_owned()));
+    let most = wire::limits::TOKENS_OF_CLIENT_MAX;
+    for n in 1..most {
+        make(&mut book, &n.to_string(), Some(id(7))).unwrap();
+    }
+    assert_eq!(make(&mut book, "more", Some(id(7))), Err(RosterError::TokensFull { of: Some(id(7)), most }));
+    make(&mut book, "more", Some(id(8))).unwrap();
+    // All of them together take none of the hub's own.
+    let mut made = book.tokens().iter().filter(|token| token.client.is_some()).count();
+    for client in (9..=400).map(id) {
+        for n in 0..most {
+            if make(&mut book, &n.to_string(), Some(client)).is_ok() {
+                made += 1;
+            }
+        }
+    }
+    assert_eq!(made, wire::limits::TOKENS_OF_CLIENTS_MAX);
+    assert_eq!(make(&mut book, "last", Some(id(400))), Err(RosterError::TokensOfAllFull));
+    make(&mut book, "of the hub", None).unwrap();
+    // The hub's own machine ends its own first, else whose it says, else the only one of that name.
+    let mut end = |name: &str, of: Option<ClientId>| {
+        book.plan_token_gone(name, of).map(|(change, whose)| {
+            book.apply(change);
+            whose
+        })
+    };
+    assert_eq!(end("adm", Some(id(9))), Err(RosterError::TokenUnknown));
+    assert_eq!(end("adm", None), Ok(None));
+    let several = end("adm", None).unwrap_err();
+    assert_eq!(several, RosterError::TokenOfSeveral { of: vec![id(7), id(8)] });
+    assert!(several.to_string().contains("7, 8") && several.to_string().contains("revoke 7/NAME"), "{several}");
+    assert_eq!(end("8/adm", None), Ok(Some(id(8))));
+    assert_eq!(end("adm", None), Ok(Some(id(7))));
+    assert_eq!(
+        (end("7/1", Some(id(7))), end("9/none", None)),
+        (Err(RosterError::TokenUnknown), Err(RosterError::TokenUnknown))
+    );
 }

@@ -84,6 +84,8 @@ impl House {
                 settings,
                 name: Some("year".into()),
                 ours: Vec::new(),
+                // Its starts are not counted; what is on record of invites is what somebody asked for.
+                first_invite: false,
             };
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(hub::run(config, move |told| drop(up.send(told)), async { drop(stopped.await) }))

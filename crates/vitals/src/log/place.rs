@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FileType, FlockOperation, Mode, OFlags},
+    fs::{FileType, FlockOperation, Mode, OFlags, Stat},
     io::Errno,
 };
 
@@ -16,8 +16,11 @@ use super::LogError;
 /// How many links are followed from the name given to the file.
 const LINKS_MAX: usize = 8;
 
-/// Opens LOG, following links that belong to root or to us; returns where it is.
-pub(super) fn open_file(path: &Path) -> Result<(PathBuf, OwnedFd), LogError> {
+/// The mode of a log that is for its owner alone.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// Opens LOG, following links that belong to root or to us; returns where it is. A `private` one is closed to others.
+pub(super) fn open_file(path: &Path, private: bool) -> Result<(PathBuf, OwnedFd), LogError> {
     let mut path = path.to_owned();
     // NONBLOCK: a FIFO in the place of LOG is to be refused, not waited for.
     let flags = OFlags::RDWR
@@ -28,11 +31,14 @@ pub(super) fn open_file(path: &Path) -> Result<(PathBuf, OwnedFd), LogError> {
         | OFlags::NOCTTY
         | OFlags::NONBLOCK;
     for _ in 0..=LINKS_MAX {
-        match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)) {
+        match rustix::fs::open(&path, flags, if private { PRIVATE } else { PRIVATE | Mode::RGRP }) {
             Ok(file) => {
                 let stat = rustix::fs::fstat(&file).map_err(|error| LogError::open(&path, error))?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                     return Err(LogError::NotAFile { path });
+                }
+                if private {
+                    keep_private(&path, &file, &stat)?;
                 }
                 lock_shared(&file);
                 return Ok((path, file));
@@ -42,6 +48,29 @@ pub(super) fn open_file(path: &Path) -> Result<(PathBuf, OwnedFd), LogError> {
         }
     }
     Err(LogError::open(&path, Errno::LOOP))
+}
+
+/// Closes an older part to others, where there is one.
+pub(super) fn close_to_others(path: &Path) -> Result<(), LogError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => {
+            let stat = rustix::fs::fstat(&file).map_err(|error| LogError::open(path, error))?;
+            keep_private(path, &file, &stat)
+        }
+        // What is a link is none of ours.
+        Err(Errno::NOENT | Errno::LOOP) => Ok(()),
+        Err(error) => Err(LogError::open(path, error)),
+    }
+}
+
+fn keep_private(path: &Path, file: &OwnedFd, stat: &Stat) -> Result<(), LogError> {
+    if Mode::from_raw_mode(stat.st_mode) == PRIVATE {
+        return Ok(());
+    }
+    let failed =
+        |error: Errno| LogError::Failed { step: "close to others", path: path.to_owned(), source: error.into() };
+    rustix::fs::fchmod(file, PRIVATE).map_err(failed)
 }
 
 /// Where the link at `path` points to. Owner and target are read from one held inode, so that the link cannot be exchanged

@@ -39,6 +39,28 @@ fn parts_never_pass_the_cap_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn a_private_log_is_its_owners_alone_with_all_its_parts_also_those_of_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, path) = scratch();
+    let mode = |number| fs::metadata(part(&path, number)).unwrap().permissions().mode() & 0o777;
+    let open_to = |number| fs::set_permissions(part(&path, number), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut log = CappedLog::open_with(&path, small(10)).unwrap();
+    ["first", "second", "third"]
+        .iter()
+        .for_each(|line| assert_eq!(log.append_line(line.as_bytes()).unwrap(), Appended::Written));
+    drop(log);
+    (0..3).for_each(open_to);
+    let mut log = CappedLog::open_with(&path, LogOptions { private: true, ..small(10) }).unwrap();
+    assert_eq!([0, 1, 2].map(mode), [0o600; 3]);
+    log.append_line(b"fourth").unwrap();
+    assert_eq!([0, 1, 2, 3].map(mode), [0o600; 4]);
+    // Moved away, and opened anew.
+    fs::remove_file(&path).unwrap();
+    log.append_line(b"fifth").unwrap();
+    assert_eq!(mode(0), 0o600);
+}
+
+#[test]
 fn another_header_begins_a_new_part_and_only_then() {
     let (_dir, path) = scratch();
     let mut log = CappedLog::open_with(&path, LogOptions { continues: |_| true, ..with_header(1000) }).unwrap();

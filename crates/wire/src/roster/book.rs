@@ -4,7 +4,7 @@ use super::{Change, Client, Grant, Ground, Invite, InvitePurpose, Known, Next, R
 use crate::answer::ClientChange;
 use crate::bearer::BearerHash;
 use crate::id::ClientId;
-use crate::limits::{NAME_BYTES_MAX, PROVISIONAL_MAX, TOKENS_MAX};
+use crate::limits::{NAME_BYTES_MAX, PROVISIONAL_MAX, TOKENS_MAX, TOKENS_OF_CLIENT_MAX, TOKENS_OF_CLIENTS_MAX};
 use crate::link::InviteHash;
 use crate::rights::{IdRange, Role, tags_changed};
 use crate::unique_id::KeyHash;
@@ -79,6 +79,15 @@ impl Book {
         let mut tokens: Vec<&Token> = self.tokens.values().collect();
         tokens.sort_by(|a, b| (a.created_at_ms, &a.name).cmp(&(b.created_at_ms, &b.name)));
         tokens
+    }
+
+    /// What a new token is called that nobody named: for a client by the names of its own alone, else by all there are, so that it
+    /// can be told from each.
+    pub fn free_token_name(&self, client: Option<ClientId>) -> String {
+        let of_it = self.tokens.values().filter(|token| client.is_none() || token.client == client);
+        let taken: BTreeSet<&str> = of_it.map(|token| token.name.as_str()).collect();
+        let mut names = (1_u64..).map(|n| format!("token-{n}"));
+        names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
     }
 
     /// See [`Roster::provisional_of`].
@@ -301,10 +310,10 @@ impl Book {
         Ok(Change { invites: vec![invite], ..Change::default() })
     }
 
-    /// A new token.
+    /// A new token. Clients' names and numbers are their own: none of them tells or takes anything of others, or of the hub's.
     ///
     /// # Errors
-    /// When its name is taken, there are too many, or its client is not one that could log in.
+    /// When its owner has one of that name or too many, or its client is not one that could log in.
     pub fn plan_token(&self, token: Token) -> Result<Change, RosterError> {
         if let Some(id) = token.client {
             match self.clients.get(&id).map(|client| &client.known) {
@@ -313,24 +322,54 @@ impl Book {
                 Some(Known::Provisional { .. } | Known::Expected) | None => return Err(RosterError::Unknown { id }),
             }
         }
-        if self.tokens.values().any(|other| other.name == token.name) {
+        let mut of_owner = self.tokens.values().filter(|other| other.client == token.client);
+        if of_owner.clone().any(|other| other.name == token.name) {
             return Err(RosterError::TokenTaken);
         }
-        if self.tokens.len() >= TOKENS_MAX {
-            return Err(RosterError::TokensFull);
+        let most = if token.client.is_some() { TOKENS_OF_CLIENT_MAX } else { TOKENS_MAX };
+        if of_owner.nth(most - 1).is_some() {
+            return Err(RosterError::TokensFull { of: token.client, most });
+        }
+        let of_clients = self.tokens.values().filter(|other| other.client.is_some());
+        if token.client.is_some() && of_clients.count() >= TOKENS_OF_CLIENTS_MAX {
+            return Err(RosterError::TokensOfAllFull);
         }
         Ok(Change { tokens: vec![token], ..Change::default() })
     }
 
-    /// The end of the token of that name; of one of this client's, where there is one named.
+    /// The end of the token of that name, and whose it is. With `of`, one of this client's; else the hub's own, before that of
+    /// the client that `name` begins with, as in `7/NAME`, before that of the only client that has one.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn plan_token_gone(&self, name: &str, of: Option<ClientId>) -> Result<Change, RosterError> {
-        let mut tokens = self.tokens.values();
-        let token = tokens.find(|token| token.name == name && (of.is_none() || token.client == of));
-        let token = token.ok_or(RosterError::TokenUnknown)?;
-        Ok(Change { tokens_gone: vec![token.hash], ..Change::default() })
+    /// When there is none, or it is not said whose is meant.
+    pub fn plan_token_gone(&self, name: &str, of: Option<ClientId>) -> Result<(Change, Option<ClientId>), RosterError> {
+        let find = |name: &str, of: Option<ClientId>| {
+            self.tokens.values().find(|token| token.name == name && token.client == of)
+        };
+        let of_client = || {
+            let (id, name) = name.split_once('/')?;
+            find(name, Some(ClientId::new(id.parse().ok()?).ok()?))
+        };
+        let token = match (find(name, of), of) {
+            (Some(token), _) => token,
+            (None, Some(_)) => return Err(RosterError::TokenUnknown),
+            (None, None) => match of_client() {
+                Some(token) => token,
+                None => {
+                    let mut named: Vec<&Token> = self.tokens.values().filter(|token| token.name == name).collect();
+                    named.sort_by_key(|token| token.client);
+                    match named[..] {
+                        [] => return Err(RosterError::TokenUnknown),
+                        [token] => token,
+                        _ => {
+                            let of = named.iter().filter_map(|token| token.client).collect();
+                            return Err(RosterError::TokenOfSeveral { of });
+                        }
+                    }
+                }
+            },
+        };
+        Ok((Change { tokens_gone: vec![token.hash], ..Change::default() }, token.client))
     }
 
     /// Never lets `id` in again: its hashes go, and so do the invites bound to it and its tokens.

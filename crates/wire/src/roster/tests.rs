@@ -53,7 +53,7 @@ fn plan(book: &Book, kind: u8, at: u64, codes: &[InviteCode], keys: &[UniqueId],
         6 => book.plan_invite(invite(InvitePurpose::Enrol(None))).ok(),
         7 => book.plan_invite(invite(InvitePurpose::Reissue(id(at)))).ok(),
         8 => book.plan_token(token((at > 2).then(|| id(at)))).ok(),
-        9 => book.plan_token_gone(&format!("token-{at}"), None).ok(),
+        9 => book.plan_token_gone(&format!("token-{at}"), None).ok().map(|(change, _)| change),
         10 => book.plan_revoke(id(at)).ok(),
         11 => {
             let change = ClientChange { tags_add: vec![format!("tag-{at}")], ..ClientChange::default() };
