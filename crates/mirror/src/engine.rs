@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::source::Source;
 use crate::stage::{Scratch, Writing};
 use rustix::fd::OwnedFd;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,6 +184,9 @@ pub struct Outcome {
     pub waiting: Vec<RelPath>,
     /// Where to look again later: everything that failed, changed underneath, or was not reached.
     pub again: Dirty,
+    /// What changed while it was looked at, and so is not known to be the same: it is in `again`, or whoever said that it is
+    /// in the middle of a change brings it back.
+    pub unsettled: BTreeSet<RelPath>,
     /// Deletions a guard held back; all else was done.
     pub held: Option<Held>,
     /// What could not be kept, of how many entries. That is no failure: all else of them is done.
@@ -198,11 +201,12 @@ pub struct Outcome {
 impl Outcome {
     /// Adds what another thread did in the same pass.
     pub(crate) fn take_in(&mut self, other: Outcome) {
-        let Outcome { counts, problems, waiting, again, held, unkept, replaced, stopped } = other;
+        let Outcome { counts, problems, waiting, again, unsettled, held, unkept, replaced, stopped } = other;
         self.counts.take_in(counts);
         self.problems.extend(problems);
         self.waiting.extend(waiting);
         self.again.merge(again);
+        self.unsettled.extend(unsettled);
         self.held = self.held.or(held);
         for (what, more) in unkept {
             match self.unkept.get_mut(&what) {

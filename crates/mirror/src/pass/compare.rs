@@ -102,10 +102,14 @@ impl<S: Source> Pass<'_, '_, S> {
 
     /// Compares one name.
     pub(super) fn compare(&mut self, at: &At, name: &Name, recursive: bool) {
+        let Some(path) = self.join(at, name) else { return };
         if is_temp_name(name) {
+            // Ours, and gone by itself, unless the source has it.
+            if let Ok(Some(_)) = self.source.entry(&path) {
+                self.fail(&path, Problem::Reserved(path.clone()));
+            }
             return;
         }
-        let Some(path) = self.join(at, name) else { return };
         match (self.source.entry(&path), at.dir.look(name)) {
             (Ok(want), Ok(found)) => {
                 let content = self.is_content_named(&at.path);
@@ -130,6 +134,7 @@ impl<S: Source> Pass<'_, '_, S> {
         let unsettled = self.source.is_unsettled(&at.path, &name);
         let both_dirs = matches!(&want, Some(Want::Dir(_))) && found.is_some_and(|found| found.kind == Kind::Dir);
         if unsettled && !(recursive && both_dirs) {
+            self.found.out.unsettled.insert(path);
             return;
         }
         if self.is_left_alone(&path) {
