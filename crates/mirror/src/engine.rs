@@ -6,6 +6,7 @@
 
 use crate::backup::Backup;
 use crate::dirty::Dirty;
+use crate::grain::Grain;
 use crate::guard::{DeleteLimit, Held};
 use crate::keep::{Keep, Keeping, UnkeptByWhat};
 use crate::links::Links;
@@ -231,6 +232,7 @@ pub struct Engine {
     pub(crate) dest: Arc<Dir>,
     pub(crate) options: Options,
     pub(crate) temps: Arc<TempNames>,
+    pub(crate) grain: Arc<Grain>,
     pub(crate) scratch: Scratch,
     /// Which names are one file, on both sides.
     pub(crate) links: Links,
@@ -251,6 +253,7 @@ impl Engine {
             dest: Arc::new(dest),
             options,
             temps: Arc::new(TempNames::new()),
+            grain: Arc::default(),
             scratch,
             links: Links::default(),
             list_buffer: ListBuffer::default(),
@@ -268,6 +271,7 @@ impl Engine {
     /// Holds `dest` from now on. What was believed of the old one is forgotten.
     pub(crate) fn hold_dest(&mut self, dest: Dir) {
         self.dest = Arc::new(dest);
+        self.grain = Arc::default();
         self.entries_known = None;
         self.scratch = self.scratch.anew(&self.options, Arc::clone(&self.stop));
     }
@@ -307,6 +311,7 @@ impl Engine {
             dest: Arc::clone(&self.dest),
             options: self.options.clone(),
             temps: Arc::clone(&self.temps),
+            grain: Arc::clone(&self.grain),
             scratch: self.scratch.fork(),
             links: Links::default(),
             list_buffer: ListBuffer::default(),

@@ -20,11 +20,14 @@ impl<S: Source> Pass<'_, '_, S> {
         let root = RelPath::root();
         let dest = Arc::clone(&self.engine.dest);
         match (self.source.entry(&root), dest.stat_self()) {
-            (Ok(Some(want @ Want::Dir(_))), Ok(found)) => match self.differs(&root, &want, &found, &dest, None) {
-                Ok(None) => self.keep(&root, &want, &found),
-                Ok(Some(_)) => self.finish_later(&root, Why::Differed),
-                Err(problem) => self.not_dressed(&root, problem),
-            },
+            (Ok(Some(want @ Want::Dir(_))), Ok(found)) => {
+                let want = self.as_kept(want, &found);
+                match self.differs(&root, &want, &found, &dest, None) {
+                    Ok(None) => self.keep(&root, &want, &found),
+                    Ok(Some(_)) => self.finish_later(&root, Why::Differed),
+                    Err(problem) => self.not_dressed(&root, problem),
+                }
+            }
             (Ok(_), Ok(_)) => {}
             (Err(problem), _) => self.fail(&root, problem),
             (_, Err(e)) => self.fail(&root, e.into()),
@@ -153,6 +156,10 @@ impl<S: Source> Pass<'_, '_, S> {
             self.found.linked.insert(path);
             return;
         }
+        let want = match (want, &found) {
+            (Some(want), Some(found)) => Some(self.as_kept(want, found)),
+            (want, _) => want,
+        };
         self.note_links(&path, want.as_ref(), found.as_ref());
         match (want, found) {
             (None, None) => {}
