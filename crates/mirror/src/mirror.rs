@@ -260,7 +260,8 @@ impl Mirror {
     /// Writes the state of a run that changed something but the report.
     fn remember(&mut self, outcome: &mut Outcome, sink: Sink<'_>) {
         let Some(memory) = self.source.memory.as_mut().filter(|_| !self.engine.options.dry_run) else { return };
-        let whole = !outcome.stopped && outcome.problems.is_empty() && outcome.counts.left == 0;
+        let everything = self.choice.is_everything() && outcome.counts.left == 0;
+        let whole = !outcome.stopped && outcome.problems.is_empty() && everything;
         match memory.save(whole) {
             Ok(note) => self.notes.extend(note),
             Err(error) => failed(outcome, RelPath::root(), Problem::Fs(error), sink),
