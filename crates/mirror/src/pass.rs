@@ -73,6 +73,8 @@ struct Found {
     deletes: Vec<Delete>,
     /// Directories whose mode and times are set last.
     finals: BTreeMap<RelPath, Why>,
+    /// Those of them that this thread saw to be able to change what is in them.
+    writable: BTreeSet<RelPath>,
     /// Directories this pass has dealt with, with all that is below them.
     covered: BTreeSet<RelPath>,
     /// Names of files with several, which one thread alone deals with once all else was looked at.
