@@ -46,6 +46,8 @@ pub struct DiskSource {
     chooser: Option<Chooser>,
     /// The directory last asked about, and its answer.
     unsettled_here: Option<(RelPath, Vec<Name>)>,
+    /// The last file whose content was found to be the same.
+    read: Option<RelPath>,
     /// What must not be met here.
     pub(crate) others: Others,
     /// Beats with each piece that is compared.
@@ -97,6 +99,7 @@ impl DiskSource {
             compare: <[Vec<u8>; 2]>::default(),
             watcher: None,
             unsettled_here: None,
+            read: None,
             others: Others::default(),
             pulse: Pulse::default(),
         })
@@ -255,6 +258,7 @@ impl Source for DiskSource {
             memory: self.memory.as_ref().map(Memory::fork),
             chooser: self.chooser.as_ref().map(Chooser::fork),
             unsettled_here: None,
+            read: None,
             others: self.others,
             pulse: self.pulse.clone(),
         })
@@ -341,18 +345,24 @@ impl Source for DiskSource {
         // ourselves tells them apart by inode and ctime.
         let copied = want.found.is_some_and(|now| self.writes.is_outdated(path, &now));
         let recalled = self.memory.as_ref().zip(want.found).map(|(memory, now)| memory.recall(path, &now, found));
-        let named = look == Look::Content || copied || recalled == Some(Recall::Changed);
+        let recalled = match recalled {
+            Some(Recall::Unknown) => self.memory.as_ref().is_some_and(Memory::reads_unknown),
+            recalled => recalled == Some(Recall::Changed),
+        };
+        let named = look == Look::Content || copied || recalled;
         let read = self.options.checksum || (named && want.mtime_ns == found.mtime_ns);
         if !read {
             return Ok(if want.mtime_ns == found.mtime_ns { meta } else { Same::Different });
         }
         let Some(before) = want.found else { return Ok(Same::Different) };
         if !self.options.checksum && self.writes.is_same(path, &before, found) {
+            self.read = Some(path.clone());
             return Ok(meta);
         }
         if !self.same_content(path, &before, dest, name)? {
             return Ok(Same::Different);
         }
+        self.read = Some(path.clone());
         // Read once, for as long as both sides stay as they are.
         if self.writes.contains(path) {
             self.writes.insert(path, &before, found);
@@ -437,15 +447,25 @@ impl Source for DiskSource {
     }
 
     fn kept(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
-        if let (Some(memory), Want::File(WantFile { found: Some(found), .. })) = (&mut self.memory, want) {
+        let (Some(memory), Want::File(WantFile { found: Some(found), .. })) = (&mut self.memory, want) else { return };
+        // Size and time alone do not make it the same.
+        if self.read.as_ref() == Some(path) || memory.recall(path, found, stat) == Recall::Unchanged {
             memory.remember(path, found, stat);
         }
     }
 
     fn placed(&mut self, path: &RelPath, want: &Want, stat: &Stat) {
-        self.kept(path, want, stat);
+        if let (Some(memory), Want::File(WantFile { found: Some(found), .. })) = (&mut self.memory, want) {
+            memory.remember(path, found, stat);
+        }
         if let Want::File(WantFile { found: Some(found), .. }) = want {
             self.writes.insert(path, found, stat);
+        }
+    }
+
+    fn removed(&mut self, path: &RelPath) {
+        if let Some(memory) = &mut self.memory {
+            memory.forget(path);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::backup::Backup;
 use crate::dirty::Dirty;
+use crate::grain::Grain;
 use crate::guard::{DeleteLimit, Held};
 use crate::keep::{Keep, Keeping, UnkeptByWhat};
 use crate::links::Links;
@@ -15,7 +16,7 @@ use crate::problem::Problem;
 use crate::source::Source;
 use crate::stage::{Scratch, Writing};
 use rustix::fd::OwnedFd;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,6 +185,9 @@ pub struct Outcome {
     pub waiting: Vec<RelPath>,
     /// Where to look again later: everything that failed, changed underneath, or was not reached.
     pub again: Dirty,
+    /// What changed while it was looked at, and so is not known to be the same: it is in `again`, or whoever said that it is
+    /// in the middle of a change brings it back.
+    pub unsettled: BTreeSet<RelPath>,
     /// Deletions a guard held back; all else was done.
     pub held: Option<Held>,
     /// What could not be kept, of how many entries. That is no failure: all else of them is done.
@@ -198,11 +202,12 @@ pub struct Outcome {
 impl Outcome {
     /// Adds what another thread did in the same pass.
     pub(crate) fn take_in(&mut self, other: Outcome) {
-        let Outcome { counts, problems, waiting, again, held, unkept, replaced, stopped } = other;
+        let Outcome { counts, problems, waiting, again, unsettled, held, unkept, replaced, stopped } = other;
         self.counts.take_in(counts);
         self.problems.extend(problems);
         self.waiting.extend(waiting);
         self.again.merge(again);
+        self.unsettled.extend(unsettled);
         self.held = self.held.or(held);
         for (what, more) in unkept {
             match self.unkept.get_mut(&what) {
@@ -227,6 +232,7 @@ pub struct Engine {
     pub(crate) dest: Arc<Dir>,
     pub(crate) options: Options,
     pub(crate) temps: Arc<TempNames>,
+    pub(crate) grain: Arc<Grain>,
     pub(crate) scratch: Scratch,
     /// Which names are one file, on both sides.
     pub(crate) links: Links,
@@ -247,6 +253,7 @@ impl Engine {
             dest: Arc::new(dest),
             options,
             temps: Arc::new(TempNames::new()),
+            grain: Arc::default(),
             scratch,
             links: Links::default(),
             list_buffer: ListBuffer::default(),
@@ -264,6 +271,7 @@ impl Engine {
     /// Holds `dest` from now on. What was believed of the old one is forgotten.
     pub(crate) fn hold_dest(&mut self, dest: Dir) {
         self.dest = Arc::new(dest);
+        self.grain = Arc::default();
         self.entries_known = None;
         self.scratch = self.scratch.anew(&self.options, Arc::clone(&self.stop));
     }
@@ -303,6 +311,7 @@ impl Engine {
             dest: Arc::clone(&self.dest),
             options: self.options.clone(),
             temps: Arc::clone(&self.temps),
+            grain: Arc::clone(&self.grain),
             scratch: self.scratch.fork(),
             links: Links::default(),
             list_buffer: ListBuffer::default(),

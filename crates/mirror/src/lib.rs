@@ -14,6 +14,7 @@ pub mod diff;
 pub mod dirty;
 pub mod disk;
 pub mod engine;
+mod grain;
 pub mod guard;
 pub mod keep;
 mod links;

@@ -80,6 +80,8 @@ struct Live<'a> {
     room: Option<u64>,
     /// One of the directories turned out to be in the other: that is the end.
     overlap: bool,
+    /// This pass is the last one: nothing is tried again.
+    ending: bool,
 }
 
 /// When to do what comes by time.
@@ -141,6 +143,7 @@ impl Mirror {
             away: None,
             room: None,
             overlap: false,
+            ending: false,
         };
         live.start()?;
         Ok(live.run())
@@ -217,6 +220,7 @@ impl Live<'_> {
             let problem = Problem::Source(lost.clone());
             return Outcome { problems: vec![(RelPath::root(), problem)], ..Outcome::default() };
         }
+        self.ending = true;
         let mut everything = self.retry.take();
         everything.merge(Dirty::everything());
         let outcome = self.pass(&everything, Why::Asked);
@@ -369,6 +373,9 @@ impl Live<'_> {
                 report(Report::Event(event));
             }
         });
+        if self.ending {
+            mirror.tell_unsettled(&mut outcome, &mut |event| report(Report::Event(event)));
+        }
         self.overlap |= outcome.problems.iter().any(|(_, problem)| problem.is_overlap());
         let failing = told.take(dirty, outcome.stopped, &outcome.problems);
         let held = outcome.held != self.standing.held && outcome.held.is_some();

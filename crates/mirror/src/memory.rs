@@ -47,6 +47,8 @@ pub(crate) struct Memory {
     before: Arc<Vec<Entry>>,
     /// Of this run, as it came.
     now: Vec<Entry>,
+    /// What was deleted by this run.
+    gone: HashSet<[u8; KEY]>,
     /// More files than are remembered.
     full: bool,
 }
@@ -59,11 +61,11 @@ impl Memory {
             Ok(before) => (Arc::new(before), None),
             Err(why) => {
                 let shown = tree::path::escape(path.as_os_str().as_encoded_bytes());
-                let note = format!("the state in {shown} {why}, so it is not used: this run compares by size and time");
+                let note = format!("the state in {shown} {why}, so it is not used: this run reads every file");
                 (Arc::default(), Some(note))
             }
         };
-        Ok((Self { path: path.to_owned(), pair, before, now: Vec::new(), full: false }, note))
+        Ok((Self { path: path.to_owned(), pair, before, now: Vec::new(), gone: HashSet::new(), full: false }, note))
     }
 
     /// What is known of a file that the disks now describe so.
@@ -74,6 +76,17 @@ impl Memory {
             Ok(_) => Recall::Changed,
             Err(_) => Recall::Unknown,
         }
+    }
+
+    /// Whether files that are not known are read, and so become known. Of more than are remembered all those beyond would be
+    /// read by every run.
+    pub(crate) fn reads_unknown(&self) -> bool {
+        self.before.len() < FILES_MAX
+    }
+
+    /// Forgets what is no longer at the destination.
+    pub(crate) fn forget(&mut self, path: &RelPath) {
+        self.gone.insert(key(path));
     }
 
     /// Remembers a file that is the same on both sides.
@@ -97,10 +110,11 @@ impl Memory {
     /// One for another thread: it knows the same of the last run, and what it remembers comes back by [`Memory::join`].
     pub(crate) fn fork(&self) -> Self {
         let (path, before) = (self.path.clone(), Arc::clone(&self.before));
-        Self { path, pair: self.pair, before, now: Vec::new(), full: false }
+        Self { path, pair: self.pair, before, now: Vec::new(), gone: HashSet::new(), full: false }
     }
 
     pub(crate) fn join(&mut self, other: Self) {
+        self.gone.extend(other.gone);
         self.full |= other.full || self.now.len() + other.now.len() > FILES_MAX;
         self.now.extend(other.now.into_iter().take(FILES_MAX - self.now.len()));
     }
@@ -115,7 +129,8 @@ impl Memory {
         self.now.dedup_by(|a, b| a[..KEY] == b[..KEY]);
         if !whole {
             let met: HashSet<[u8; KEY]> = self.now.iter().map(first).collect();
-            let missed = self.before.iter().filter(|entry| !met.contains(&first(entry)));
+            let missed =
+                self.before.iter().filter(|entry| !met.contains(&first(entry)) && !self.gone.contains(&first(entry)));
             self.now.extend(missed.take(FILES_MAX.saturating_sub(met.len())));
             self.now.sort_by(|a, b| a[..KEY].cmp(&b[..KEY]));
         }

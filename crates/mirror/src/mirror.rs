@@ -12,9 +12,11 @@ use crate::guard::DeleteLimit;
 use crate::keep::Keep;
 use crate::memory::Memory;
 use crate::policy::Policy;
+use crate::problem::Problem;
+use crate::source::Source;
 use crate::stage::Writing;
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -226,30 +228,55 @@ impl Mirror {
             rounds += 1;
             // What is tried again is counted by its last result.
             let again = outcome.again.take();
-            let next = self.pass(&again, sink);
+            let known = failures(&outcome);
+            let next = self.pass(&again, &mut |event| {
+                if event.error.is_none_or(|problem| !known.contains(&(event.path.clone(), problem.to_string()))) {
+                    sink(event);
+                }
+            });
             let deleted = next.counts.deleted;
             add(&mut outcome, next);
             if deleted == 0 && outcome.problems.iter().all(|(_, p)| p.is_no_space()) && !outcome.problems.is_empty() {
                 break;
             }
         }
+        self.tell_unsettled(&mut outcome, sink);
         self.remember(&mut outcome, sink);
         outcome
+    }
+
+    /// What is unsettled and not tried again any more has failed: the two sides are not the same there.
+    pub(crate) fn tell_unsettled(&mut self, outcome: &mut Outcome, sink: Sink<'_>) {
+        let unsettled = std::mem::take(&mut outcome.unsettled);
+        if outcome.stopped {
+            return;
+        }
+        let told: BTreeSet<RelPath> = outcome.problems.iter().map(|(path, _)| path.clone()).collect();
+        for path in unsettled.difference(&told).filter(|path| !self.is_nowhere(path)) {
+            failed(outcome, path.clone(), Problem::Unsettled(path.clone()), sink);
+        }
     }
 
     /// Writes the state of a run that changed something but the report.
     fn remember(&mut self, outcome: &mut Outcome, sink: Sink<'_>) {
         let Some(memory) = self.source.memory.as_mut().filter(|_| !self.engine.options.dry_run) else { return };
-        let whole = !outcome.stopped && outcome.problems.is_empty() && outcome.counts.left == 0;
+        let everything = self.choice.is_everything() && outcome.counts.left == 0;
+        let whole = !outcome.stopped && outcome.problems.is_empty() && everything;
         match memory.save(whole) {
             Ok(note) => self.notes.extend(note),
-            Err(error) => {
-                let (path, problem) = (RelPath::root(), crate::Problem::Fs(error));
-                sink(&Event { action: Action::Failed, path: &path, kind: None, bytes: 0, error: Some(&problem) });
-                outcome.counts.failed += 1;
-                outcome.problems.push((path, problem));
-            }
+            Err(error) => failed(outcome, RelPath::root(), Problem::Fs(error), sink),
         }
+    }
+
+    /// Whether neither side has anything there.
+    fn is_nowhere(&mut self, path: &RelPath) -> bool {
+        let Some((parent, name)) = path.split() else { return false };
+        let dest = self.engine.dest().walk(&parent).and_then(|dir| dir.look(&name));
+        let dest_has = match dest {
+            Ok(found) => found.is_some(),
+            Err(e) => !e.is_missing(),
+        };
+        !dest_has && matches!(self.source.entry(path), Ok(None))
     }
 
     /// One pass over what `dirty` marks.
@@ -275,9 +302,20 @@ fn threads() -> NonZeroUsize {
 
 fn worth_another(outcome: &Outcome) -> bool {
     let room = outcome.counts.deleted > 0 && outcome.problems.iter().any(|(_, p)| p.is_no_space());
-    let moved = outcome.problems.iter().any(|(_, p)| matches!(p, crate::Problem::Moved(_)));
-    let unsettled = outcome.problems.is_empty() && !outcome.again.is_empty();
-    !outcome.stopped && (room || moved || unsettled)
+    let moved = outcome.problems.iter().any(|(_, p)| matches!(p, Problem::Moved(_)));
+    !outcome.stopped && (room || moved || !outcome.unsettled.is_empty())
+}
+
+/// What failed, and what was told of it.
+fn failures(outcome: &Outcome) -> HashSet<(RelPath, String)> {
+    outcome.problems.iter().map(|(path, problem)| (path.clone(), problem.to_string())).collect()
+}
+
+/// Tells and counts a failure after the passes.
+fn failed(outcome: &mut Outcome, path: RelPath, problem: Problem, sink: Sink<'_>) {
+    sink(&Event { action: Action::Failed, path: &path, kind: None, bytes: 0, error: Some(&problem) });
+    outcome.counts.failed += 1;
+    outcome.problems.push((path, problem));
 }
 
 /// Adds a later round's result: its problems are the ones that count.
@@ -295,6 +333,7 @@ fn add(outcome: &mut Outcome, next: Outcome) {
     total.failed = counts.failed;
     outcome.problems = next.problems;
     outcome.again = next.again;
+    outcome.unsettled = next.unsettled;
     outcome.waiting.extend(next.waiting);
     for (what, unkept) in next.unkept {
         outcome.unkept.entry(what).or_insert(unkept);

@@ -73,6 +73,8 @@ struct Found {
     deletes: Vec<Delete>,
     /// Directories whose mode and times are set last.
     finals: BTreeMap<RelPath, Why>,
+    /// Those of them that this thread saw to be able to change what is in them.
+    writable: BTreeSet<RelPath>,
     /// Directories this pass has dealt with, with all that is below them.
     covered: BTreeSet<RelPath>,
     /// Names of files with several, which one thread alone deals with once all else was looked at.
@@ -163,7 +165,13 @@ impl<'a, 't, S: Source> Pass<'a, 't, S> {
         self.tell(Action::Skipped, path, want.kind(), 0);
     }
 
+    /// What changed underneath is looked at again; until then it is not known to be the same.
     fn look_again(&mut self, path: &RelPath) {
+        self.found.out.unsettled.insert(path.clone());
+        self.mark_again(path);
+    }
+
+    fn mark_again(&mut self, path: &RelPath) {
         match path.split() {
             Some((dir, name)) => self.found.out.again.insert(&dir, &name, Hint { content: true, by_event: false }),
             None => self.found.out.again.insert_root_entry(),
@@ -183,7 +191,7 @@ impl<'a, 't, S: Source> Pass<'a, 't, S> {
 
     /// Tells a problem, counts it, and has it looked at again.
     fn fail(&mut self, path: &RelPath, problem: Problem) {
-        self.look_again(path);
+        self.mark_again(path);
         if let Ok(Some(Want::Dir(_) | Want::Unknown(Problem::Pin(_)))) = self.source.entry(path) {
             // What is in it was not looked at, either.
             self.found.out.again.insert_all(path, dirty::All { recursive: true, content: false });
@@ -212,7 +220,8 @@ impl<'a, 't, S: Source> Pass<'a, 't, S> {
                 counts.files_deleted += file;
             }
             Action::Left(_) => counts.left += 1,
-            Action::Failed | Action::Held | Action::Waiting | Action::Unsettled => {}
+            Action::Unsettled => drop(self.found.out.unsettled.insert(path.clone())),
+            Action::Failed | Action::Held | Action::Waiting => {}
         }
         self.pass_on(Event { action, path, kind, bytes, error: None });
     }

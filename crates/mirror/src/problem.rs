@@ -13,7 +13,10 @@ pub enum Problem {
     #[error("{0} changed at the destination in this very moment; it was left alone and is looked at again")]
     Moved(RelPath),
     /// The source did not stand still for as long as reading it takes.
-    #[error("{0} keeps changing while it is read; the copy stays at its last whole version and is tried again")]
+    #[error(
+        "{0} kept changing while it was read, so the copy stays at its last whole version; run this again once it is at \
+         rest, or mirror a snapshot of it"
+    )]
     Unsettled(RelPath),
     /// What came is not what was announced, so it got no name.
     #[error("{0} came with content that does not match its hash; it was discarded and is asked for again")]

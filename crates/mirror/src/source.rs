@@ -264,6 +264,18 @@ impl Want {
         }
     }
 
+    /// The same with another time of last modification.
+    pub(crate) fn at(mut self, ns: i64) -> Self {
+        match &mut self {
+            Want::Dir(WantDir { mtime_ns, .. })
+            | Want::File(WantFile { mtime_ns, .. })
+            | Want::Link(WantLink { mtime_ns, .. })
+            | Want::Node(WantNode { mtime_ns, .. }) => *mtime_ns = ns,
+            Want::Unknown(_) => {}
+        }
+        self
+    }
+
     /// Its kind; `None` where nothing is known.
     pub fn kind(&self) -> Option<Kind> {
         match self {

@@ -20,11 +20,14 @@ impl<S: Source> Pass<'_, '_, S> {
         let root = RelPath::root();
         let dest = Arc::clone(&self.engine.dest);
         match (self.source.entry(&root), dest.stat_self()) {
-            (Ok(Some(want @ Want::Dir(_))), Ok(found)) => match self.differs(&root, &want, &found, &dest, None) {
-                Ok(None) => self.keep(&root, &want, &found),
-                Ok(Some(_)) => self.finish_later(&root, Why::Differed),
-                Err(problem) => self.not_dressed(&root, problem),
-            },
+            (Ok(Some(want @ Want::Dir(_))), Ok(found)) => {
+                let want = self.as_kept(want, &found);
+                match self.differs(&root, &want, &found, &dest, None) {
+                    Ok(None) => self.keep(&root, &want, &found),
+                    Ok(Some(_)) => self.finish_later(&root, Why::Differed),
+                    Err(problem) => self.not_dressed(&root, problem),
+                }
+            }
             (Ok(_), Ok(_)) => {}
             (Err(problem), _) => self.fail(&root, problem),
             (_, Err(e)) => self.fail(&root, e.into()),
@@ -102,10 +105,14 @@ impl<S: Source> Pass<'_, '_, S> {
 
     /// Compares one name.
     pub(super) fn compare(&mut self, at: &At, name: &Name, recursive: bool) {
+        let Some(path) = self.join(at, name) else { return };
         if is_temp_name(name) {
+            // Ours, and gone by itself, unless the source has it.
+            if let Ok(Some(_)) = self.source.entry(&path) {
+                self.fail(&path, Problem::Reserved(path.clone()));
+            }
             return;
         }
-        let Some(path) = self.join(at, name) else { return };
         match (self.source.entry(&path), at.dir.look(name)) {
             (Ok(want), Ok(found)) => {
                 let content = self.is_content_named(&at.path);
@@ -130,6 +137,7 @@ impl<S: Source> Pass<'_, '_, S> {
         let unsettled = self.source.is_unsettled(&at.path, &name);
         let both_dirs = matches!(&want, Some(Want::Dir(_))) && found.is_some_and(|found| found.kind == Kind::Dir);
         if unsettled && !(recursive && both_dirs) {
+            self.found.out.unsettled.insert(path);
             return;
         }
         if self.is_left_alone(&path) {
@@ -148,6 +156,10 @@ impl<S: Source> Pass<'_, '_, S> {
             self.found.linked.insert(path);
             return;
         }
+        let want = match (want, &found) {
+            (Some(want), Some(found)) => Some(self.as_kept(want, found)),
+            (want, _) => want,
+        };
         self.note_links(&path, want.as_ref(), found.as_ref());
         match (want, found) {
             (None, None) => {}

@@ -130,10 +130,11 @@ impl<S: Source> Pass<'_, '_, S> {
             if top.is_lost() || self.stopped() {
                 return;
             }
+            let Some(path) = self.join(at, &name) else { continue };
             if self.source.is_unsettled(&at.path, &name) {
+                self.found.out.unsettled.insert(path);
                 continue;
             }
-            let Some(path) = self.join(at, &name) else { continue };
             if is_temp_name(&name) {
                 self.fail(&path, Problem::Reserved(path.clone()));
                 continue;

@@ -55,6 +55,21 @@ impl<S: Source> Pass<'_, '_, S> {
         Ok(differs.then_some(kept))
     }
 
+    /// What a destination that keeps coarser times makes of the time `wanted_ns`, if that is what was found there.
+    pub(super) fn kept_ns(&self, wanted_ns: i64, found: &Stat) -> i64 {
+        let crate::engine::Engine { grain, dest, temps, options, .. } = &*self.engine;
+        // A dry run asks nothing that would have to be written.
+        if options.dry_run { wanted_ns } else { grain.kept_ns(dest, temps, wanted_ns, found.mtime_ns) }
+    }
+
+    pub(super) fn as_kept(&self, want: Want, found: &Stat) -> Want {
+        let kept_ns = want.mtime_ns().map(|ns| self.kept_ns(ns, found));
+        match kept_ns {
+            Some(ns) => want.at(ns),
+            None => want,
+        }
+    }
+
     /// Counts what of an entry could not be kept.
     pub(super) fn lack(&mut self, path: &RelPath, lack: Lack) {
         count(&mut self.found.out.unkept, path, lack);
@@ -151,15 +166,16 @@ impl<S: Source> Pass<'_, '_, S> {
         if changed {
             found = dir.stat_self()?;
         }
+        let mtime_ns = self.kept_ns(want.mtime_ns, &found);
         // Set-id bits that are not kept are not ours to give or to take.
         let other_mode = kept.mode_of(&found) != kept.mode(want.mode);
         if other_mode {
             grip.set_mode(kept.mode(want.mode), full)?;
         }
-        if found.mtime_ns != want.mtime_ns {
-            grip.set_times(want.mtime_ns, full)?;
+        if found.mtime_ns != mtime_ns {
+            grip.set_times(mtime_ns, full)?;
         }
-        if other_mode || found.mtime_ns != want.mtime_ns {
+        if other_mode || found.mtime_ns != mtime_ns {
             changed = true;
             found = dir.stat_self()?;
         }

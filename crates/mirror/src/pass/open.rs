@@ -12,7 +12,7 @@ use tree::{Name, RelPath};
 impl<S: Source> Pass<'_, '_, S> {
     /// Gives us the right to change what is in a directory; its wanted mode comes back at the end.
     pub(super) fn make_writable(&mut self, at: &At) -> bool {
-        if self.found.finals.contains_key(&at.path) {
+        if self.found.writable.contains(&at.path) {
             return true;
         }
         let done = at.dir.stat_self().and_then(|stat| {
@@ -22,10 +22,16 @@ impl<S: Source> Pass<'_, '_, S> {
             set_mode(&*at.dir, stat.mode | 0o700, at.dir.path())
         });
         match done {
-            Ok(()) => self.finish_later(&at.path, Why::Touched),
-            Err(e) => self.fail(&at.path, e.into()),
+            Ok(()) => {
+                self.finish_later(&at.path, Why::Touched);
+                self.found.writable.insert(at.path.clone());
+                true
+            }
+            Err(e) => {
+                self.fail(&at.path, e.into());
+                false
+            }
         }
-        self.found.finals.contains_key(&at.path)
     }
 
     /// A temporary that is nobody's any more.

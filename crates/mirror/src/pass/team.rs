@@ -284,7 +284,7 @@ fn tell_all(told: &mut Vec<Told>, sink: &mut dyn FnMut(&Event<'_>)) {
 impl Found {
     /// Adds what another thread found.
     fn take_in(&mut self, other: Found) {
-        let Found { out, steps, deletes, finals, covered, linked, blocked, tally } = other;
+        let Found { out, steps, deletes, finals, writable, covered, linked, blocked, tally } = other;
         self.out.take_in(out);
         self.steps.extend(steps);
         self.deletes.extend(deletes);
@@ -292,6 +292,7 @@ impl Found {
             let held = self.finals.entry(path).or_insert(why);
             *held = why.max(*held);
         }
+        self.writable.extend(writable);
         self.covered.extend(covered);
         self.linked.extend(linked);
         self.blocked.extend(blocked);

@@ -1,13 +1,14 @@
 //! What is left out is never touched, and all else is the same, whatever both trees were before.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use mirror::{Choice, MirrorOptions, Problem};
 use proptest::prelude::*;
 use tree::filter::{Filter, Patterns};
 
 use crate::props::{any_root, make};
-use crate::scene::{Scene, Seen, look};
+use crate::scene::{Scene, Seen, look, stamp};
 
 /// Patterns simple enough that the model below needs none of the code under test.
 const PATTERNS: [&str; 3] = ["a", "b/", "c"];
@@ -106,6 +107,51 @@ proptest! {
         let counts = again.counts;
         prop_assert_eq!(counts.copied + counts.updated + counts.deleted, 0, "{:?}", told);
     }
+}
+
+/// Another content of the same size under the same time.
+fn edit_unseen(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    stamp(path, 0o644, 5);
+}
+
+#[test]
+fn a_state_goes_on_knowing_what_a_run_leaves_out() {
+    let scene = Scene::new();
+    let state = scene.scratch.path().join("state");
+    let run = |patterns: &[&str]| {
+        let outcome = scene.told(MirrorOptions { state: Some(state.clone()), ..options(patterns, false, false) }).0;
+        assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
+        (outcome, std::fs::metadata(&state).unwrap().len())
+    };
+    std::fs::create_dir(scene.s("b")).unwrap();
+    for file in ["f", "b/g", "b/h"] {
+        edit_unseen(&scene.s(file), "one");
+    }
+    let (_, all) = run(&[]);
+    edit_unseen(&scene.s("b/g"), "two");
+    let (_, without) = run(&["b/"]);
+    assert_eq!(without, all, "what is left out is remembered");
+    let (outcome, _) = run(&[]);
+    assert_eq!(outcome.counts.files_updated, 1);
+    scene.assert_equal();
+    // What is deleted is forgotten, also by a run that leaves something out.
+    std::fs::remove_file(scene.s("f")).unwrap();
+    let (outcome, fewer) = run(&["b/"]);
+    assert_eq!((outcome.counts.deleted, all - fewer), (1, 32));
+}
+
+#[test]
+fn what_a_state_does_not_know_is_read_before_it_is_taken_for_the_same() {
+    let scene = Scene::new();
+    let state = scene.scratch.path().join("state");
+    let run = || scene.told(MirrorOptions { state: Some(state.clone()), ..MirrorOptions::default() }).0.counts;
+    for (side, text) in [(scene.s("f"), "one"), (scene.d("f"), "two"), (scene.s("same"), "x"), (scene.d("same"), "x")] {
+        edit_unseen(&side, text);
+    }
+    assert_eq!(scene.run().counts.files_updated, 0, "without a state nothing tells them apart");
+    assert_eq!((run().files_updated, run().files_updated), (1, 0));
+    scene.assert_equal();
 }
 
 /// The known-bad one: a mirror that knows nothing of what is left out.

@@ -1,13 +1,15 @@
 //! The live mirror follows the source and repairs the destination.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mirror::{
     Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Problem, Report, Same, Source, Stopper, Supply,
-    Want, WantFile,
+    Want, WantFile, Writing,
 };
 use tree::{Dir, Name, RelPath, Stat};
 
@@ -174,6 +176,89 @@ fn a_storm_of_changes_ends_equal() {
         }
         until("the storm to be over", || equal(&scene));
     });
+}
+
+/// Of a file that keeps changing.
+const RESTLESS_BYTES: usize = 1 << 20;
+
+/// As on a disk so slow that the file changes while it is copied, however busy this machine is.
+fn slow() -> MirrorOptions {
+    let writing = Writing { bytes_per_s: std::num::NonZeroU64::new(8 << 20), ..Writing::default() };
+    MirrorOptions { writing, ..MirrorOptions::default() }
+}
+
+/// Writes to `path`, without a pause, while `story` goes on.
+fn restless<T>(path: &Path, story: impl FnOnce() -> T) -> T {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0u64.. {
+                if done.load(Ordering::SeqCst) {
+                    break;
+                }
+                file.write_at(&n.to_le_bytes(), n % 1024).unwrap();
+            }
+        });
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(story));
+        done.store(true, Ordering::SeqCst);
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn is_unsettled(outcome: &mirror::Outcome, path: &str) -> bool {
+    outcome.problems.iter().any(|(at, problem)| *at == rel(path) && matches!(problem, Problem::Unsettled(_)))
+}
+
+#[test]
+fn a_file_that_keeps_changing_is_tried_again_and_in_the_end_has_failed() {
+    for other_failure in [false, true] {
+        let scene = Scene::new();
+        fs::create_dir(scene.s("new")).unwrap();
+        for file in ["db", "new/db"] {
+            fs::write(scene.s(file), vec![1; RESTLESS_BYTES]).unwrap();
+        }
+        // Reserved, and so never copied.
+        let reserved = ".lockstep-tmp-0123456789abcdef";
+        if other_failure {
+            fs::write(scene.s(reserved), "").unwrap();
+        }
+        let (outcome, told) = restless(&scene.s("db"), || restless(&scene.s("new/db"), || scene.told(slow())));
+        let times = |action, path: &str| told.iter().filter(|told| **told == (action, path.into())).count();
+        for file in ["db", "new/db"] {
+            assert!(is_unsettled(&outcome, file) && !scene.d(file).exists(), "{:?}", outcome.problems);
+            assert_eq!((times(Action::Unsettled, file), times(Action::Failed, file)), (3, 1), "{told:?}");
+        }
+        assert_eq!(times(Action::Failed, reserved), usize::from(other_failure), "told once, however often it is tried");
+        assert_eq!(outcome.counts.failed, 2 + u64::from(other_failure));
+        let problem = outcome.problems.iter().find(|(at, _)| *at == rel("db")).unwrap().1.to_string();
+        assert!(problem.contains("db kept changing") && problem.contains("run this again"), "{problem}");
+    }
+}
+
+#[test]
+fn m2_7_a_file_that_keeps_changing_to_the_end_has_failed() {
+    let scene = Scene::new();
+    fs::write(scene.s("db"), vec![1; RESTLESS_BYTES]).unwrap();
+    let stopper = Stopper::default();
+    let failed = Mutex::new(Vec::new());
+    let outcome = restless(&scene.s("db"), || {
+        let mut mirror = mirror::Mirror::open(&scene.s(""), &scene.d(""), slow()).unwrap();
+        let drain = stopper.clone();
+        let mut watching = false;
+        mirror
+            .watch(stopper, &mut |report| match report {
+                Report::Watching => watching = true,
+                Report::Standing(_) if watching => drain.drain(),
+                Report::Event(event) if event.action == Action::Failed => {
+                    failed.lock().unwrap().push(event.path.to_string());
+                }
+                _ => {}
+            })
+            .unwrap()
+    });
+    assert!(is_unsettled(&outcome, "db"), "{:?}", outcome.problems);
+    assert_eq!(*failed.lock().unwrap(), ["db"]);
 }
 
 /// A disk source some entries of which are in the middle of a change.

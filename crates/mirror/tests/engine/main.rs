@@ -5,6 +5,7 @@
 mod away;
 mod choosing;
 mod contain;
+mod grain;
 mod guards;
 mod live;
 mod mounts;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use mirror::MirrorOptions;
+
 use crate::scene::{Make, Scene, stamp};
 
 /// As another user if we are root: for root no right is missing.
@@ -45,6 +47,44 @@ fn read_only_directories_at_the_destination_are_worked_in_and_keep_their_mode() 
         let root = scene.scratch.path().join(side);
         stamp(&root.join("x"), 0o755, 5);
         stamp(&root.join("x/in"), 0o755, 5);
+    }
+}
+
+/// The directory differs itself, and is known to before anybody has worked in it.
+#[test]
+fn a_read_only_directory_that_differs_is_worked_in_by_any_number_of_threads() {
+    for threads in [1, 2, 5] {
+        let scene = Scene::new();
+        for side in ["s", "d"] {
+            let root = scene.scratch.path().join(side);
+            for dir in ["x", "y/in"] {
+                fs::create_dir_all(root.join(dir)).unwrap();
+                fs::write(root.join(dir).join("f"), side).unwrap();
+                fs::write(root.join(dir).join(side), "").unwrap();
+                stamp(&root.join(dir), 0o555, if side == "s" { 5 } else { 6 });
+            }
+        }
+        if rustix::process::geteuid().is_root() {
+            let done =
+                std::process::Command::new("chown").arg("-hR").arg("65534:65534").arg(scene.scratch.path()).status();
+            assert!(done.unwrap().success());
+        }
+        let options = || MirrorOptions { threads: std::num::NonZeroUsize::new(threads), ..MirrorOptions::default() };
+        let worked = std::thread::scope(|scope| {
+            let worked = scope.spawn(|| {
+                as_nobody(std::panic::AssertUnwindSafe(|| {
+                    let outcome = scene.told(options()).0;
+                    assert!(outcome.problems.is_empty(), "{threads} threads: {:?}", outcome.problems);
+                    scene.assert_equal();
+                    assert!(scene.told(options()).0.is_quiet());
+                }));
+            });
+            worked.join()
+        });
+        for dir in ["s/x", "s/y/in", "d/x", "d/y/in"] {
+            stamp(&scene.scratch.path().join(dir), 0o755, 5);
+        }
+        worked.unwrap();
     }
 }
 

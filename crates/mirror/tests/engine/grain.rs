@@ -1,0 +1,93 @@
+//! A destination that keeps coarser times than the source: what is equal, as far as it can be, is not touched again.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mirror::{Keep, Mirror, MirrorOptions, Report, Standing, State, Stopper};
+
+use crate::away::Mounted;
+use crate::live::{StopAtEnd, until};
+use crate::scene::{Scene, stamp};
+
+/// Who tries again for ever does so more often.
+const REST: Duration = Duration::from_millis(500);
+const NS: i64 = 1_234_567_890_123_456_789;
+
+/// A source with an entry of each kind, and a destination with whole seconds; `None` where that cannot be made here.
+fn coarse(scene: &Scene) -> Option<Mounted> {
+    let disk = Mounted::coarse(&scene.scratch.path().join("image"), &scene.d(""))?;
+    fs::remove_dir(scene.d("lost+found")).unwrap();
+    fs::create_dir_all(scene.s("dir/in")).unwrap();
+    symlink("dir", scene.s("link")).unwrap();
+    for file in ["a", "dir/b", "dir/in/c"] {
+        fs::write(scene.s(file), file).unwrap();
+    }
+    for path in ["a", "dir/b", "dir/in/c", "link", "dir/in", "dir", ""] {
+        let mode = if path.contains("dir") || path.is_empty() { 0o755 } else { 0o644 };
+        stamp(&scene.s(path), mode, NS);
+    }
+    Some(disk)
+}
+
+#[test]
+fn a_destination_with_whole_seconds_is_equal_after_one_run_and_what_differs_is_found() {
+    for keep in [Keep::NOTHING, Keep::ARCHIVE] {
+        let scene = Scene::new();
+        let Some(_disk) = coarse(&scene) else { return };
+        let options = || MirrorOptions { keep, ..MirrorOptions::default() };
+        let (first, _) = scene.told(options());
+        assert_eq!((first.counts.copied, first.problems.len()), (6, 0), "{:?}", first.problems);
+        let (second, told) = scene.told(options());
+        assert!(second.is_quiet() && second.counts.skipped == 7, "{told:?}");
+        // A second later, and one that has another size in the same second.
+        fs::write(scene.s("a"), "A").unwrap();
+        stamp(&scene.s("a"), 0o644, NS + 1_000_000_000);
+        fs::write(scene.s("dir/b"), "longer").unwrap();
+        stamp(&scene.s("dir/b"), 0o644, NS + 1);
+        stamp(&scene.s("dir"), 0o755, NS);
+        let (third, told) = scene.told(options());
+        assert_eq!(third.counts.files_updated, 2, "{told:?}");
+        assert_eq!(
+            (fs::read(scene.d("a")).unwrap(), fs::read(scene.d("dir/b")).unwrap()),
+            (b"A".into(), b"longer".into())
+        );
+        assert!(scene.told(options()).0.is_quiet());
+    }
+}
+
+#[test]
+fn m2_7_a_destination_with_whole_seconds_comes_to_rest() {
+    let scene = Scene::new();
+    let Some(_disk) = coarse(&scene) else { return };
+    let seen = Mutex::new(Standing::default());
+    let stopper = Stopper::default();
+    std::thread::scope(|scope| {
+        let (seen, stop, scene) = (&seen, stopper.clone(), &scene);
+        let live = scope.spawn(move || {
+            let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
+            let report = &mut |report: Report<'_>| {
+                if let Report::Standing(now) = report {
+                    *seen.lock().unwrap() = now.clone();
+                }
+            };
+            mirror.watch(stop, report).unwrap();
+        });
+        let ended = StopAtEnd(stopper);
+        until("the copy", || seen.lock().unwrap().state == State::InStep);
+        fs::write(scene.s("dir/b"), "changed").unwrap();
+        until("a change", || fs::read(scene.d("dir/b")).is_ok_and(|now| now == b"changed"));
+        let last = Cell::new((0, Instant::now()));
+        until("it to come to rest", || {
+            let passes = seen.lock().unwrap().passes;
+            if passes != last.get().0 {
+                last.set((passes, Instant::now()));
+            }
+            last.get().1.elapsed() > REST
+        });
+        drop(ended);
+        live.join().unwrap();
+    });
+}
