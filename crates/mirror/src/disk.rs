@@ -1,7 +1,7 @@
 //! A directory on disk as a [`Source`].
 //!
 //! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn. Nothing is read
-//! of a directory that is no longer the one that was pinned ([`pinned`]).
+//! of a directory that is no longer the one that was pinned (see `pinned`).
 
 mod pinned;
 

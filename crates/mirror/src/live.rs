@@ -170,8 +170,9 @@ impl Live<'_> {
         (self.report)(Report::Standing(&self.standing));
         let mut last = self.pass(&Dirty::everything(), Why::Asked);
         if !self.is_over() {
-            (self.report)(Report::Watching);
+            // First: who is told that changes are followed may ask for the end in order at once.
             self.stopper.follows();
+            (self.report)(Report::Watching);
         }
         self.tell_standing();
         while !self.is_over() && !self.stopper.is_draining() {
