@@ -182,7 +182,7 @@ fn m3_5_comings_and_goings_are_told_and_a_killed_one_leaves() {
 
 #[test]
 fn over_https_it_trusts_the_hubs_certificate_and_no_other() {
-    let mut cluster = Cluster::start(|_| {}, &["--http", "0.0.0.0:0"]);
+    let mut cluster = Cluster::start(|_| {}, &["--http", "0.0.0.0:0", "--enrol", "open"]);
     let line = cluster.hub().wait_for_line("http     https", PATIENCE);
     let port = line.trim_end().trim_end_matches('/').rsplit(':').next().unwrap();
     let (url, ca, other) =

@@ -13,7 +13,7 @@ use crate::web::Web;
 
 #[test]
 fn over_https_stock_clients_take_part_as_well() {
-    let mut cluster = Cluster::start(|_| {}, &["--http", "0.0.0.0:0"]);
+    let mut cluster = Cluster::start(|_| {}, &["--http", "0.0.0.0:0", "--enrol", "open"]);
     let line = cluster.hub().wait_for_line("http     https", PATIENCE);
     let port = line.trim_end().trim_end_matches('/').rsplit(':').next().unwrap();
     let ca = cluster.path().join("ca.pem");
