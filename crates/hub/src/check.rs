@@ -196,10 +196,10 @@ fn share(findings: &mut Findings, name: &str, directory: &Path) {
     }
 }
 
-async fn port(findings: &mut Findings, address: SocketAddr, flag: &'static str, held: &[SocketAddr]) -> SocketAddr {
+async fn port(findings: &mut Findings, address: SocketAddr, flag: &'static str, held: &[SocketAddr]) {
     if address.port() != 0 && held.iter().any(|held| held.port() == address.port()) {
         findings.add("port", Verdict::Good, format!("{flag} {address} is held by the hub that runs now"));
-        return address;
+        return;
     }
     match listen(address, flag).await {
         Ok((listener, _)) => {
@@ -212,7 +212,6 @@ async fn port(findings: &mut Findings, address: SocketAddr, flag: &'static str, 
         }
         Err(error) => findings.bad("port", &error),
     }
-    address
 }
 
 /// What HTTP presents, and until when it is good.

@@ -37,7 +37,7 @@ pub enum Conflict {
 /// # Errors
 /// When the directories above may not be searched, or there are no sockets.
 pub fn claim(hub: &str, share: &str, root: &Dir) -> Result<Claim, Error> {
-    let lineage = root.lineage()?;
+    let lineage = root.lineages()?;
     let names = lineage.iter().enumerate().map(|(above, id)| name((hub, share), *id, above > 0));
     let sockets = names.filter_map(|name| hold(&name).transpose()).collect::<Result<_, _>>();
     Ok(Claim { _sockets: sockets.map_err(|e| Error::new("claim", root.path(), e))? })
@@ -51,7 +51,7 @@ pub fn conflict(hub: &str, share: &str, path: &Path) -> Result<Option<Conflict>,
     let Some((there, dir)) = path.ancestors().find_map(|there| Some((there, Dir::open_root(there).ok()?))) else {
         return Ok(None);
     };
-    let lineage = dir.lineage()?;
+    let lineage = dir.lineages()?;
     if lineage.iter().any(|id| is_held(&name((hub, share), *id, false))) {
         return Ok(Some(Conflict::Within));
     }
