@@ -159,7 +159,7 @@ pub(crate) fn run(mut args: Args) -> Result<Exit, Failure> {
             ask(Question::Revoke { id })?;
             return Ok(Exit::Done);
         }
-        What::Reissue { id, json } => return invite::print_link(&ask(Question::Reissue { id })?, json),
+        What::Reissue { id, json } => return invite::print_link(&ask(Question::Reissue { id })?, None, json),
         What::Rename { id, ref name } => {
             let change = ClientChange { name: Some(name.clone()), ..ClientChange::default() };
             rows(ask(Question::Administer { id, change })?)?;
@@ -213,7 +213,7 @@ fn list(ask: &mut impl FnMut(Question) -> Result<Answer, Failure>, all: bool) ->
 fn rows(answer: Answer) -> Result<Vec<ClientRow>, Failure> {
     match answer {
         Answer::Clients(rows) => Ok(rows),
-        _ => Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))),
+        _ => Err(Failure::something_else()),
     }
 }
 

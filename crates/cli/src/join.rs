@@ -235,12 +235,13 @@ fn patterned(values: &Path) -> Result<(String, PathBuf), Failure> {
         (pattern, Some(directory)) => (pattern, directory),
         (directory, None) => (Path::new("*"), directory),
     };
-    let wrong = |why| Failure::usage(format!("--values {}: {why}", values.display()));
+    let wrong = |why: &str| Failure::usage(format!("--values {}: {why}", values.display()));
     if directory.as_os_str().is_empty() {
         return Err(wrong("which directory?"));
     }
     let pattern = pattern.to_str().ok_or_else(|| wrong("a pattern is text in UTF-8"))?;
-    Ok((pattern.to_owned(), directory.to_owned()))
+    let pattern = crate::follow::pattern(pattern).map_err(|why| wrong(&why))?;
+    Ok((pattern, directory.to_owned()))
 }
 
 /// Cut at the first `=`.

@@ -9,7 +9,7 @@ use wire::message::Content;
 
 use crate::exit::{Exit, Failure};
 use crate::reach::ReachArgs;
-use crate::runtime;
+use crate::{answered, runtime};
 
 /// The content type of a value that is text.
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     });
     runtime::start()?.block_on(async {
         let mut client = args.reach.connect().await?;
-        client.put(args.name, value).await.map_err(Failure::could_not_run)?;
+        client.put(args.name, value).await.map_err(answered)?;
         Ok(Exit::Done)
     })
 }

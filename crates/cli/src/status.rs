@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     }
     let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(Question::Status).await })?;
     let Answer::Status(status) = answer else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+        return Err(Failure::something_else());
     };
     let mut out = io::stdout().lock();
     let written = if args.json {

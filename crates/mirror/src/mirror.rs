@@ -109,6 +109,14 @@ pub enum MirrorError {
         /// What is wrong with it.
         why: String,
     },
+    /// The file of `--state` has no place.
+    #[error("the state cannot be kept in {}: {why}; nothing was done", shown(path))]
+    State {
+        /// The file, as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Another process keeps this destination.
     #[error("another lockstep is writing to {}; wait for it or stop it, nothing was done", shown(_0))]
     Busy(PathBuf),
@@ -146,6 +154,7 @@ impl Mirror {
         let mut disk = DiskSource::open(source, disk).map_err(|e| refuse(&e))?;
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
+        options.state.as_deref().map_or(Ok(()), check_state)?;
         let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
         disk.others.dest = Some(dir.stat_self()?.id());
         if !dry_run && !dir.try_lock()? {
@@ -425,6 +434,13 @@ fn check_backup(dir: &Dir, source: &Dir) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// Whether the state can be where it is to be, found out before and not when all is done.
+fn check_state(path: &Path) -> Result<(), MirrorError> {
+    let refuse = |why| MirrorError::State { path: path.to_owned(), why };
+    Dir::open_root(above(path)).map_err(|e| refuse(format!("its directory {}", why(&e, "create it first"))))?;
+    if path.is_dir() { Err(refuse("it is a directory".into())) } else { Ok(()) }
 }
 
 /// The directory that `path` is in.

@@ -76,13 +76,13 @@ fn print_pair(out: &mut impl Write, pair: &PairStatus) -> io::Result<()> {
         ),
     )?;
     if let Some(change) = &pair.last_change {
-        row("", format!("last change: {} {} at {}", change.action, change.path, change.time))?;
+        row("", format!("last change: {} {} at {}", change.action, entry(&change.path), change.time))?;
     }
     if pair.polled > 0 {
         row("", format!("{} directories have no watch and are polled", pair.polled))?;
     }
     for named in &pair.named {
-        row("", format!("problem: {}: {}", named.path, named.error))?;
+        row("", format!("problem: {}: {}", entry(&named.path), named.error))?;
     }
     let unnamed = pair.problems.saturating_sub(pair.named.len() as u64);
     if unnamed > 0 {
@@ -99,6 +99,11 @@ fn print_pair(out: &mut impl Write, pair: &PairStatus) -> io::Result<()> {
         row("", text)?;
     }
     Ok(())
+}
+
+/// The directory itself has no name in it.
+fn entry(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
 }
 
 fn state(pair: &PairStatus) -> String {
@@ -121,7 +126,7 @@ mod tests {
     fn a_pair_is_told_with_all_that_is_wrong_and_nothing_of_it_can_write_to_the_terminal() {
         let text = r#"{"name": "a", "source": "/s", "destination": "/d\u001b[0m", "state": "away", "since": "t",
             "why": "the source was unmounted", "silent_ms": 9000, "entries": 7, "problems": 3,
-            "named": [{"path": "x", "error": "no right"}], "held": 2, "last_change": null,
+            "named": [{"path": "x", "error": "no right"}, {"path": "", "error": "gone"}], "held": 2, "last_change": null,
             "after": {"program": "p", "runs": 2, "failed": 1, "waiting": 4, "last":
               {"time": "t", "end": "exited", "code": 3, "ms": 12, "paths": 5, "said": "no"}}, "unknown": 1}"#;
         let pair: PairStatus = serde_json::from_str(text).unwrap();
@@ -133,7 +138,8 @@ mod tests {
             "away, 7 entries, 2 deletions since t: the source was unmounted",
             "no sign of life for 9 s",
             "problem: x: no right",
-            "and 2 more problems",
+            "problem: .: gone",
+            "and 1 more problems",
             "after: p: 2 runs, 1 failed, 4 paths wait for it",
             "last exited with 3 at t after 12 ms, 5 paths: no",
         ] {
