@@ -342,6 +342,7 @@ impl<S: Source> Pass<'_, '_, S> {
         for (path, look) in dirty.iter() {
             if look.names.values().any(|hint| hint.by_event)
                 && let Ok(Some(Want::Dir(want))) = self.source.entry(path)
+                && self.is_way_to(path)
                 && let Err(problem) = self.finish_dir(path, &want, Why::Touched)
             {
                 self.not_dressed(path, problem);
