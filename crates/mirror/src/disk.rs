@@ -190,7 +190,12 @@ impl DiskSource {
         Some(match stat.kind {
             Kind::Dir => match (self.others.name(stat), self.pin.check_dir(path, stat)) {
                 (Some(what), _) => Want::Unknown(Problem::Overlap { path: path.clone(), what }),
-                (None, Ok(())) => Want::Dir(WantDir { mode, mtime_ns, found }),
+                (None, Ok(())) => {
+                    if stat.mount_point {
+                        self.remember_mount(dir, name, path, stat);
+                    }
+                    Want::Dir(WantDir { mode, mtime_ns, found })
+                }
                 (None, Err(broken)) => Want::Unknown(broken.into()),
             },
             Kind::File => Want::File(WantFile { mode, mtime_ns, size_bytes: stat.size_bytes, content: None, found }),

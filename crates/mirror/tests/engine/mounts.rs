@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use mirror::guard::PinBroken;
 use mirror::{Action, Choice, Dirty, Mirror, MirrorError, MirrorOptions, Problem, Stopper};
 
 use crate::away::{Mounted, told};
@@ -141,6 +142,94 @@ fn with_one_file_system_an_unmount_in_the_middle_of_a_run_touches_nothing_below(
     });
     assert!(there.is_none());
     assert!(scene.d("m/own").exists(), "{:?}", outcome.problems);
+}
+
+/// A run that leaves for the next what it knows.
+fn run_with_state(scene: &Scene, allow_mass_delete: bool) -> (Vec<Problem>, u64) {
+    let state = Some(scene.scratch.path().join("state"));
+    let options = MirrorOptions { state, allow_mass_delete, ..MirrorOptions::default() };
+    let outcome = scene.told(options).0;
+    (outcome.problems.into_iter().map(|(_, problem)| problem).collect(), outcome.counts.deleted)
+}
+
+#[track_caller]
+fn is_clean((problems, deleted): &(Vec<Problem>, u64), expected: u64) {
+    assert!(problems.is_empty() && *deleted == expected, "{problems:?} {deleted}");
+}
+
+#[track_caller]
+fn is_remembered((problems, deleted): &(Vec<Problem>, u64)) {
+    let remembered = |problem: &Problem| matches!(problem, Problem::Pin(PinBroken::Remembered(_)));
+    assert!(!problems.is_empty() && problems.iter().all(remembered) && *deleted == 0, "{problems:?} {deleted}");
+}
+
+#[test]
+fn m2_3_what_was_unmounted_between_two_runs_with_a_state_deletes_nothing() {
+    for at in ["m", "p/m"] {
+        let scene = Scene::new();
+        let Some(there) = mounted(&scene, at) else { return };
+        is_clean(&run_with_state(&scene, false), 0);
+        assert!(equal(&scene));
+        there.unmount(false);
+        fs::write(scene.s("after"), "v").unwrap();
+        is_remembered(&run_with_state(&scene, false));
+        assert!(scene.d(at).join("in/g").exists() && scene.d("after").exists(), "{at}");
+        // Something else that is mounted there is not it.
+        let other = Mounted::bind(&scene.s(""), &scene.s(at)).unwrap();
+        is_remembered(&run_with_state(&scene, false));
+        other.unmount(true);
+        // Nor is it known by another run in between, or without its mount point and what that was in.
+        fs::remove_dir_all(scene.s(at.split('/').next().unwrap())).unwrap();
+        is_remembered(&run_with_state(&scene, false));
+        assert!(scene.d(at).join("in/g").exists(), "{at}");
+        // Mounted again it is followed: of a file system in memory no number lasts.
+        let Some(_again) = mounted(&scene, at) else { return };
+        fs::remove_file(scene.s(at).join("f")).unwrap();
+        is_clean(&run_with_state(&scene, false), 1);
+        assert!(equal(&scene));
+    }
+}
+
+#[test]
+fn m2_3_the_copy_of_what_was_unmounted_goes_where_that_is_allowed_and_is_asked_for_no_more() {
+    let scene = Scene::new();
+    let Some(there) = mounted(&scene, "m") else { return };
+    is_clean(&run_with_state(&scene, false), 0);
+    there.unmount(false);
+    is_remembered(&run_with_state(&scene, false));
+    is_clean(&run_with_state(&scene, true), 3);
+    is_clean(&run_with_state(&scene, false), 0);
+    assert!(equal(&scene));
+}
+
+/// A disk that has a number of its own is known by it wherever it is mounted.
+#[test]
+fn a_disk_that_is_mounted_elsewhere_at_the_next_run_is_known_there() {
+    let scene = Scene::new();
+    let image = scene.scratch.path().join("image");
+    fs::create_dir(scene.s("m")).unwrap();
+    let Some(there) = Mounted::coarse(&image, &scene.s("m")) else { return };
+    fs::write(scene.s("m/f"), "v").unwrap();
+    is_clean(&run_with_state(&scene, false), 0);
+    there.unmount(false);
+    fs::rename(scene.s("m"), scene.s("n")).unwrap();
+    is_remembered(&run_with_state(&scene, false));
+    let there = Mounted::with(&["-o", "loop", image.to_str().unwrap()], &scene.s("n")).unwrap();
+    // The file, the directory of the disk itself, and its mount point.
+    is_clean(&run_with_state(&scene, false), 3);
+    assert!(equal(&scene));
+    drop(there);
+    is_remembered(&run_with_state(&scene, false));
+}
+
+/// What the tests above look at tells of a mirror that knows nothing of the last run.
+#[test]
+fn a_run_without_a_state_knows_of_no_mount_points_before_it() {
+    let scene = Scene::new();
+    let Some(there) = mounted(&scene, "m") else { return };
+    assert!(scene.run().problems.is_empty());
+    there.unmount(false);
+    assert_eq!((scene.run().counts.deleted, scene.d("m/f").exists()), (3, false));
 }
 
 /// Two directories, one in the other by what is mounted, are refused before anything is touched.
