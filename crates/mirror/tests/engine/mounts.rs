@@ -313,3 +313,76 @@ fn the_source_met_in_the_destination_by_a_later_mount_is_touched_by_nothing() {
         assert!(scene.s("f").exists() && scene.d(at).join("f").exists(), "{at}");
     }
 }
+
+/// A directory of the destination that has to go, or to become a file, with something mounted in it.
+#[test]
+fn what_is_mounted_in_a_directory_that_has_to_go_is_named_and_stays() {
+    for (becomes_file, dry_run) in [(true, false), (true, true), (false, false), (false, true)] {
+        let scene = Scene::new();
+        fs::create_dir_all(scene.d("p/deep/m")).unwrap();
+        fs::write(scene.d("p/beside"), "v").unwrap();
+        let Some(there) = Mounted::tmpfs(&scene.d("p/deep/m"), "1m") else { return };
+        fs::write(scene.d("p/deep/m/f"), "v").unwrap();
+        fs::write(scene.s("other"), "v").unwrap();
+        if becomes_file {
+            fs::write(scene.s("p"), "file").unwrap();
+        }
+        let options = MirrorOptions { dry_run, ..MirrorOptions::default() };
+        for _ in 0..2 {
+            let (outcome, _) = scene.told(options.clone());
+            let problems: Vec<String> = outcome.problems.iter().map(|(_, problem)| problem.to_string()).collect();
+            assert!(problems.len() == 1 && problems[0].starts_with("p/deep/m is a mount point"), "{problems:?}");
+            assert!(scene.d("p/deep/m/f").exists());
+            assert!(!becomes_file || scene.d("p/beside").exists());
+            let names = fs::read_dir(scene.d("")).unwrap().count();
+            assert_eq!(names, 1 + usize::from(!dry_run), "nothing is left over");
+        }
+        there.unmount(false);
+        assert!(dry_run || scene.run().problems.is_empty() && equal(&scene));
+    }
+}
+
+/// An overlay with something in its lower layer; `None` where this user may not mount.
+fn overlay(scene: &Scene, fill: impl FnOnce(&std::path::Path)) -> Option<(Mounted, Mounted)> {
+    let at = |name: &str| scene.scratch.path().join(name);
+    fs::create_dir(at("layers")).unwrap();
+    // Of a file system of its own, for an overlay is no layer of another one.
+    let layers = Mounted::tmpfs(&at("layers"), "8m")?;
+    for layer in ["lower", "upper", "work"] {
+        fs::create_dir(at("layers").join(layer)).unwrap();
+    }
+    fill(&at("layers/lower"));
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|layer| at("layers").join(layer).display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=off");
+    let merged = Mounted::with(&["-t", "overlay", "-o", &options, "lockstep-test"], &scene.d(""))?;
+    Some((merged, layers))
+}
+
+#[test]
+fn m2_1_a_directory_of_a_lower_layer_becomes_a_file_or_a_link_or_goes() {
+    for backup in [false, true] {
+        let scene = Scene::new();
+        let made = overlay(&scene, |lower| {
+            for dir in ["file", "link", "gone", "stays"] {
+                fs::create_dir_all(lower.join(dir).join("in")).unwrap();
+                fs::write(lower.join(dir).join("in/f"), "of the lower layer").unwrap();
+            }
+            fs::write(lower.join("dir"), "a file").unwrap();
+        });
+        let Some((_merged, _layers)) = made else { return };
+        fs::write(scene.s("file"), "new").unwrap();
+        std::os::unix::fs::symlink("file", scene.s("link")).unwrap();
+        fs::create_dir_all(scene.s("dir/in")).unwrap();
+        fs::create_dir_all(scene.s("stays/in")).unwrap();
+        let kept = scene.scratch.path().join("kept");
+        let options = MirrorOptions { backup_dir: backup.then(|| kept.clone()), ..MirrorOptions::default() };
+        let (outcome, told) = scene.told(options);
+        assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
+        scene.assert_equal();
+        assert!(
+            told.contains(&(Action::Updated, "file".into())) && told.contains(&(Action::Deleted, "file/in/f".into()))
+        );
+        assert!(!backup || fs::read(kept.join("file/in/f")).unwrap() == b"of the lower layer");
+        assert!(scene.run().is_quiet());
+    }
+}
