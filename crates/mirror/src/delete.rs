@@ -18,6 +18,8 @@ pub(crate) struct Care<'a> {
     pub(crate) backup: Option<&'a Backup>,
     /// Set where a directory could not be looked into without changing its mode.
     pub(crate) unread: bool,
+    /// Set to the first mount point that would be in the way.
+    pub(crate) mount: Option<RelPath>,
 }
 
 /// What became of an entry.
@@ -111,8 +113,12 @@ pub(crate) fn each_in_tree(
                 care.unread = true;
                 continue;
             };
+            if stat.mount_point {
+                care.mount.get_or_insert_with(|| child.clone());
+            }
             let own = care.own.contains(&stat.id()) || care.apart.contains(&stat.id());
-            if own || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone {
+            if own || stat.mount_point || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone
+            {
                 fate = Fate::Holds;
             }
         }

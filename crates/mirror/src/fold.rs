@@ -1,44 +1,54 @@
 //! Names that a disk takes for one: those that differ in letter case, or in how an accent is written.
 //!
 //! What is one name to a disk is that disk's own business, and may be another matter in each directory (`chattr +F`). So
-//! nothing here says that two names *are* one, only where it is worth asking; a disk that tells all names apart is asked
-//! nothing of its listings, and of a directory in which single names are looked at, once.
+//! nothing here says that two names *are* one, only where it is worth asking. Asking changes nothing. A disk that tells all names
+//! apart is asked nothing of its listings, and once or twice of a directory in which single names are looked at.
 
 use crate::source::Want;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use tree::at::{DirEntry, TempNames, set_times};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tree::at::{DirEntry, ListBuffer};
 use tree::{Dir, Name, RelPath, fsx};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 /// Directories of which it is remembered; with more all are asked again.
 const DIRS_MAX: usize = 16_384;
-/// A name with both a letter and an accent, and how a disk may take it: in another case, or in parts.
-const PROBE: [&str; 3] = ["a\u{e9}", "A\u{c9}", "ae\u{301}"];
 
 /// What is known of one destination.
 #[derive(Debug, Default)]
 pub(crate) struct Folding {
-    /// Whether names fall together in its root.
-    root: OnceLock<bool>,
-    dirs: Mutex<HashMap<RelPath, bool>>,
+    dirs: Mutex<HashMap<RelPath, Known>>,
     /// Names come out of it otherwise than they were put in.
     respells: AtomicBool,
 }
 
+/// What is known of a directory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    folds: bool,
+    /// In which ways it was asked, and told names apart.
+    apart: [bool; 3],
+}
+
+/// In what names differ that some disks take for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Case,
+    Accents,
+    /// FAT leaves them out at the end of a name.
+    Dots,
+}
+
 impl Folding {
-    /// Whether names fall together in the directory `path`; `None` if it is not known.
-    pub(crate) fn known(&self, path: &RelPath) -> Option<bool> {
-        self.dirs().get(path).copied()
+    /// Whether it was seen that names fall together in the directory `path`.
+    pub(crate) fn folds(&self, path: &RelPath) -> bool {
+        self.dirs().get(path).is_some_and(|known| known.folds)
     }
 
     /// It was seen in the directory `path`.
-    pub(crate) fn learn(&self, path: &RelPath, folds: bool) {
-        let mut dirs = self.dirs();
-        if dirs.len() >= DIRS_MAX {
-            dirs.clear();
-        }
-        dirs.insert(path.clone(), folds);
+    pub(crate) fn learn(&self, path: &RelPath) {
+        self.change(path, |known| known.folds = true);
     }
 
     /// All directories are asked again: one may have been made anew, and be of another kind.
@@ -46,42 +56,33 @@ impl Folding {
         self.dirs().clear();
     }
 
-    /// Whether names fall together in the directory `dir`, in which `name` stands. `path` is its own.
+    /// Whether it is known that nothing falls together with `name` in the directory `path`.
+    pub(crate) fn is_apart(&self, path: &RelPath, name: &Name) -> bool {
+        let known = self.dirs().get(path).copied().unwrap_or_default();
+        !known.folds && ways(name).all(|(way, _)| known.apart[way as usize])
+    }
+
+    /// Whether names as `name` fall together in the directory `dir`, in which it stands. `path` is the directory's own.
     ///
     /// # Errors
     /// When it cannot be found out.
-    pub(crate) fn find_out(
-        &self,
-        root: &Dir,
-        temps: &TempNames,
-        dir: &Dir,
-        path: &RelPath,
-        name: &Name,
-    ) -> Result<bool, fsx::Error> {
-        if let Some(folds) = self.known(path) {
-            return Ok(folds);
+    pub(crate) fn find_out(&self, dir: &Dir, path: &RelPath, name: &Name) -> Result<bool, fsx::Error> {
+        let known = self.dirs().get(path).copied().unwrap_or_default();
+        if known.folds {
+            return Ok(true);
         }
-        let of_root = match self.root.get() {
-            Some(folds) => *folds,
-            None => {
-                let folds = probe(root, temps)?;
-                *self.root.get_or_init(|| folds)
+        for (way, other) in ways(name).filter(|(way, _)| !known.apart[*way as usize]) {
+            let found = dir.look(&other)?;
+            let same = found.is_some() && found.map(|found| found.id()) == dir.look(name)?.map(|found| found.id());
+            if !same {
+                self.change(path, |known| known.apart[way as usize] = true);
+            } else if !is_spelt(&dir.list(&mut ListBuffer::default())?, &other) {
+                self.learn(path);
+                return Ok(true);
             }
-        };
-        let folds = match (of_root || path.is_root(), other_case(name)) {
-            (true, _) => of_root,
-            (false, Some(other)) => match dir.look(&other)? {
-                Some(found) => dir.look(name)?.is_some_and(|now| now.id() == found.id()),
-                None => false,
-            },
-            // What has no case falls together by its accents, if at all.
-            (false, None) => match dir.is_casefold()? {
-                Some(folds) => folds,
-                None => probe(dir, temps)?,
-            },
-        };
-        self.learn(path, folds);
-        Ok(folds)
+            // Else these are two names of one file, which tells nothing.
+        }
+        Ok(false)
     }
 
     /// Whether this disk is known to spell names in its own way.
@@ -94,32 +95,22 @@ impl Folding {
         self.respells.store(true, Ordering::Relaxed);
     }
 
-    fn dirs(&self) -> MutexGuard<'_, HashMap<RelPath, bool>> {
+    fn change(&self, path: &RelPath, change: impl FnOnce(&mut Known)) {
+        let mut dirs = self.dirs();
+        if dirs.len() >= DIRS_MAX {
+            dirs.clear();
+        }
+        change(dirs.entry(path.clone()).or_default());
+    }
+
+    fn dirs(&self) -> MutexGuard<'_, HashMap<RelPath, Known>> {
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks a disk for the names of a file under which it was not made, in a directory of its own. The time of the one it is in is put
-/// back.
-fn probe(dir: &Dir, temps: &TempNames) -> Result<bool, fsx::Error> {
-    let before = dir.stat_self()?;
-    let (name, inner) = dir.make_temp_dir(temps)?;
-    let [made, other_case, in_parts] = PROBE.map(|name| Name::new(name.as_bytes()).expect("it is a name"));
-    let folds = inner.create(&made, 0o600).and_then(|_| {
-        let folds = inner.look(&other_case)?.is_some() || inner.look(&in_parts)?.is_some();
-        inner.remove_file(&made)?;
-        Ok(folds)
-    });
-    dir.remove_dir(&name)?;
-    set_times(dir, before.mtime_ns, dir.path())?;
-    folds
-}
-
-/// Whether any disk could take `name` for another one.
-pub(crate) fn may_fold(name: &Name) -> bool {
-    is_odd(name.as_bytes())
-        || name.as_bytes().iter().any(u8::is_ascii_alphabetic)
-        || trimmed(name).len() < name.as_bytes().len()
+/// Whether a sorted listing has this very name.
+pub(crate) fn is_spelt(names: &[DirEntry], name: &Name) -> bool {
+    names.binary_search_by(|entry| entry.name.cmp(name)).is_ok()
 }
 
 /// The names that only the source has and that some disk might take for one that stands at the destination. Both listings are
@@ -129,11 +120,10 @@ pub(crate) fn may_fold(name: &Name) -> bool {
 /// fails to be made. One that only the destination has would be deleted, so with it anything that could be is.
 pub(crate) fn alike(source: &[(Name, Want)], dest: &[DirEntry]) -> BTreeSet<Name> {
     let is_in_source = |name: &Name| source.binary_search_by(|(known, _)| known.cmp(name)).is_ok();
-    let is_at_dest = |name: &Name| dest.binary_search_by(|known| known.name.cmp(name)).is_ok();
     if dest.is_empty() || (source.len() == dest.len() && source.iter().zip(dest).all(|((s, _), d)| *s == d.name)) {
         return BTreeSet::new();
     }
-    let news: Vec<&Name> = source.iter().map(|(name, _)| name).filter(|name| !is_at_dest(name)).collect();
+    let news: Vec<&Name> = source.iter().map(|(name, _)| name).filter(|name| !is_spelt(dest, name)).collect();
     if news.is_empty() {
         return BTreeSet::new();
     }
@@ -177,19 +167,34 @@ pub(crate) fn is_other_case(a: &Name, b: &Name) -> bool {
     lower(a) == lower(b)
 }
 
-/// The same name with its first letter in the other case; `None` where it has no letter of two cases.
-fn other_case(name: &Name) -> Option<Name> {
-    let text = std::str::from_utf8(name.as_bytes()).ok()?;
+/// What else a disk may know `name` by, in each way in which it may.
+fn ways(name: &Name) -> impl Iterator<Item = (Way, Name)> {
+    let text = std::str::from_utf8(name.as_bytes()).ok();
+    let case = text.and_then(other_case).map(|other| (Way::Case, other));
+    // FAT, which is about dots, is about case as well.
+    let dots = case.is_none().then(|| (Way::Dots, [name.as_bytes(), b"."].concat()));
+    let accents = text.filter(|text| !text.is_ascii()).and_then(other_accents).map(|other| (Way::Accents, other));
+    let text = |(way, text): (Way, String)| (way, text.into_bytes());
+    let others = [case.map(text), accents.map(text), dots];
+    others.into_iter().flatten().filter_map(|(way, other)| Some((way, Name::new(other).ok()?)))
+}
+
+/// The same text with its first letter in the other case; `None` where it has no letter of two cases.
+fn other_case(text: &str) -> Option<String> {
     let (at, letter, other) = text.char_indices().find_map(|(at, letter)| Some((at, letter, swapped(letter)?)))?;
-    let swapped = format!("{}{other}{}", &text[..at], &text[at + letter.len_utf8()..]);
-    Name::new(swapped.into_bytes()).ok()
+    Some(format!("{}{other}{}", &text[..at], &text[at + letter.len_utf8()..]))
 }
 
 fn swapped(letter: char) -> Option<char> {
-    let mut upper = letter.to_uppercase();
-    let mut lower = letter.to_lowercase();
     let one = |letters: &mut dyn Iterator<Item = char>| letters.next().filter(|_| letters.next().is_none());
-    [one(&mut upper), one(&mut lower)].into_iter().flatten().find(|other| *other != letter)
+    let both = [one(&mut letter.to_uppercase()), one(&mut letter.to_lowercase())];
+    both.into_iter().flatten().find(|other| *other != letter)
+}
+
+/// The same text with accents written the other way; `None` where there is none.
+fn other_accents(text: &str) -> Option<String> {
+    let other: String = if is_nfc(text) { text.nfd().collect() } else { text.nfc().collect() };
+    (other != text).then_some(other)
 }
 
 #[cfg(test)]
@@ -234,39 +239,53 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_another_case_or_none() {
-        for (one, other) in [("abc", "Abc"), ("1x", "1X"), ("\u{e9}", "\u{c9}"), (".Z", ".z")] {
-            assert_eq!(other_case(&name(one)), Some(name(other)));
+    fn a_name_has_others_that_a_disk_may_know_it_by() {
+        let others = |s: &str| -> Vec<(Way, Name)> { ways(&name(s)).collect() };
+        for (one, other) in [("abc", "Abc"), ("1x", "1X"), (".Z", ".z")] {
+            assert_eq!(others(one), [(Way::Case, name(other))]);
         }
-        for none in ["2024", "\u{65e5}\u{672c}", "_-"] {
-            assert_eq!(other_case(&name(none)), None, "{none}");
+        let (whole, parts) = ("\u{e9}", "e\u{301}");
+        assert_eq!(others(whole), [(Way::Case, name("\u{c9}")), (Way::Accents, name(parts))]);
+        assert_eq!(others(parts), [(Way::Case, name("E\u{301}")), (Way::Accents, name(whole))]);
+        assert_eq!(others("\u{304c}"), [(Way::Accents, name("\u{304b}\u{3099}")), (Way::Dots, name("\u{304c}."))]);
+        for uncased in ["2024", "\u{65e5}\u{672c}", "_-"] {
+            assert_eq!(others(uncased), [(Way::Dots, name(&format!("{uncased}.")))]);
         }
-        assert!(
-            !may_fold(&name("2024-11.30"))
-                && may_fold(&name("v2"))
-                && may_fold(&name("7."))
-                && may_fold(&name("\u{65e5}"))
-        );
+        let bytes = Name::new(*b"\xff").unwrap();
+        assert_eq!(ways(&bytes).count(), 1);
+        assert_eq!(ways(&name(&"1".repeat(255))).count(), 0, "the other one would be too long");
     }
 
     #[test]
-    fn a_disk_that_tells_names_apart_is_known_for_it_and_nothing_is_left_of_asking() {
+    fn a_disk_that_tells_names_apart_is_asked_once_and_nothing_is_changed() {
         let scratch = tempfile::tempdir().unwrap();
-        let (root, temps, folding) = (Dir::open_root(scratch.path()).unwrap(), TempNames::new(), Folding::default());
-        std::fs::create_dir(scratch.path().join("d")).unwrap();
-        std::fs::write(scratch.path().join("d/\u{65e5}"), "").unwrap();
         std::fs::write(scratch.path().join("a"), "").unwrap();
-        set_times(&root, 7, root.path()).unwrap();
-        let (here, d) = (RelPath::root(), RelPath::new(*b"d").unwrap());
-        assert!(!folding.find_out(&root, &temps, &root, &here, &name("a")).unwrap());
-        let inner = root.open(&name("d")).unwrap();
-        assert!(!folding.find_out(&root, &temps, &inner, &d, &name("\u{65e5}")).unwrap());
-        assert_eq!((folding.known(&here), folding.known(&d)), (Some(false), Some(false)));
-        assert_eq!(root.stat_self().unwrap().mtime_ns, 7);
-        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 2);
+        std::fs::write(scratch.path().join("\u{e9}"), "").unwrap();
+        let (root, folding, here) = (Dir::open_root(scratch.path()).unwrap(), Folding::default(), RelPath::root());
+        let before = root.stat_self().unwrap();
+        let (plain, accent) = (name("a"), name("\u{e9}"));
+        assert!(!folding.is_apart(&here, &plain));
+        assert!(!folding.find_out(&root, &here, &plain).unwrap());
+        assert!(folding.is_apart(&here, &plain) && !folding.is_apart(&here, &accent));
+        assert!(!folding.find_out(&root, &here, &accent).unwrap());
+        assert!(folding.is_apart(&here, &accent));
+        assert_eq!(before, root.stat_self().unwrap());
+        folding.learn(&here);
+        assert!(folding.folds(&here) && !folding.is_apart(&here, &plain));
         for n in 0..DIRS_MAX {
-            folding.learn(&RelPath::new(n.to_string().into_bytes()).unwrap(), false);
+            folding.change(&RelPath::new(n.to_string().into_bytes()).unwrap(), |_| {});
         }
-        assert_eq!(folding.known(&here), None, "what is known is bounded");
+        assert!(!folding.folds(&here), "what is known is bounded");
+    }
+
+    /// Two names of one file are no sign of anything.
+    #[test]
+    fn hard_links_that_differ_in_case_are_not_taken_for_one_name() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("a"), "").unwrap();
+        std::fs::hard_link(scratch.path().join("a"), scratch.path().join("A")).unwrap();
+        let (root, folding) = (Dir::open_root(scratch.path()).unwrap(), Folding::default());
+        assert!(!folding.find_out(&root, &RelPath::root(), &name("a")).unwrap());
+        assert!(!folding.folds(&RelPath::root()));
     }
 }

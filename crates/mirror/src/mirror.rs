@@ -168,6 +168,7 @@ impl Mirror {
         if let Some(path) = &options.state {
             let (memory, note) = Memory::open(path, disk.root(), &dir)?;
             disk.memory = Some(memory);
+            disk.recall_mounts(allow_mass_delete);
             notes.extend(note);
         }
         disk.others.backup = backup.backup.as_ref().map(|(_, id)| *id);

@@ -5,7 +5,7 @@
 
 use super::{At, Pass};
 use crate::engine::Engine;
-use crate::fold;
+use crate::fold::{self, is_spelt};
 use crate::problem::Problem;
 use crate::source::{Source, Want};
 use crate::switch::{How, Step};
@@ -51,15 +51,14 @@ impl<S: Source> Pass<'_, '_, S> {
         found: &[DirEntry],
     ) -> Result<Otherwise, fsx::Error> {
         let mut asked = fold::alike(wanted, found);
-        if self.engine.folding.known(&at.path) == Some(true) {
-            let is_there = |name: &Name| found.binary_search_by(|entry| entry.name.cmp(name)).is_ok();
-            asked.extend(wanted.iter().map(|(name, _)| name).filter(|name| !is_there(name)).cloned());
+        if self.engine.folding.folds(&at.path) {
+            asked.extend(wanted.iter().map(|(name, _)| name).filter(|name| !is_spelt(found, name)).cloned());
         }
         let mut names: BTreeMap<Name, As> = BTreeMap::new();
         for name in asked {
             let Some(stat) = at.dir.look(&name)? else { continue };
             let Some(stands) = entry_of(&at.dir, found, &name, &stat)? else { continue };
-            self.engine.folding.learn(&at.path, true);
+            self.engine.folding.learn(&at.path);
             let wanted = wanted.binary_search_by(|(known, _)| known.cmp(&stands)).is_ok();
             let before = names.iter().find_map(|(before, known)| {
                 matches!(known, As::Free(known) if *known == stands).then(|| before.clone())
@@ -172,15 +171,7 @@ impl<S: Source> Pass<'_, '_, S> {
 
     /// Whether names fall together in a directory in which `name` stands.
     pub(super) fn folds(&self, at: &At, name: &Name) -> bool {
-        let Engine { folding, dest, temps, options, .. } = &*self.engine;
-        if !fold::may_fold(name) {
-            return false;
-        }
-        if options.dry_run {
-            // Nothing may be written to find it out.
-            return folding.known(&at.path).unwrap_or(true);
-        }
-        folding.find_out(dest, temps, &at.dir, &at.path, name).unwrap_or_else(|e| {
+        self.engine.folding.find_out(&at.dir, &at.path, name).unwrap_or_else(|e| {
             // Whoever takes care for nothing only works more.
             tracing::debug!("{e}");
             true
@@ -193,15 +184,15 @@ impl<S: Source> Pass<'_, '_, S> {
         let mut at = At { path: RelPath::root(), dir: Arc::clone(&self.engine.dest) };
         for component in path.components() {
             let Ok(name) = Name::new(component) else { return true };
-            let known = !fold::may_fold(&name) || self.engine.folding.known(&at.path) == Some(false);
-            if !known && at.dir.look(&name).is_ok_and(|found| found.is_some()) && self.folds(&at, &name) {
-                let is_spelt = |at: &At| at.dir.list(&mut ListBuffer::default()).map(|names| is_spelt(&names, &name));
-                if is_spelt(&at).is_ok_and(|spelt| !spelt) && !self.engine.folding.respells() {
+            let apart = self.engine.folding.is_apart(&at.path, &name);
+            if !apart && at.dir.look(&name).is_ok_and(|found| found.is_some()) && self.folds(&at, &name) {
+                let as_such = |at: &At| at.dir.list(&mut ListBuffer::default()).map(|names| is_spelt(&names, &name));
+                if as_such(&at).is_ok_and(|spelt| !spelt) && !self.engine.folding.respells() {
                     let told = self.join(&at, &name).is_some_and(|path| self.has_collided(&path));
                     if !told {
                         self.compare(&at, &name, true);
                     }
-                    if told || !is_spelt(&at).is_ok_and(|spelt| spelt) {
+                    if told || !as_such(&at).is_ok_and(|spelt| spelt) {
                         return false;
                     }
                 }
@@ -239,20 +230,16 @@ impl<S: Source> Pass<'_, '_, S> {
     }
 
     fn collide(&mut self, at: &At, path: &RelPath, other: &Name) {
-        self.engine.folding.learn(&at.path, true);
+        self.engine.folding.learn(&at.path);
         let problem = self.collision(path, other);
         self.fail(path, problem);
     }
 
     fn collision(&mut self, path: &RelPath, other: &Name) -> Problem {
         let dir = path.parent().unwrap_or_default();
-        self.engine.folding.learn(&dir, true);
+        self.engine.folding.learn(&dir);
         Problem::Collision { path: path.clone(), other: other.clone() }
     }
-}
-
-fn is_spelt(names: &[DirEntry], name: &Name) -> bool {
-    names.binary_search_by(|entry| entry.name.cmp(name)).is_ok()
 }
 
 /// Under which of `names` that stands there which `name` leads to, and which is `stat`. Where it has several, the one that

@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes asked for in one `getdents` call: a directory of a few hundred names in one.
 const LIST_BUFFER_BYTES: usize = 64 * 1024;
-/// The mark of such a directory, which rustix has no name for (`FS_CASEFOLD_FL` of linux/fs.h).
-const CASEFOLD: u32 = 0x4000_0000;
 /// Tries to find a free temporary name; with random names one is enough.
 const TEMP_TRIES: u32 = 8;
 
@@ -481,19 +479,6 @@ impl Dir {
     pub fn file_system_id(&self) -> Result<u64, Error> {
         let stat = rustix::fs::fstatvfs(&self.fd).map_err(|e| Error::new("read the file system of", &self.path, e))?;
         Ok(stat.f_fsid)
-    }
-
-    /// Whether this directory is marked as one in which letter case and accents make no difference (`chattr +F`); `None` where the
-    /// file system has no such marks.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn is_casefold(&self) -> Result<Option<bool>, Error> {
-        match rustix::fs::ioctl_getflags(&self.fd) {
-            Ok(flags) => Ok(Some(flags.bits() & CASEFOLD != 0)),
-            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(None),
-            Err(e) => Err(Error::new("read the marks of", &self.path, e)),
-        }
     }
 
     /// Has everything written to this file system so far reach the disk.
