@@ -111,18 +111,56 @@ fn m2_3_a_share_replaced_by_an_empty_directory_deletes_nothing_and_status_says_s
     // A restart finds it so, as when a disk was not mounted at boot.
     cluster.stop_hub();
     cluster.start_hub();
-    status_says(&cluster, "not the one that was shared before");
+    status_says(&cluster, "not the directory that was shared before: it is another one, and is empty");
     // Else it is said first who is away.
     until(PATIENCE, "both to be back", || status(&cluster).1["shares"][0]["in_sync"] == 2);
-    wait_says(&cluster, 4, "not the one that was shared before");
-    let held = status(&cluster).1["shares"][0]["held_deletes"].as_u64().unwrap();
-    assert!(held > u64::try_from(MANY).unwrap(), "{held} deletions are told as held");
+    wait_says(&cluster, 4, "nothing goes out");
     rounds_pass(&cluster);
     assert_eq!(before, [print_of(&cluster.copy(1)), print_of(&cluster.copy(2))]);
     // The right one again: nobody noticed anything.
     cluster.stop_hub();
     fs::remove_dir(&share).unwrap();
     fs::rename(&away, &share).unwrap();
+    cluster.start_hub();
+    cluster.assert_identical();
+}
+
+#[test]
+fn m2_3_a_share_that_points_to_another_directory_sends_nothing_of_it_until_that_is_allowed() {
+    let mut cluster = Cluster::start(|share| drop(Tree::at(share).file("text", "right").file("other", "1")), &[]);
+    cluster = cluster.with_agents(1);
+    let before = print_of(&cluster.copy(1));
+    cluster.stop_hub();
+    let (share, away) = (cluster.share(), cluster.path().join("away"));
+    fs::rename(&share, &away).unwrap();
+    // The same names, and other contents: an overwrite as much as a deletion.
+    Tree::at(&share).file("text", "wrong").file("new", "2");
+    cluster.start_hub();
+    status_says(
+        &cluster,
+        "it is another one, and holds 2 entries; if it is the right one: lockstep allow-deletes share",
+    );
+    until(PATIENCE, "the agent to be back", || status(&cluster).1["shares"][0]["in_sync"] == 1);
+    wait_says(&cluster, 4, "nothing goes out");
+    // What happens in it now goes nowhere either.
+    fs::write(share.join("text"), "worse").unwrap();
+    rounds_pass(&cluster);
+    assert_eq!(before, print_of(&cluster.copy(1)));
+    let why = |target: &str| {
+        let output = cluster.run(&["why", target]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(why("share").contains("nothing goes out") && why("share/new").contains("is not shared: nothing goes out"));
+    assert!(why("share/text").contains("may be another one by now"), "{}", why("share/text"));
+    let log = fs::read_to_string(cluster.hub_home().join("log/hub.log")).unwrap();
+    assert!(log.contains("nothing goes out"), "{log}");
+    let allowed = cluster.run(&["allow-deletes", "share"]);
+    assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
+    cluster.assert_identical();
+    // From here on it is the shared one, also after a restart.
+    cluster.stop_hub();
+    fs::write(share.join("text"), "changed").unwrap();
     cluster.start_hub();
     cluster.assert_identical();
 }

@@ -9,6 +9,7 @@ mod command_line;
 mod deleting;
 mod demo;
 mod dirsync;
+mod disks;
 mod docs;
 mod enrolment;
 mod following;

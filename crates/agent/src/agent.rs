@@ -385,13 +385,17 @@ impl Agent {
             };
             let (session, ended, fetched) = (self.bulk.subscribe(), self.ended.clone(), kept.clone());
             let events = Arc::clone(&self.events);
+            let runtime = tokio::runtime::Handle::current();
             // Reading what is stored waits for the disk.
             let starting = tokio::task::spawn_blocking(move || {
-                let fetch = |mailbox: &Arc<_>, dest| match fetched {
-                    Kept::Share(name) => Fetch::start(name, Arc::clone(mailbox), dest, session),
-                    Kept::Values(_) => Ok(Fetch::nothing()),
+                let fetch = move |mailbox: &Arc<_>, dest| {
+                    let _within = runtime.enter();
+                    match &fetched {
+                        Kept::Share(name) => Fetch::start(name.clone(), Arc::clone(mailbox), dest, session.clone()),
+                        Kept::Values(_) => Ok(Fetch::nothing()),
+                    }
                 };
-                Keeper::start(config, fetch, events, move || {
+                Keeper::start(config, Box::new(fetch), events, move || {
                     // Nobody listens once the agent has ended.
                     let _heard = ended.send(());
                 })

@@ -9,35 +9,44 @@
 //! Nothing is deleted before the first `current` of an epoch. A directory that was not empty before the first join is
 //! not touched before it is known what would become of it ([`NotEmpty`]).
 //!
+//! Where the copy is not where it was – its disk is not mounted, it was moved – nothing is put anywhere: a keeper waits for it
+//! ([`away`]) and begins again once it is back ([`lives`]).
+//!
 //! What is received is noted a moment after it is in place. So after an end that was none in order, the copy may be newer
 //! than what is noted, and nothing of it is undone or deleted before the hub has said what is newest ([`Work::behind`]).
 
+mod away;
 mod clock;
 mod concern;
 mod durable;
 mod error;
 mod gate;
 mod hear;
+mod lives;
+mod place;
 mod report;
 
 pub use error::KeeperError;
 pub use gate::NotEmpty;
+pub(crate) use lives::MakeFetch;
 
 use crate::chores::Chores;
 use crate::conn::Outbox;
 use crate::event::{Event, Events};
 use crate::fetch::Fetch;
-use crate::holding::{self, Holding, View};
+use crate::holding::{self, Holding};
 use crate::kept::Kept;
 use crate::mailbox::{Letter, Mailbox};
 use crate::ran::LastRuns;
-use board::{Durability, Replica, SqliteStore, Start};
+use board::{Replica, Start};
 use concern::{Concern, Concerns};
 use durable::Durable;
 use gate::Gate;
+use lives::{Ended, Setting};
 use mirror::guard::Held;
 use mirror::watch::Watcher;
-use mirror::{Action, Dirty, Engine, Options};
+use mirror::{Action, Dirty, Engine};
+use place::Noted;
 use rustix::fd::OwnedFd;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -45,7 +54,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tree::{Dir, RelPath};
+use tree::RelPath;
 use wire::limits::SHARES_MAX;
 use wire::message::Number;
 
@@ -63,7 +72,6 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
-const NOTE_ROOT: &str = "root";
 const NOTE_BOOT: &str = "boot";
 /// It moves with the records: what a power cut takes of both is looked at again.
 const NOTE_DURABLE: &str = "durable~";
@@ -107,6 +115,11 @@ pub(crate) fn index_of(fid: Number) -> u32 {
     fid % FIDS
 }
 
+/// The number of the follow after `fid`.
+fn next_fid(fid: Number, index: u32) -> Number {
+    index + FIDS * ((fid / FIDS + 1) % 1024)
+}
+
 /// The distance between two follows of one keeper.
 #[allow(clippy::cast_possible_truncation, reason = "a constant of 1024")]
 const FIDS: u32 = SHARES_MAX as u32;
@@ -118,19 +131,19 @@ impl Keeper {
     /// When the destination cannot be made or written, or the replica cannot be read.
     pub(crate) fn start(
         config: KeeperConfig,
-        fetch: impl FnOnce(&Arc<Mailbox>, Dir) -> std::io::Result<Fetch>,
+        fetch: MakeFetch,
         events: Events,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Keeper, KeeperError> {
-        let mailbox = Mailbox::new();
+        let (mailbox, stop) = (Mailbox::new(), Arc::<AtomicBool>::default());
         let (kept, index) = (config.kept.clone(), config.index);
         config.runs.heard_by(&kept, &mailbox);
-        let mut work = Work::open(config, &mailbox, fetch, events)?;
-        let stop = work.engine.stop_flag();
+        let setting = Setting::new(config, &mailbox, fetch, events, &stop)?;
+        let first = setting.first()?;
         let thread = std::thread::Builder::new()
             .name(format!("keep {}", kept.name()).chars().take(15).collect())
             .spawn(move || {
-                let done = work.run();
+                let done = setting.live(first);
                 ended();
                 done
             })
@@ -183,6 +196,11 @@ struct Work {
     synced_at: Instant,
     bytes_since_sync: u64,
     poll_at: Instant,
+    /// Where the copy is, and when that is looked at again.
+    noted: Noted,
+    place_at: Instant,
+    /// The copy is not where it was: this life ends.
+    away: bool,
     /// What was replaced since the last save, held: freeing it takes the disk longer than putting the new in place did.
     replaced: Vec<OwnedFd>,
 
@@ -206,90 +224,7 @@ enum Cause {
 }
 
 impl Work {
-    fn open(
-        config: KeeperConfig,
-        mailbox: &Arc<Mailbox>,
-        fetch: impl FnOnce(&Arc<Mailbox>, Dir) -> std::io::Result<Fetch>,
-        events: Events,
-    ) -> Result<Work, KeeperError> {
-        let directory = &config.directory;
-        std::fs::create_dir_all(directory)
-            .map_err(|e| KeeperError::Disk(tree::fsx::Error::from_io("create the directory", directory, &e)))?;
-        // Later the path is compared with what is held: a working directory that changes must not matter.
-        let directory = std::path::absolute(directory)
-            .map_err(|e| KeeperError::Disk(tree::fsx::Error::from_io("open", directory, &e)))?;
-        let dest = Dir::open_root(&directory)?;
-        if !dest.try_lock()? {
-            return Err(KeeperError::InUse { directory });
-        }
-        let mut store = SqliteStore::open(&config.store, Durability::Process)?;
-        let mut replica = Replica::load(&mut store)?;
-        let durable_seq = note_u64(&replica, NOTE_DURABLE);
-        let other_boot = replica.note(NOTE_BOOT).is_some_and(|boot| boot != config.boot_id.as_bytes());
-        let gate = Gate::first(&config, &dest, &mut replica)?;
-        let in_order = replica.note(NOTE_IN_ORDER) == Some(b"1");
-        replica.set_note(NOTE_IN_ORDER, b"0".to_vec());
-        replica.save(&mut store)?;
-        let complete = replica.is_complete();
-        // That there is nothing, as where the last value was removed, is known as well.
-        let known = complete || !replica.is_empty();
-        let view = View::of(&config.kept);
-        let mut holding = Holding::new(view, replica, dest.walk(&RelPath::root())?, directory.clone())?;
-        if other_boot {
-            // Whether the machine went down in order is not known, so what was not synced is read again.
-            holding.distrust_above(durable_seq);
-        }
-        // Saved together with what is not trusted any more, never before it.
-        holding.replica_mut().set_note(NOTE_BOOT, config.boot_id.clone().into_bytes());
-        holding.allow_deletes(complete);
-        let options = Options {
-            allow_mass_delete: config.allow_mass_delete,
-            sweep: true,
-            own: config.own.clone(),
-            ..Options::default()
-        };
-        let fetch = fetch(mailbox, dest.walk(&RelPath::root())?).map_err(KeeperError::Thread)?;
-        let content_bytes = fetch.content_bytes();
-        let chores =
-            Chores::start(store, dest.walk(&RelPath::root())?, Arc::clone(mailbox)).map_err(KeeperError::Thread)?;
-        let now = Instant::now();
-        Ok(Work {
-            engine: Engine::new(dest, options),
-            holding,
-            watcher: None,
-            chores: Some(chores),
-            fetch,
-            gate,
-            behind: known && !in_order,
-            outbox: None,
-            fid: config.index,
-            start: None,
-            dirty: Dirty::new(),
-            local: Dirty::new(),
-            again: Dirty::new(),
-            retry: None,
-            retry_after: RETRY_FIRST,
-            unsaved_since: Some(now),
-            saving: false,
-            durable: Durable::new(durable_seq),
-            synced_at: now,
-            bytes_since_sync: 0,
-            poll_at: now + clock::POLL_EVERY,
-            replaced: Vec::new(),
-            content_bytes,
-            concerns: Concerns::default(),
-            held_deletes: 0,
-            follow_at: None,
-            follow_after: Duration::ZERO,
-            root: report::RootCheck::default(),
-            told: report::Told::new(now),
-            mailbox: Arc::clone(mailbox),
-            events,
-            config: KeeperConfig { directory, ..config },
-        })
-    }
-
-    fn run(&mut self) -> Result<(), KeeperError> {
+    fn run(&mut self) -> Result<Ended, KeeperError> {
         self.watch();
         let known = !self.holding.replica().is_empty() || self.holding.replica().is_complete();
         if self.gate.is_open() && self.behind {
@@ -309,8 +244,12 @@ impl Work {
             for letter in mail.letters {
                 if !self.hear(letter) {
                     self.end();
-                    return Ok(());
+                    return Ok(Ended::Stopped);
                 }
+            }
+            if self.away {
+                self.end();
+                return Ok(Ended::Away);
             }
             let mut live = false;
             for said in mail.said {
@@ -493,6 +432,11 @@ impl Work {
     }
 }
 
+/// Up to where what `replica` holds survives a power cut.
+fn note_durable_of(replica: &Replica) -> u64 {
+    note_u64(replica, NOTE_DURABLE)
+}
+
 fn note_u64(replica: &Replica, key: &str) -> u64 {
     replica.note(key).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
@@ -501,6 +445,8 @@ fn dirty_is_whole(dirty: &Dirty) -> bool {
     dirty.get(&RelPath::root()).and_then(|look| look.all).is_some_and(|all| all.recursive)
 }
 
+#[cfg(test)]
+mod away_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

@@ -68,6 +68,7 @@ pub(crate) struct Scene {
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) scratch: tempfile::TempDir,
     pub(crate) copy: PathBuf,
+    pub(crate) store: PathBuf,
     pub(crate) kept: Kept,
     pub(crate) adopt: bool,
     pub(crate) allow_mass_delete: bool,
@@ -91,6 +92,7 @@ impl Scene {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut scene = Scene {
             copy: scratch.path().join("copy"),
+            store: scratch.path().join("replica.sqlite"),
             kept: Kept::Share("docs".into()),
             server: Server::new(),
             runtime,
@@ -132,7 +134,7 @@ impl Scene {
             kept: self.kept.clone(),
             index: 0,
             directory: self.copy.clone(),
-            store: self.scratch.path().join("replica.sqlite"),
+            store: self.store.clone(),
             adopt: self.adopt,
             allow_mass_delete: self.allow_mass_delete,
             runs: self.runs.clone(),
@@ -144,13 +146,16 @@ impl Scene {
         self.ended = Arc::default();
         let ended = Arc::clone(&self.ended);
         let session = self.server.session(self.runtime.handle());
-        let _in = self.runtime.enter();
+        let runtime = self.runtime.handle().clone();
         let values = matches!(self.kept, Kept::Values(_));
-        let fetch = |mailbox: &Arc<_>, dest| match values {
-            true => Ok(Fetch::nothing()),
-            false => Fetch::start("docs".into(), Arc::clone(mailbox), dest, session),
+        let fetch = move |mailbox: &Arc<_>, dest| {
+            let _in = runtime.enter();
+            match values {
+                true => Ok(Fetch::nothing()),
+                false => Fetch::start("docs".into(), Arc::clone(mailbox), dest, session.clone()),
+            }
         };
-        self.keeper = Some(Keeper::start(config, fetch, events, move || *ended.lock().unwrap() = true)?);
+        self.keeper = Some(Keeper::start(config, Box::new(fetch), events, move || *ended.lock().unwrap() = true)?);
         Ok(())
     }
 

@@ -176,7 +176,7 @@ async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answe
                 return Err(refusal(Code::HubFailed, text));
             }
             match found.state().held {
-                Some(held) => Err(refusal(Code::NotAllowed, format!("still held: {}", held.why))),
+                Some(held) => Err(refusal(Code::NotAllowed, format!("still so: {}", held.text()))),
                 None => Ok(Answer::Done),
             }
         }

@@ -23,7 +23,7 @@ use crate::wake::Wakers;
 use board::{Board, BoardError, Durability, OpenOptions, SqliteStore, Writer};
 use bytes::Bytes;
 use contents::Contents;
-use guard::Held;
+pub(crate) use guard::Held;
 use keeper::{Command, Keeper};
 use roots::Roots;
 use scan::{Counts, ScanError, Scanner};
@@ -224,17 +224,21 @@ impl Share {
         if state.behind.is_some() {
             return state.behind.clone();
         }
+        if let Some(held) = state.held.as_ref().filter(|held| held.is_everything()) {
+            return Some(held.text());
+        }
         if !self.board.complete() {
             let looked_at = self.counts.looked_at.load(Ordering::Relaxed);
             return Some(format!("it is still being scanned for the first time; {looked_at} entries so far"));
         }
-        state.held.as_ref().map(|held| format!("deletions are held: {}", held.why))
+        state.held.as_ref().map(Held::text)
     }
 
-    /// Whether all that keeps the board from being what the directory holds is a guard that holds deletions.
+    /// Whether all that keeps the board from being what the directory holds is a guard.
     pub(crate) fn only_held(&self) -> bool {
         let state = lock(&self.state);
-        state.behind.is_none() && state.held.is_some() && self.board.complete()
+        let everything = state.held.as_ref().is_some_and(Held::is_everything);
+        state.behind.is_none() && state.held.is_some() && (everything || self.board.complete())
     }
 
     /// The root at the head, in hex; empty in the moment between two heads.

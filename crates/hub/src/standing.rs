@@ -269,6 +269,9 @@ fn held_row(name: String, ack: Option<&Ack>, head: u64) -> ClientShare {
 }
 
 fn problem((name, text): &(Bytes, String)) -> String {
+    if name.is_empty() {
+        return text.clone();
+    }
     format!("{}: {text}", tree::path::escape(name))
 }
 
@@ -348,8 +351,15 @@ fn lack(follow: Option<&Follow>, began: Instant, goal: &Goal, meant: Option<Mean
     let all_named = ack.problems as usize == ack.first_problems.len();
     let elsewhere = |(name, _): &(Bytes, String)| meant.is_some_and(|meant| !name.is_empty() && !meant(name));
     if ack.problems > 0 && !(all_named && ack.first_problems.iter().all(elsewhere)) {
-        let first = ack.first_problems.iter().find(|problem| !elsewhere(problem)).map(problem).unwrap_or_default();
-        let why = format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems)));
+        let first = ack.first_problems.iter().find(|problem| !elsewhere(problem));
+        let why = match first {
+            // Of no entry, but of all that is kept there.
+            Some((name, text)) if name.is_empty() && ack.problems == 1 => text.clone(),
+            _ => {
+                let first = first.map(problem).unwrap_or_default();
+                format!("{} could not be applied; the first is {first}", entries(u64::from(ack.problems)))
+            }
+        };
         return lack(why, follow.problems_since.unwrap_or(begun));
     }
     if ack.applied.epoch != version.epoch || ack.applied.run != version.run {

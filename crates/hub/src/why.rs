@@ -7,7 +7,7 @@ use crate::access::Access;
 use crate::answers::{self, refusal};
 use crate::clock;
 use crate::core::Hub;
-use crate::share::Share;
+use crate::share::{Held, Share};
 use crate::standing::{self, Goal, Standing};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -138,10 +138,14 @@ fn of_share(share: &Share) -> Vec<WhyRow> {
     let row = |reason: &str, text: String| source(&share.name, reason, text);
     let mut rows = Vec::new();
     if let Some(held) = &state.held {
-        let text = format!(
-            "{}: {} deletions are held: {}; nothing of it is lost; if they are meant: lockstep allow-deletes {}",
-            share.name, held.count, held.why, share.name
-        );
+        let text = if held.is_everything() {
+            format!("{}: {}; clients keep what they have", share.name, held.text())
+        } else {
+            format!(
+                "{}: {} deletions are held: {}; nothing of it is lost; if they are meant: lockstep allow-deletes {}",
+                share.name, held.count, held.why, share.name
+            )
+        };
         rows.push(row("guarded", text));
     }
     for problem in &state.problems {
@@ -183,10 +187,14 @@ fn of_entry(share: &Share, path: &[u8]) -> (Vec<WhyRow>, u64) {
             let mut rows = row("newest", text);
             rows[0].has = true;
             if let Some(held) = &state.held {
-                let text = format!(
-                    "{what} may be among {} deletions that are held: {}; if they are meant: lockstep allow-deletes {}",
-                    held.count, held.why, share.name
-                );
+                let text = if held.is_everything() {
+                    format!("{what} may be another one by now: {}; clients keep what they have", held.text())
+                } else {
+                    format!(
+                        "{what} may be among {} deletions that are held: {}; if they are meant: lockstep allow-deletes {}",
+                        held.count, held.why, share.name
+                    )
+                };
                 rows.extend(row("guarded", text));
             }
             rows
@@ -195,6 +203,10 @@ fn of_entry(share: &Share, path: &[u8]) -> (Vec<WhyRow>, u64) {
             let mut rows = row(REMOVED, format!("{what} was removed at the source, as of version {}", record.seq));
             rows[0].has = true;
             rows
+        }
+        None if state.held.as_ref().is_some_and(Held::is_everything) => {
+            let why = state.held.as_ref().map(Held::text).unwrap_or_default();
+            row("guarded", format!("{what} is not shared: {why}"))
         }
         None => {
             let text = format!(

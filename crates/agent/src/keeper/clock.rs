@@ -1,5 +1,6 @@
 //! What the clock and the watch of the copy ask a keeper for.
 
+use super::place::LOOK_EVERY;
 use super::{Concern, Work};
 use crate::holding::now_ns;
 use mirror::Dirty;
@@ -20,8 +21,9 @@ pub(super) const POLL_EVERY: Duration = Duration::from_secs(60);
 impl Work {
     /// Watches the copy, if it is where it was.
     pub(super) fn watch(&mut self) {
-        if let Err(gone) = self.holding.check_place() {
-            return self.fault(Concern::Watch, format!("{gone}; put it back, and it is kept again within a minute"));
+        self.look_at_place();
+        if self.away {
+            return;
         }
         let mailbox = Arc::clone(&self.mailbox);
         let started = self.engine.dest().walk(&RelPath::root()).map_err(|e| e.to_string()).and_then(|root| {
@@ -38,6 +40,12 @@ impl Work {
                 format!("the copy is not watched, so local changes are undone only within a minute: {why}"),
             ),
         }
+    }
+
+    /// Whether the path of the copy still leads to it. If not, this life ends with the turn of its loop.
+    fn look_at_place(&mut self) {
+        self.place_at = Instant::now() + LOOK_EVERY;
+        self.away = self.away || self.holding.check_place().is_err();
     }
 
     pub(super) fn look_at_watch(&mut self) {
@@ -73,6 +81,9 @@ impl Work {
         }
         if self.follow_at.is_some_and(|at| at <= now) {
             self.follow(true);
+        }
+        if self.place_at <= now {
+            self.look_at_place();
         }
         if self.poll_at <= now {
             self.poll_at = now + POLL_EVERY;
@@ -146,7 +157,7 @@ impl Work {
                 .then(|| until(self.synced_at + SYNC_AFTER));
         let watch = self.watcher.as_ref().and_then(Watcher::next_deadline);
         let fresh = self.watcher.as_ref().and_then(|_| self.holding.fresh_for(now_ns()));
-        let at = [self.retry, Some(self.poll_at), self.root.retry_at(), self.follow_at];
+        let at = [self.retry, Some(self.poll_at), Some(self.place_at), self.root.retry_at(), self.follow_at];
         [save, sync, watch, fresh].into_iter().chain(at.map(|at| at.map(until))).flatten().min()
     }
 }

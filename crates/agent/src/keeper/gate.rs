@@ -1,13 +1,11 @@
 //! The first join: whether a directory may become the share's copy, or that of values.
 
-use super::{KeeperConfig, KeeperError, NOTE_ROOT, Work};
+use super::{KeeperError, Work};
 use crate::kept::Kept;
-use board::Replica;
 use mirror::{Action, Dirty, Engine, Options};
 use std::path::PathBuf;
 use thiserror::Error;
-use tree::at::{ListBuffer, is_temp_name};
-use tree::{Dir, RelPath, path::escape};
+use tree::{RelPath, path::escape};
 
 /// How many paths are named.
 const SAMPLE_MAX: usize = 10;
@@ -18,7 +16,10 @@ pub(super) enum Gate {
     /// It may.
     Open,
     /// It holds something else: once the whole list is there, what would become of that is told, and that is all.
-    Shut,
+    Shut {
+        /// It is on another file system than the copy was.
+        elsewhere: bool,
+    },
 }
 
 impl Gate {
@@ -31,13 +32,14 @@ impl Gate {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{} is not empty and {}: {same} entries in it would stay, {changed} would be changed \
-     and {deleted} deleted{}; nothing was touched. If that is what you want: --adopt, else join into another directory",
+     and {deleted} deleted{}; nothing was touched. {}If that is what you want: --adopt, else join into another directory",
     escape(directory.as_os_str().as_encoded_bytes()),
     match of {
         Kept::Share(share) => format!("is not a copy of the share {share}"),
         Kept::Values(pattern) => format!("does not hold the values {pattern}"),
     },
-    if sample.is_empty() { String::new() } else { format!(" (such as {})", sample.join(", ")) }
+    if sample.is_empty() { String::new() } else { format!(" (such as {})", sample.join(", ")) },
+    if *elsewhere { "The copy was on another file system: perhaps its disk is not mounted. " } else { "" }
 )]
 pub struct NotEmpty {
     /// What was to be kept there.
@@ -52,22 +54,8 @@ pub struct NotEmpty {
     pub deleted: u64,
     /// Some of those that would be changed or deleted.
     pub sample: Vec<String>,
-}
-
-impl Gate {
-    /// What may be done before anything is known of the hub. A directory that is the share's copy from here on is noted
-    /// in `replica`; save it before anything is put there, lest a crash leave a directory that is nobody's.
-    pub(super) fn first(config: &KeeperConfig, dest: &Dir, replica: &mut Replica) -> Result<Gate, KeeperError> {
-        let root = [dest.file_system_id()?.to_le_bytes(), dest.stat_self()?.ino.to_le_bytes()].concat();
-        if replica.note(NOTE_ROOT) == Some(&root[..]) {
-            return Ok(Gate::Open);
-        }
-        if config.adopt || is_empty(dest, config)? {
-            replica.set_note(NOTE_ROOT, root);
-            return Ok(Gate::Open);
-        }
-        Ok(Gate::Shut)
-    }
+    /// It is on another file system than the copy that was kept there.
+    pub elsewhere: bool,
 }
 
 impl Work {
@@ -76,7 +64,8 @@ impl Work {
     /// # Errors
     /// Always then, also if nothing would be lost: whether it is to be the copy is for people to say.
     pub(super) fn decide_gate(&mut self) -> Result<(), KeeperError> {
-        if self.gate.is_open() || !self.holding.replica().is_current() {
+        let Gate::Shut { elsewhere } = self.gate else { return Ok(()) };
+        if !self.holding.replica().is_current() {
             return Ok(());
         }
         let mut found = NotEmpty {
@@ -86,6 +75,7 @@ impl Work {
             changed: 0,
             deleted: 0,
             sample: Vec::new(),
+            elsewhere,
         };
         let dest = self.engine.dest().walk(&RelPath::root())?;
         let options =
@@ -107,17 +97,6 @@ impl Work {
         });
         Err(KeeperError::NotEmpty(Box::new(found)))
     }
-}
-
-fn is_empty(dest: &Dir, config: &KeeperConfig) -> Result<bool, KeeperError> {
-    for entry in dest.list(&mut ListBuffer::default())? {
-        let ours =
-            is_temp_name(&entry.name) || dest.look(&entry.name)?.is_some_and(|stat| config.own.contains(&stat.id()));
-        if !ours {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

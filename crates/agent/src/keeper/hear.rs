@@ -1,6 +1,6 @@
 //! What a keeper hears: contents and their ends, what became of saving and syncing, and what the hub says of its board.
 
-use super::{Concern, FIDS, GONE_RETRY, RETRY_FIRST, RETRY_MAX, Work};
+use super::{Concern, GONE_RETRY, RETRY_FIRST, RETRY_MAX, Work, next_fid};
 use crate::convert::cursor_to_wire;
 use crate::event::Event;
 use crate::mailbox::{Letter, Said};
@@ -135,7 +135,7 @@ impl Work {
         self.follow_at = None;
         let Some(outbox) = &self.outbox else { return };
         self.start = None;
-        self.fid = self.config.index + FIDS * ((self.fid / FIDS + 1) % 1024);
+        self.fid = next_fid(self.fid, self.config.index);
         let cursor = if resume { self.holding.replica().cursor().map(cursor_to_wire) } else { None };
         outbox.send(ToHub::Follow {
             fid: self.fid,

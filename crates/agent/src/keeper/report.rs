@@ -210,7 +210,7 @@ impl Work {
 }
 
 /// At most what a problem's text may be, at a boundary of characters.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let mut end = text.len().min(PROBLEM_TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

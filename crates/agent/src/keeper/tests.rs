@@ -1,7 +1,7 @@
 //! What a keeper promises, against a scripted hub.
 
 use super::*;
-use crate::testing::{DEADLINE, Reply, Scene, dir, file, link, noise, record, tree_of, until};
+use crate::testing::{DEADLINE, Reply, Scene, dir, file, link, noise, record, until};
 use board::{Batch, Mark};
 use std::os::unix::fs::PermissionsExt;
 use tree::ContentId;
@@ -473,23 +473,6 @@ fn deletions_that_the_hub_told_of_are_done_however_many() {
     let gone = many.iter().map(|path| scene.remove(path)).collect();
     scene.live(gone, &[]);
     scene.wait_in_sync();
-}
-
-#[test]
-fn a_copy_that_is_moved_away_is_told_and_nothing_is_deleted_in_what_stands_there_instead() {
-    let mut scene = two_files();
-    let aside = scene.scratch.path().join("aside");
-    std::fs::rename(&scene.copy, &aside).unwrap();
-    std::fs::create_dir(&scene.copy).unwrap();
-    std::fs::write(scene.copy.join("precious"), "mine").unwrap();
-    let ack = scene.wait_ack("it is told", |ack| ack.problems >= 1);
-    assert!(ack.first_problems[0].1.contains("not the directory it was"), "{ack:?}");
-    let gone = scene.remove("a");
-    scene.live(vec![gone], &[]);
-    let head = scene.head;
-    scene.wait_ack("the deletion is a problem", |ack| ack.applied.seq == head && ack.problems >= 2);
-    assert!(aside.join("a").exists());
-    assert_eq!(tree_of(&scene.copy).len(), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{Scene, until};
 use board::{Batch, Mark, Record};
+use board::{Durability, SqliteStore};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs;

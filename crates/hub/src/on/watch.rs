@@ -97,7 +97,7 @@ impl Watch {
             hub.on.tell(Happened {
                 what: share,
                 is_share: true,
-                deletions: Some(held.count as u64),
+                deletions: (!held.is_everything()).then_some(held.count as u64),
                 ..Happened::new(OnEvent::Guard, &held.why)
             });
         }

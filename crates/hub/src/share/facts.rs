@@ -45,6 +45,13 @@ impl Facts {
         self.place() == other.place()
     }
 
+    /// Whether both are of the same directory, pinned as a root is. The id of a file system stays, but for XFS, which takes
+    /// the number of its device, and that may be another after a boot: then the inode tells, together with the moment of its
+    /// last change, to the nanosecond.
+    pub(crate) fn same_directory(&self, other: &Facts) -> bool {
+        self.same_place(other) || (self.ino, self.ctime_ns) == (other.ino, other.ctime_ns)
+    }
+
     /// Device and inode.
     pub(crate) fn place(&self) -> (u64, u64) {
         (self.dev, self.ino)

@@ -1,22 +1,52 @@
 //! Which removals go out, and which are held.
 //!
 //! What the kernel reported under an intact pin is the user's wish. What only a listing found goes out too, unless it
-//! looks like an accident ([`mirror::guard`]); and nothing goes out while the shared directory is not in its place.
+//! looks like an accident ([`mirror::guard`]); and nothing goes out while the shared directory is not in its place. Where
+//! another directory stands in its place, that is not for removals alone: nothing of it goes out ([`Holds::Everything`]).
 
 use mirror::guard::Tally;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tree::RelPath;
 
-/// Deletions that are held.
+/// What a guard keeps from going out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Deletions.
+    Deletions,
+    /// All there is: it was not even looked at.
+    Everything,
+}
+
+/// Deletions that are held, or everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// How many entries would go.
+    pub(crate) holds: Holds,
+    /// How many entries would go, as far as that is known.
     pub(crate) count: usize,
     /// Why they do not.
     pub(crate) why: String,
     /// Whether `lockstep allow-deletes` lets them go.
     pub(crate) releasable: bool,
+}
+
+impl Held {
+    /// Everything is.
+    pub(crate) fn everything(why: String) -> Held {
+        Held { holds: Holds::Everything, count: 0, why, releasable: true }
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        self.holds == Holds::Everything
+    }
+
+    /// What is held and why, in one sentence.
+    pub(crate) fn text(&self) -> String {
+        match self.holds {
+            Holds::Deletions => format!("deletions are held: {}", self.why),
+            Holds::Everything => format!("nothing goes out: {}", self.why),
+        }
+    }
 }
 
 /// The removals of one round.
@@ -25,7 +55,6 @@ pub(crate) struct Removals {
     /// Path, and whether an event reported it.
     found: BTreeMap<RelPath, bool>,
     shielded: Vec<RelPath>,
-    hold_all: Option<&'static str>,
     accepted: bool,
 }
 
@@ -44,11 +73,6 @@ impl Removals {
         self.shielded.push(path);
     }
 
-    /// Nothing at all goes in this round.
-    pub(crate) fn hold_all(&mut self, why: &'static str) {
-        self.hold_all = Some(why);
-    }
-
     /// Whether, in this round, the directory that is found in place is to be taken for the one that was shared.
     pub(crate) fn accept_root(&mut self, accept: bool) {
         self.accepted = accept;
@@ -62,12 +86,6 @@ impl Removals {
         self.found.is_empty()
     }
 
-    /// What there is to say although nothing would be removed.
-    pub(crate) fn held_without_any(&mut self) -> Option<Held> {
-        self.shielded.clear();
-        self.hold_all.take().map(|why| Held { count: 0, why: why.to_owned(), releasable: true })
-    }
-
     /// Takes the round's removals: those that go, deepest first is not needed since the board has no directories.
     pub(crate) fn decide(
         &mut self,
@@ -78,15 +96,11 @@ impl Removals {
     ) -> (Vec<RelPath>, Option<Held>) {
         let found = std::mem::take(&mut self.found);
         let shielded = std::mem::take(&mut self.shielded);
-        let hold_all = self.hold_all.take();
         let count = found.len();
-        let held = |count: usize, why: String| Some(Held { count, why, releasable: in_place });
+        let held = |count: usize, why: String| Some(Held { holds: Holds::Deletions, count, why, releasable: in_place });
         if !in_place {
             let why = format!("{} is no longer where it was; put it back, or restart the hub", path.display());
             return (Vec::new(), held(count, why));
-        }
-        if let Some(why) = hold_all.filter(|_| !allow) {
-            return (Vec::new(), held(count, why.to_owned()));
         }
         let (open, closed): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(path, _)| !shielded.iter().any(|s| path.starts_with(s)));

@@ -306,7 +306,8 @@ impl Keeper {
         self.trouble = None;
         let now = clock::now();
         let listed = !self.scanner.unlisted().contains(&RelPath::root());
-        if is_everything(dirty) && listed && !self.board.complete() {
+        let looked_at = !looked.held.as_ref().is_some_and(Held::is_everything);
+        if is_everything(dirty) && looked_at && listed && !self.board.complete() {
             self.completed(begun)?;
         }
         if !looked.again.is_empty() {
@@ -319,7 +320,7 @@ impl Keeper {
         let held = looked.held.map(|held| self.with_cure(held));
         let held = held.or_else(|| was_held.clone().filter(|_| !is_everything(dirty)));
         if let Some(held) = held.as_ref().filter(|held| was_held.as_ref() != Some(held)) {
-            tracing::warn!(share = self.name, entries = held.count, "deletions are held: {}", held.why);
+            tracing::warn!(share = self.name, entries = held.count, "{}", held.text());
         }
         if held.is_some() || !self.scanner.problems().is_empty() {
             self.retry_at.get_or_insert(now + RETRY_EVERY);
@@ -332,7 +333,8 @@ impl Keeper {
         if !held.releasable {
             return held;
         }
-        Held { why: format!("{}; if that is right: lockstep allow-deletes {}", held.why, self.name), ..held }
+        let right = if held.is_everything() { "if it is the right one" } else { "if that is right" };
+        Held { why: format!("{}; {right}: lockstep allow-deletes {}", held.why, self.name), ..held }
     }
 
     /// The first full scan has ended: who stands at the head is owed the word that this is the whole of it.

@@ -95,7 +95,7 @@ type IsUnsettled = Box<dyn FnMut(&RelPath, Asked) -> bool + Send>;
 pub(crate) struct Looked {
     /// To be looked at again: it changed while it was read, or its removal is held.
     pub(crate) again: Dirty,
-    /// Deletions that are held, and why.
+    /// What is held, and why.
     pub(crate) held: Option<Held>,
 }
 
@@ -188,6 +188,9 @@ impl Scanner {
         self.moved.clear();
         self.taken_in.clear();
         self.removals.accept_root(allow_deletes);
+        if let Some(why) = self.another_root() {
+            return Ok(Looked { again: Dirty::new(), held: Some(Held::everything(why)) });
+        }
         self.ours.extend(self.our_paths.iter().filter_map(|path| identity(path)));
         for (dir, look) in dirty.iter() {
             let recursive = look.all.is_some_and(|all| all.recursive);

@@ -299,25 +299,53 @@ fn a_share_that_was_moved_away_deletes_nothing() {
 }
 
 #[test]
-fn another_directory_in_its_place_deletes_nothing_until_that_is_allowed() {
+fn another_directory_in_its_place_sends_nothing_until_that_is_allowed() {
     let mut scene = Scene::new();
     for n in 0..4 {
         fs::write(scene.share().join(format!("f{n}")), "").unwrap();
     }
     scene.look();
-    fs::rename(scene.share(), scene.scratch.path().join("away")).unwrap();
+    let away = scene.scratch.path().join("away");
+    fs::rename(scene.share(), &away).unwrap();
     fs::create_dir(scene.share()).unwrap();
     fs::write(scene.share().join("f0"), "changed").unwrap();
+    fs::write(scene.share().join("new"), "new").unwrap();
+    let (head, before) = (scene.board.head(), scene.board.get(b"f0"));
     let mut scene = scene.restarted();
     for _ in 0..2 {
-        let looked = scene.look();
-        assert!(looked.held.is_some(), "also on the second look, and after the next restart");
-        assert!(scene.board.len() > 4);
+        let held = scene.look().held.expect("also on the second look, and after the next restart");
+        assert!(held.is_everything() && held.why.contains("another one, and holds 2 entries"), "{}", held.why);
+        // An event in it is no news of the share either.
+        assert!(scene.event("", "new", false).held.is_some_and(|held| held.is_everything()));
+        assert_eq!((scene.board.head(), scene.board.get(b"f0")), (head, before.clone()));
         scene = scene.restarted();
     }
     scene.scanner.look(&Dirty::everything(), |_, _| false, true).unwrap();
     scene.assert_same();
     assert_eq!(scene.look().held, None, "it is the shared directory now");
+    // The one of before is the other one from here on.
+    fs::rename(scene.share(), scene.scratch.path().join("second")).unwrap();
+    fs::rename(away, scene.share()).unwrap();
+    let mut scene = scene.restarted();
+    assert!(scene.look().held.is_some_and(|held| held.is_everything()));
+}
+
+#[test]
+fn a_root_is_known_by_the_id_of_its_file_system_and_where_that_changed_by_its_last_change() {
+    let scene = Scene::new();
+    let stat = Dir::open_root(&scene.share()).unwrap().stat_self().unwrap();
+    let pinned = Facts::of(&stat);
+    assert!(pinned.same_directory(&Facts::of(&tree::Stat { ctime_ns: stat.ctime_ns + 1, ..stat })));
+    // As XFS after a boot at which its device got another number.
+    let renumbered = tree::Stat { dev: stat.dev + 1, ..stat };
+    assert!(pinned.same_directory(&Facts::of(&renumbered)));
+    for other in [
+        tree::Stat { ctime_ns: stat.ctime_ns + 1, ..renumbered },
+        tree::Stat { ino: stat.ino + 1, ..renumbered },
+        tree::Stat { ino: stat.ino + 1, ..stat },
+    ] {
+        assert!(!pinned.same_directory(&Facts::of(&other)), "{other:?}");
+    }
 }
 
 #[test]

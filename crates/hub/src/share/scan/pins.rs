@@ -2,7 +2,8 @@
 //! more, and what is the hub's own.
 //!
 //! The pins are kept with the index. While they differ the index keeps the old ones, so that neither the next look nor a
-//! restart forgets, and nothing below is removed.
+//! restart forgets. Of a directory in which something else is mounted nothing is removed; where the root is another, nothing
+//! of it goes out at all: files of the same names in it are no newer versions of those that were shared.
 
 use super::round::is_dir;
 use super::{Concern, ScanError, Scanner};
@@ -11,6 +12,8 @@ use board::Record;
 use std::path::Path;
 use tree::at::{Dir, Stat};
 use tree::fsx;
+use tree::listing::Listing;
+use tree::path::escape;
 use tree::{Entry, RelPath};
 
 impl Scanner {
@@ -19,12 +22,7 @@ impl Scanner {
         let stat = held.stat_self()?;
         let record = self.known(dir);
         let facts = if dir.is_root() { root_facts(held, &stat)? } else { dir_facts(held, &stat)? };
-        // The pins: while they differ the index keeps the old ones, so that neither the next look nor a restart forgets.
-        if dir.is_root() {
-            if self.root_differs(&facts) {
-                return Ok(());
-            }
-        } else if !is_dir(record.as_ref()) || self.mount_differs(record.as_ref(), &facts) {
+        if !dir.is_root() && (!is_dir(record.as_ref()) || self.mount_differs(record.as_ref(), &facts)) {
             // Not an entry yet: its parent's listing will say what it is.
             return Ok(());
         }
@@ -32,16 +30,40 @@ impl Scanner {
         self.put(dir.clone(), &entry, facts, record)
     }
 
-    /// Whether the share's root is another directory than the one that the index was made from.
-    pub(super) fn root_differs(&self, now: &Facts) -> bool {
-        let pinned = self.known(&RelPath::root()).and_then(|r| Facts::from_bytes(&r.aside));
-        pinned.is_some_and(|pinned| !pinned.same_place(now)) && !self.removals.root_is_accepted()
+    /// Why nothing of the root goes out, where it is another directory than the one that the index was made from.
+    pub(super) fn another_root(&mut self) -> Option<String> {
+        if self.removals.root_is_accepted() {
+            return None;
+        }
+        let pinned = self.known(&RelPath::root()).and_then(|r| Facts::from_bytes(&r.aside))?;
+        let path = escape(self.path.as_os_str().as_encoded_bytes());
+        let now = match self.root.stat_self().and_then(|stat| root_facts(&self.root, &stat)) {
+            Ok(now) => now,
+            Err(e) => return Some(format!("whether it is the directory that was shared before is not known: {e}")),
+        };
+        if pinned.same_directory(&now) {
+            return None;
+        }
+        let holds = match Listing::read(&self.root, &mut self.list).map(|listing| listing.0.len()) {
+            Ok(0) => "is empty".to_owned(),
+            Ok(1) => "holds 1 entry".to_owned(),
+            Ok(many) => format!("holds {many} entries"),
+            Err(_) => "cannot be listed".to_owned(),
+        };
+        Some(if pinned.place().0 == now.place().0 {
+            format!("{path} is not the directory that was shared before: it is another one, and {holds}")
+        } else {
+            format!(
+                "{path} is not the directory that was shared before: it is on another file system, and {holds}; if its disk is \
+                 not mounted, mount it and restart the hub"
+            )
+        })
     }
 
     /// Whether something else is mounted on this directory than the index says, or nothing any more.
     pub(super) fn mount_differs(&self, record: Option<&Record>, now: &Facts) -> bool {
         let was = record.and_then(|r| Facts::from_bytes(&r.aside));
-        was.is_some_and(|was| was.mount_point() != now.mount_point() || was.mount_point() && !was.same_place(now))
+        was.is_some_and(|was| was.mount_point() != now.mount_point() || was.mount_point() && !was.same_directory(now))
             && !self.removals.root_is_accepted()
     }
 

@@ -1,6 +1,5 @@
 //! What a round of looking comes to: what is put, what goes, and the commit of both at once.
 
-use super::pins::root_facts;
 use super::{ScanError, Scanner};
 use crate::share::facts::Facts;
 use crate::share::guard::Held;
@@ -128,13 +127,8 @@ impl Scanner {
 
     /// Lets the removals pass that may, and holds the others.
     pub(super) fn settle_removals(&mut self, allow: bool) -> Result<Option<Held>, ScanError> {
-        // Also in a round that did not come by the root itself.
-        let root = self.root.stat_self().and_then(|stat| root_facts(&self.root, &stat));
-        if !root.is_ok_and(|now| !self.root_differs(&now)) {
-            self.removals.hold_all("the shared directory is not the one that was shared before");
-        }
         if self.removals.is_empty() {
-            return Ok(self.removals.held_without_any());
+            return Ok(None);
         }
         let here = Dir::open_root(&self.path).and_then(|now| now.stat_self()).map(|s| s.id());
         let in_place = here.is_ok_and(|id| self.root.stat_self().is_ok_and(|root| root.id() == id));
