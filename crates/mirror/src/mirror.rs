@@ -376,7 +376,10 @@ fn open_dest(
             Ok((dir, None))
         }
         Err(e) if e.is_missing() => {
-            let parent = Dir::open_root(above(dest)).map_err(|e| refuse(&e))?;
+            let parent = Dir::open_root(above(dest)).map_err(|e| MirrorError::Destination {
+                path: dest.to_owned(),
+                why: format!("cannot be made: {} {}", shown(above(dest)), why(&e, "create it first")),
+            })?;
             if parent.lineages()?.iter().any(|id| Some(id) == source_line.first()) {
                 return Err(overlap("is inside"));
             }

@@ -179,6 +179,28 @@ fn a_share_comes_without_cutting_anybody_off_goes_without_touching_a_copy_and_co
     reload(&mut hub);
     until(PATIENCE, "it to come back", || fs::read(dir.join("copy1/f")).is_ok_and(|f| f == b"unseen"));
     assert_eq!(ended(), 1, "nobody else was cut off: {}", log());
+    // From another directory: nothing of it goes out before somebody says that it is the right one.
+    fs::create_dir(dir.join("elsewhere")).unwrap();
+    fs::write(dir.join("elsewhere/f"), "another").unwrap();
+    let moved = share("b").replace("/b\"", "/elsewhere\"");
+    let text = fs::read_to_string(&file).unwrap().replace(&share("b"), &moved);
+    fs::write(&file, text).unwrap();
+    reload(&mut hub);
+    until(PATIENCE, "it to be guarded", || log().contains("is not the directory that was shared before"));
+    assert_eq!(fs::read(dir.join("copy2/f")).unwrap(), b"goes on");
+    let allow = || {
+        lockstep_at(&home)
+            .args(["allow-deletes", "b", "--data"])
+            .arg(home.join("hub"))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    until(PATIENCE, "it to be allowed", allow);
+    until(PATIENCE, "the other directory", || fs::read(dir.join("copy2/f")).is_ok_and(|f| f == b"another"));
+    fs::write(dir.join("elsewhere/f"), "live").unwrap();
+    until(PATIENCE, "a change in it", || fs::read(dir.join("copy2/f")).is_ok_and(|f| f == b"live"));
     // In order, with what was added: it is as any other.
     drop((first, second));
     hub.terminate();
