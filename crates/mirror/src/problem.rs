@@ -41,6 +41,12 @@ pub enum Problem {
     /// A path longer or deeper than is handled.
     #[error("a path in {0} is {1}; shorten it at the source")]
     Path(RelPath, PathError),
+    /// A directory of the destination holds what is deeper than any path of ours, and has to be judged or saved by its path.
+    #[error(
+        "{0} holds, at the destination, what lies too deep to be named, so whether it is excluded is not known, and it cannot be \
+         saved; remove it there"
+    )]
+    TooDeep(RelPath),
     /// Something else is mounted there, which is never emptied.
     #[error("{0} is a mount point at the destination, so it is not deleted; unmount it first")]
     MountPoint(RelPath),

@@ -229,14 +229,8 @@ pub(crate) fn remove_temp(dir: &Dir, temp: &Name, path: &RelPath) -> Result<(), 
 
 /// Removes what nothing in it is to stay of.
 fn remove_all(dir: &Dir, name: &Name, path: &RelPath) -> Result<(), Problem> {
-    let mut care = Care {
-        own: &HashSet::new(),
-        apart: &[],
-        leaves: &mut |_, _| Ok(false),
-        backup: None,
-        unread: false,
-        mount: None,
-    };
+    let (own, mut leaves) = (HashSet::new(), |_: &RelPath, _| Ok(false));
+    let mut care = Care::new(&own, &[], false, &mut leaves, None);
     remove_tree(dir, name, path, &mut care, &mut |_, _, _| {}).map(drop)
 }
 

@@ -139,17 +139,10 @@ impl<S: Source> Pass<'_, '_, S> {
             return deletes;
         }
         let dest = Arc::clone(&self.engine.dest);
-        let apart = self.source.roots();
+        let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, found: Found { tally, .. }, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care {
-            own: &engine.options.own,
-            apart: &apart,
-            leaves: &mut leaves,
-            backup: None,
-            unread: false,
-            mount: None,
-        };
+        let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, None);
         let mut there = tally.dest_entries;
         let (mut gone, mut reported) = (0, 0);
         for delete in &deletes {
@@ -242,17 +235,10 @@ impl<S: Source> Pass<'_, '_, S> {
         kind: Kind,
         told: &mut Vec<(RelPath, Kind, Fate)>,
     ) -> Result<Fate, Problem> {
-        let apart = self.source.roots();
+        let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care = Care {
-            own: &engine.options.own,
-            apart: &apart,
-            leaves: &mut leaves,
-            backup: None,
-            unread: false,
-            mount: None,
-        };
+        let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, None);
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let fate = each_in_tree(dir, name, path, kind, &mut care, each);
         if let Some(mount) = care.mount {
@@ -274,12 +260,11 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.replace_dir(at, name, path, want, found);
         }
         let mut told = Vec::new();
-        let apart = self.source.roots();
+        let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
         let backup = engine.options.backup.as_deref();
-        let mut care =
-            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup, unread: false, mount: None };
+        let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, backup);
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let done = remove_tree(&at.dir, &name, &path, &mut care, each);
         for (gone, kind, fate) in told {
