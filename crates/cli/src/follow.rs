@@ -7,7 +7,7 @@ use wire::codec::decode_stored;
 
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
-use crate::reach::{Patience, ReachArgs};
+use crate::reach::{self, Patience, ReachArgs};
 use crate::signals::{self, Signal};
 use crate::{get, runtime};
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let follow = async {
         let client = args.reach.connect().await?;
         let pattern = args.pattern.clone().into_bytes();
-        let mut follow = client.follow("data", pattern).await.map_err(Failure::could_not_run)?;
+        let mut follow = client.follow("data", pattern).await.map_err(reach::failure)?;
         let mut patience = Patience::new();
         loop {
             let (name, version, value) = match follow.next().await {
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
                     go_on(&mut follow, &args.reach, &mut patience).await?;
                     continue;
                 }
-                Err(error) => return Err(Failure::could_not_run(error)),
+                Err(error) => return Err(reach::failure(error)),
             };
             let stored = value.as_deref().map(decode_stored).transpose().map_err(Failure::could_not_run)?;
             let mut out = std::io::stdout().lock();
@@ -81,7 +81,7 @@ async fn go_on(follow: &mut Follow, reach: &ReachArgs, patience: &mut Patience) 
         let client = reach.connect_again(patience).await?;
         match follow.resume(client).await {
             Err(error) if error.is_passing() => {}
-            done => return done.map_err(Failure::could_not_run),
+            done => return done.map_err(reach::failure),
         }
     }
 }

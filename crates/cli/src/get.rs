@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wire::message::{Stored, Version};
 
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
+use crate::reach::{self, ReachArgs};
 use crate::runtime;
 
 /// Prints the newest value of a name
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let found = runtime::start()?.block_on(async {
         let mut client = args.reach.connect().await?;
-        client.get(args.name.clone()).await.map_err(Failure::could_not_run)
+        client.get(args.name.clone()).await.map_err(reach::failure)
     })?;
     let Some((version, stored)) = found else {
         return Err(Failure::new(Exit::SomeFailed, anyhow::anyhow!("there is no value called {}", args.name)));

@@ -8,7 +8,7 @@ use wire::limits::VALUE_BYTES_MAX;
 use wire::message::Content;
 
 use crate::exit::{Exit, Failure};
-use crate::reach::ReachArgs;
+use crate::reach::{self, ReachArgs};
 use crate::runtime;
 
 /// The content type of a value that is text.
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     });
     runtime::start()?.block_on(async {
         let mut client = args.reach.connect().await?;
-        client.put(args.name, value).await.map_err(Failure::could_not_run)?;
+        client.put(args.name, value).await.map_err(reach::failure)?;
         Ok(Exit::Done)
     })
 }

@@ -13,7 +13,7 @@ use agent::program::{BadCredentials, CREDENTIALS_BYTES_MAX, Credentials, Program
 use anyhow::Context as _;
 use wire::answer::{Answer, Question};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::{join, paths};
 
 /// May hold a token, so that it stands in no command line and no file.
@@ -65,10 +65,10 @@ impl Asker {
     /// Asks; for [`Question::Wait`] this takes as long as it says.
     ///
     /// # Errors
-    /// When the hub refuses, or the connection breaks: exit code 3.
+    /// When the hub refuses, or the connection breaks: exit code 3; 5 where it does not let this client in at all.
     pub(crate) async fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
         match self {
-            Asker::Client(client) => client.ask(question).await.map_err(Failure::could_not_run),
+            Asker::Client(client) => client.ask(question).await.map_err(failure),
             Asker::Program(program) => program.ask(&question).await.map_err(Failure::could_not_run),
         }
     }
@@ -138,7 +138,7 @@ impl ReachArgs {
     /// Connects.
     ///
     /// # Errors
-    /// When nothing on this machine answers, or the hub is not reached or refuses: exit code 3.
+    /// When nothing on this machine answers, or the hub is not reached: exit code 3; 5 where it does not let this client in.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         self.try_once().await.map_err(Failure::from)
     }
@@ -204,15 +204,21 @@ pub(crate) async fn served(data: &std::path::Path) -> Result<Option<Client>, Fai
     match Client::connect(Target::Socket(socket), &join::software()).await {
         Ok(client) => Ok(Some(client)),
         Err(error) if is_nobody(&error) => Ok(None),
-        Err(error) => Err(Failure::could_not_run(error)),
+        Err(error) => Err(failure(error)),
     }
+}
+
+/// What a command ends with that came to nothing.
+pub(crate) fn failure(error: ClientError) -> Failure {
+    let exit = if error.is_for_good() { Exit::Refused } else { Exit::CouldNotRun };
+    Failure::new(exit, error)
 }
 
 impl From<Unreached> for Failure {
     fn from(unreached: Unreached) -> Self {
         match unreached {
             Unreached::Failure(failure) => failure,
-            Unreached::Client(error) => Failure::could_not_run(error),
+            Unreached::Client(error) => failure(error),
             Unreached::Nobody(places) => {
                 let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
                 Failure::could_not_run(anyhow::anyhow!(
