@@ -110,7 +110,7 @@ fn m3_7_a_follow_waits_for_a_hub_that_stopped_and_ends_when_it_is_refused() {
     }
     assert!(cluster.run(&["clients", "revoke", "77"]).status.success());
     let mut by_itself = follows.pop().unwrap();
-    assert_eq!(by_itself.wait_exit(PATIENCE).code(), Some(3));
+    assert_eq!(by_itself.wait_exit(PATIENCE).code(), Some(5));
     assert!(by_itself.output().iter().any(|line| line.contains("revoked")), "{:?}", by_itself.output());
 }
 

@@ -212,7 +212,7 @@ fn m3_4_a_known_id_proves_itself_at_every_later_login() {
 fn m3_4_a_second_agent_with_a_known_id_is_refused_and_the_first_notices_nothing() {
     let mut cluster = empty_hub(&[]).with_agents(1);
     let (code, said) = ended(&mut join_at(cluster.agent_home(2), &cluster.link(), cluster.copy(2), "1"));
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("not let in") && said.contains("reissue"), "{said}");
     assert!(!cluster.copy(2).exists());
     assert!(cluster.agent(1).is_running());

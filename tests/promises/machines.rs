@@ -15,7 +15,7 @@ fn a_second_login_with_the_right_proof_takes_over_and_the_first_is_told() {
     let mut cluster = empty_hub(&[]).with_agents(1);
     let unique_id = unique_id_in(&cluster.agent_home(1).join("agent"));
     let (mut second, _) = Speaker::logged_in(&cluster.address(), 1, Some(&unique_id));
-    assert_eq!(cluster.agent(1).wait_exit(PATIENCE).code(), Some(3));
+    assert_eq!(cluster.agent(1).wait_exit(PATIENCE).code(), Some(5));
     let said = cluster.agent(1).output().join("\n");
     assert!(said.contains("logged in again from 127.0.0.1"), "{said}");
     // It does not come back by itself: the second one keeps its place.
@@ -49,10 +49,10 @@ fn a_cloned_data_directory_is_not_used_and_says_what_to_do() {
     assert!(copied.success());
     let mut join = lockstep_at(&clone);
     let (code, said) = ended(join.arg("join"));
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("client 1") && said.contains("--id auto"), "{said}");
     let (code, said) = ended(&mut join_at(&clone, &cluster.link(), cluster.copy(2), "1"));
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(5), "{said}");
     assert!(cluster.agent(1).is_running() && !hub_log(&cluster).contains("taken over"));
     // With an id of its own it is a machine like any other.
     let agent = Proc::start(&mut join_at(&clone, &cluster.link(), cluster.copy(2), "auto"));

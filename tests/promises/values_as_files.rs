@@ -457,7 +457,7 @@ fn m3_5_a_revoked_client_leaves_its_files_alone() {
     scene.put("price", "42");
     scene.settle();
     done(&scene.cluster.run(&["clients", "revoke", "1"]));
-    assert_eq!(scene.machine.as_mut().unwrap().wait_exit(PATIENCE).code(), Some(3), "{}", scene.said());
+    assert_eq!(scene.machine.as_mut().unwrap().wait_exit(PATIENCE).code(), Some(5), "{}", scene.said());
     scene.put("price", "43");
     scene.remove("price");
     lapse(Duration::from_millis(300), "for a file that could go");

@@ -300,6 +300,16 @@ impl ClientError {
         }
     }
 
+    /// Whether no other try helps before somebody has done something: the hub does not let this client in, or the key is that
+    /// of another machine.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            ClientError::Refused(refusal) => refusal.is_for_good(),
+            ClientError::CopiedKey { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether another try may help: the hub or the agent was cut off, stopped, or is just being started.
     pub fn is_passing(&self) -> bool {
         use std::io::ErrorKind::{ConnectionRefused, NotFound};

@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     CouldNotRun = 3,
     /// A guard stopped deletions; all else is done.
     Guard = 4,
+    /// The hub does not let this client in, or not any more; no other try helps before somebody has done something.
+    Refused = 5,
     /// A person or the system asked it to stop.
     Interrupted = 130,
 }
@@ -33,7 +35,8 @@ impl Exit {
             Self::Guard => 2,
             Self::Usage => 3,
             Self::CouldNotRun => 4,
-            Self::Interrupted => 5,
+            Self::Refused => 5,
+            Self::Interrupted => 6,
         };
         if weight(other) > weight(self) { other } else { self }
     }
@@ -41,12 +44,16 @@ impl Exit {
 
 impl Exit {
     /// All of them, in words for a person.
-    pub(crate) const ALL: [(Exit, &str); 6] = [
+    pub(crate) const ALL: [(Exit, &str); 7] = [
         (Exit::Done, "All that was asked is done."),
         (Exit::SomeFailed, "It finished, but some entries failed; each was named on stderr and in the log."),
         (Exit::Usage, "The command line, the environment or the configuration file is wrong."),
         (Exit::CouldNotRun, "It could not run, and nothing was touched."),
         (Exit::Guard, "A guard stopped deletions; all else is done."),
+        (
+            Exit::Refused,
+            "The hub does not let this client in, or not any more; no other try helps before somebody has done something.",
+        ),
         (Exit::Interrupted, "It was interrupted."),
     ];
 
@@ -149,14 +156,31 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_of_the_contract() {
-        let codes = [Exit::Done, Exit::SomeFailed, Exit::Usage, Exit::CouldNotRun, Exit::Guard, Exit::Interrupted]
-            .map(|exit| exit as u8);
-        assert_eq!(codes, [0, 1, 2, 3, 4, 130]);
+        let codes = Exit::ALL.map(|(exit, _)| exit.code());
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 130]);
+    }
+
+    /// The document says what the program does.
+    #[test]
+    fn the_codes_are_those_of_the_document() {
+        let document = include_str!("../../../docs/command-line.md");
+        let table = document.split("## Exit codes").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+        let row = |line: &str| line.strip_prefix("| ")?.split(" |").next()?.parse().ok();
+        let told: Vec<u8> = table.lines().filter_map(row).collect();
+        assert_eq!(told, Exit::ALL.map(|(exit, _)| exit.code()));
     }
 
     #[test]
     fn of_several_ends_the_worst_counts() {
-        let order = [Exit::Done, Exit::SomeFailed, Exit::Guard, Exit::Usage, Exit::CouldNotRun, Exit::Interrupted];
+        let order = [
+            Exit::Done,
+            Exit::SomeFailed,
+            Exit::Guard,
+            Exit::Usage,
+            Exit::CouldNotRun,
+            Exit::Refused,
+            Exit::Interrupted,
+        ];
         for (n, exit) in order.into_iter().enumerate() {
             assert!(order[..n].iter().all(|other| exit.or_worse(*other) == exit && other.or_worse(exit) == exit));
         }

@@ -86,7 +86,7 @@ impl Args {
 /// Runs the agent until a signal ends it.
 ///
 /// # Errors
-/// When it cannot start, or may not go on: refused, taken over, revoked (3), or a directory that holds something else (4).
+/// When it cannot start (3), a directory holds something else (4), or it may not go on: refused, taken over, revoked (5).
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let stop = signals::flag()?;
     let data = args.data.clone().map_or_else(|| paths::default_data("agent"), Ok)?;
@@ -304,7 +304,9 @@ fn exit_of(error: &agent::Error) -> Exit {
         | agent::Error::Pattern { .. }
         | agent::Error::TooManyPatterns
         | agent::Error::Overlap { .. }
+        | agent::Error::OtherKey { .. }
         | agent::Error::Nested { .. } => Exit::Usage,
+        _ if error.is_for_good() => Exit::Refused,
         agent::Error::NotKept { source: KeeperError::NotEmpty(_), .. } => Exit::Guard,
         _ => Exit::CouldNotRun,
     }

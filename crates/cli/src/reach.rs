@@ -78,11 +78,15 @@ impl Asker {
 }
 
 /// A question that came to nothing: what the hub refuses is said as it says it. What has no meaning, as a name with a control
-/// character, is wrong usage (2), whoever saw it first; all else could not run (3).
+/// character, is wrong usage (2), whoever saw it first; whom the hub does not let in at all ends with 5; all else could not run (3).
 pub(crate) fn answered(error: ClientError) -> Failure {
-    let meaningless =
-        matches!(error, ClientError::Unsaid(_)) || error.code().is_some_and(|code| MEANINGLESS.contains(&code));
-    Failure::new(if meaningless { Exit::Usage } else { Exit::CouldNotRun }, error)
+    let meaningless = matches!(error, ClientError::Unsaid(_)) || error.code().is_some_and(|c| MEANINGLESS.contains(&c));
+    let exit = match (meaningless, error.is_for_good()) {
+        (true, _) => Exit::Usage,
+        (false, true) => Exit::Refused,
+        (false, false) => Exit::CouldNotRun,
+    };
+    Failure::new(exit, error)
 }
 
 /// The same of a question over HTTP.
@@ -161,7 +165,7 @@ impl ReachArgs {
     /// Connects.
     ///
     /// # Errors
-    /// When nothing on this machine answers, or the hub is not reached or refuses: exit code 3.
+    /// When nothing on this machine answers, or the hub is not reached: exit code 3; 5 where it does not let this client in.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         self.try_once().await.map_err(Failure::from)
     }
@@ -225,7 +229,7 @@ pub(crate) async fn served(data: &std::path::Path) -> Result<Option<Client>, Fai
     match Client::connect(Target::Socket(socket), &join::software()).await {
         Ok(client) => Ok(Some(client)),
         Err(error) if is_nobody(&error) => Ok(None),
-        Err(error) => Err(Failure::could_not_run(error)),
+        Err(error) => Err(answered(error)),
     }
 }
 
@@ -233,7 +237,7 @@ impl From<Unreached> for Failure {
     fn from(unreached: Unreached) -> Self {
         match unreached {
             Unreached::Failure(failure) => failure,
-            Unreached::Client(error) => Failure::could_not_run(error),
+            Unreached::Client(error) => answered(error),
             Unreached::Nobody(places) => {
                 let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
                 Failure::could_not_run(anyhow::anyhow!(

@@ -436,6 +436,15 @@ pub struct Refusal {
     pub retry_ms: Option<u64>,
 }
 
+impl Refusal {
+    /// Whether whoever is refused so has nothing to try again for, before somebody has done something: it is revoked, not
+    /// known, without a good invite, or another machine has taken its place.
+    pub fn is_for_good(&self) -> bool {
+        let of_the_client = matches!(self.code, Code::NotProven | Code::NotInvited | Code::Revoked | Code::TakenOver);
+        of_the_client && self.retry_ms.is_none()
+    }
+}
+
 /// Why not, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Code {

@@ -150,7 +150,7 @@ fn the_first_hour_goes_as_the_document_says_word_by_word() {
         // What happens, rather than is typed.
         match (heading.as_str(), begins, typed.words.join(" ").as_str()) {
             ("A cloned disk", true, _) => {
-                assert_eq!(machines.running.get_mut("web2").unwrap().wait_exit(PATIENCE).code(), Some(3), "revoked");
+                assert_eq!(machines.running.get_mut("web2").unwrap().wait_exit(PATIENCE).code(), Some(5), "revoked");
                 let copied =
                     Command::new("cp").arg("-a").arg(machines.home("web1")).arg(machines.home("web3")).status();
                 assert!(copied.unwrap().success());

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tree::premises::Conflict;
 use wire::id::ClientId;
 use wire::limits::KEPT_VALUES_MAX;
-use wire::message::Refusal;
+use wire::message::{Code, Refusal};
 
 /// Why an agent ended.
 #[derive(Debug, Error)]
@@ -29,7 +29,7 @@ pub enum Error {
     #[error(transparent)]
     Dial(#[from] DialError),
     /// The hub let us not in, or sent us away.
-    #[error("the hub refuses: {}", .0.text)]
+    #[error("the hub refuses: {}{}", .0.text, cure(.0.code))]
     Refused(Refusal),
     /// The key was issued to another machine.
     #[error(
@@ -138,6 +138,33 @@ pub enum Error {
     /// A connection, where none is made again.
     #[error(transparent)]
     Connection(#[from] Broken),
+}
+
+impl Error {
+    /// Whether no other try helps before somebody has done something: the hub does not let this client in, or not any more, or
+    /// the key is that of another machine.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Error::Refused(refusal) => refusal.is_for_good(),
+            Error::CopiedKey { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What to do, where the hub's own words do not say it.
+fn cure(code: Code) -> &'static str {
+    match code {
+        Code::Revoked => {
+            ". What is here stays as it is. If this machine is to come back, it is as a new one: 'lockstep leave' here, then \
+             join with a link that 'lockstep invite' prints on the hub, and --adopt"
+        }
+        Code::TakenOver => {
+            ". If that was not this machine, two of them use one id: 'lockstep clients reissue ID' on the hub gives it to the \
+             one that you join with the link it prints"
+        }
+        _ => "",
+    }
 }
 
 /// A connection that broke.

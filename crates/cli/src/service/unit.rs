@@ -128,9 +128,14 @@ impl Service {
         lines.set("TimeoutStartSec", "infinity");
         lines.set("Restart", "on-failure");
         lines.set("RestartSec", "5s");
-        // Wrong settings do not become right by trying again, nor a directory that holds other things; a hub that cannot be
-        // reached yet does, and a source that is not mounted yet.
-        lines.set("RestartPreventExitStatus", if self.what == What::Hub { "2" } else { "2 4" });
+        // Wrong settings do not become right by trying again, nor a directory that holds other things, nor a client that is
+        // not let in any more; a hub that cannot be reached yet does, and a source that is not mounted yet.
+        let for_good = match self.what {
+            What::Hub => "2",
+            What::Join => "2 4 5",
+            What::Mirror | What::Monitor => "2 4",
+        };
+        lines.set("RestartPreventExitStatus", for_good);
         lines.set("LimitNOFILE", "65536");
     }
 
