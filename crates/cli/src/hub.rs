@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs};
 use crate::signals::{self, Signal};
+use crate::table::count;
 use crate::{notify, paths, runtime};
 use limits::LimitArgs;
 use on::OnArgs;
@@ -230,7 +231,7 @@ fn print(up: &hub::Up) -> io::Result<()> {
     writeln!(out, "lockstep {} hub {}", env!("CARGO_PKG_VERSION"), up.name)?;
     writeln!(out, "data     {}", up.data.display())?;
     for share in &up.shares {
-        let counts = if share.complete { format!("{} entries", share.entries) } else { "scanning".to_owned() };
+        let counts = if share.complete { count(share.entries, "entry", "entries") } else { "scanning".to_owned() };
         writeln!(out, "share    {}: {counts}", share.name)?;
     }
     writeln!(out, "address  {} (TLS; {who})", up.address)?;

@@ -21,6 +21,7 @@ use crate::after::AfterArgs;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs, say};
 use crate::signals::{self, Signal};
+use crate::table::count;
 use crate::{notify, paths, reach, runtime};
 
 /// What `--id` says to get the next free ID.
@@ -283,8 +284,8 @@ fn tell(event: Event) {
             log!(info, of, entries, content_bytes, "in sync");
             let name = tree::path::escape(of.name().as_bytes());
             match of {
-                Kept::Share(_) => say(format_args!("{name}: in sync, {entries} entries")),
-                Kept::Values(_) => say(format_args!("values {name}: in sync, {entries} files")),
+                Kept::Share(_) => say(format_args!("{name}: in sync, {}", count(entries, "entry", "entries"))),
+                Kept::Values(_) => say(format_args!("values {name}: in sync, {}", count(entries, "file", "files"))),
             }
         }
         Event::Settled { of } => log!(debug, of, "settled"),

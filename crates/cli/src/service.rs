@@ -115,7 +115,7 @@ fn install(install: &Install) -> Result<Exit, Failure> {
         paths.are_there()?;
         install.run_as.as_deref().map_or(Ok(()), ready::user)?;
     }
-    let writes = paths.writes;
+    let (sees_tmp, writes) = (paths.are_temporary(), paths.writes);
     let mut files = Vec::new();
     // A link lets somebody in, and a command line can be read by everybody: the service reads it from a file.
     let link = args.iter_mut().find(|arg| arg.to_str().is_some_and(JoinLink::looks_like));
@@ -134,6 +134,7 @@ fn install(install: &Install) -> Result<Exit, Failure> {
         args,
         stdin,
         writes: writes.clone(),
+        sees_tmp,
         run_as: install.run_as.clone(),
     };
     let name = Service::name(install.what);

@@ -88,6 +88,11 @@ pub(crate) fn write(out: &mut impl Write, columns: &[Column], rows: &[Vec<Cell>]
     Ok(())
 }
 
+/// A number of things, in words: `1 entry`, `3 entries`.
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// Names come from other machines: what would move the cursor or break the line is shown as an escape.
 pub(crate) fn escaped(text: &str) -> String {
     let unsafe_char = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -111,6 +116,11 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec![Cell::new("7"), Cell::new(12_345)], vec![Cell::new("workshop"), Cell::new(Value::Null)]];
         assert_eq!(text(&rows, false), "CLIENT    FILES\n7         12345\nworkshop      -\n");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "entry", "entries")), ["0 entries", "1 entry", "2 entries"]);
     }
 
     #[test]

@@ -6,10 +6,14 @@ use std::process::Command;
 use super::unit::What;
 use crate::exit::Failure;
 
-/// Directories that every service of the system has for itself alone ([`PrivateTmp`](super::unit)).
+/// Directories that a service of the system has for itself alone, unless it keeps something there.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 /// Directories of people, which a monitor's service does not see.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+
+fn is_in(path: &Path, places: &[&str]) -> bool {
+    places.iter().any(|place| path.starts_with(place))
+}
 
 /// What a command reads and writes beyond what is its own.
 #[derive(Debug, Default)]
@@ -36,21 +40,20 @@ impl Paths {
                 "{path}: a service is started in no directory of yours; begin it with /"
             )));
         }
-        let is_in = |path: &Path, places: &[&str]| places.iter().any(|place| path.starts_with(place));
-        if user {
-            return Ok(());
+        let hidden = |path: &&PathBuf| is_in(path, &HOMES) || is_in(path, &TEMPORARY);
+        match self.all().find(hidden) {
+            Some(path) if what == What::Monitor && !user => {
+                let path = path.display();
+                let why = "the monitor's service sees nobody's home, and has a /tmp of its own; put it elsewhere";
+                Err(Failure::usage(format!("{path}: {why}")))
+            }
+            _ => Ok(()),
         }
-        if let Some(path) = self.all().find(|path| is_in(path, &TEMPORARY)) {
-            let path = path.display();
-            return Err(Failure::usage(format!(
-                "{path}: a service has a /tmp and a /var/tmp of its own and would not see yours; put it elsewhere"
-            )));
-        }
-        let hidden = self.all().find(|path| what == What::Monitor && is_in(path, &HOMES));
-        hidden.map_or(Ok(()), |path| {
-            let path = path.display();
-            Err(Failure::usage(format!("{path}: the monitor's service sees nobody's home; put it elsewhere")))
-        })
+    }
+
+    /// Whether some of it is where everybody's temporary files are.
+    pub(super) fn are_temporary(&self) -> bool {
+        self.all().any(|path| is_in(path, &TEMPORARY))
     }
 
     /// Whether what has to be there is there.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
 use crate::mirror::{Asked, PairStatus, Process, Stand, ask_all, status_dir};
-use crate::table::escaped;
+use crate::table::{count, escaped};
 
 /// A loop that was silent for longer than this is told of: one with nothing to do goes round once a second.
 const SILENT_MS: u64 = 5_000;
@@ -86,7 +86,7 @@ fn print_pair(out: &mut impl Write, pair: &PairStatus) -> io::Result<()> {
     }
     let unnamed = pair.problems.saturating_sub(pair.named.len() as u64);
     if unnamed > 0 {
-        row("", format!("and {unnamed} more problems"))?;
+        row("", format!("and {}", count(unnamed, "problem more", "problems more")))?;
     }
     let Some(after) = &pair.after else { return Ok(()) };
     let now = if after.running { ", runs now" } else { "" };
@@ -109,7 +109,7 @@ fn entry(path: &str) -> &str {
 fn state(pair: &PairStatus) -> String {
     let count = match (pair.looked_at, pair.entries) {
         (Some(looked_at), _) => format!(", {looked_at} entries so far"),
-        (None, Some(entries)) => format!(", {entries} entries"),
+        (None, Some(entries)) => format!(", {}", count(entries, "entry", "entries")),
         (None, None) => String::new(),
     };
     let held = pair.held.map(|held| format!(", {held} deletions")).unwrap_or_default();
@@ -139,7 +139,7 @@ mod tests {
             "no sign of life for 9 s",
             "problem: x: no right",
             "problem: .: gone",
-            "and 1 more problems",
+            "and 1 problem more",
             "after: p: 2 runs, 1 failed, 4 paths wait for it",
             "last exited with 3 at t after 12 ms, 5 paths: no",
         ] {
