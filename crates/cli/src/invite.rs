@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use wire::answer::{Answer, Question};
+use wire::limits::INVITE_S;
 use wire::link::JoinLink;
 use wire::rights::IdRange;
 
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     uses: u32,
 
     /// For how long: 30m, 24h, 7d
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = life)]
     expires: Duration,
 
     /// Only for these IDs: 100-199, or 7
@@ -45,6 +46,13 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     reach: AskArgs,
+}
+
+/// For how long an invite can be good.
+fn life(text: &str) -> Result<Duration, String> {
+    let life = parse_duration(text)?;
+    let days = INVITE_S.end() / 86_400;
+    INVITE_S.contains(&life.as_secs()).then_some(life).ok_or_else(|| format!("an invite is good for 1s to {days}d"))
 }
 
 /// Prints the join line.

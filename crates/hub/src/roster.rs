@@ -30,8 +30,6 @@ use wire::unique_id::KeyHash;
 
 /// For how long a reissue is good.
 pub(crate) const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
-/// The longest life of an invite.
-pub(crate) const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
 
 /// What a bearer token may beyond reading, as far as whom it signs in as may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -292,7 +290,6 @@ impl Roster {
         now_ms: i64,
     ) -> Result<InviteCode, RosterError> {
         let code = InviteCode::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
-        let expires_in_ms = expires_in_ms.clamp(0, INVITE_EXPIRES_MS_MAX);
         let change = self.book.plan_invite(Invite {
             hash: code.hash(),
             purpose,

@@ -201,7 +201,7 @@ fn m3_3_m3_4_a_new_id_is_issued_a_unique_id_and_a_known_one_proves_itself_with_i
 }
 
 #[test]
-fn unknown_wrong_revoked_and_spent_are_one_answer() {
+fn unknown_wrong_and_revoked_are_one_answer_also_to_who_holds_a_spent_invite() {
     let mut door = Door::new(Enrol::Invite);
     let code = door.invite(InvitePurpose::Enrol(None), 2);
     for id in [7, 8] {
@@ -210,15 +210,21 @@ fn unknown_wrong_revoked_and_spent_are_one_answer() {
         door.say(&mut login, ToHub::Confirm);
     }
     door.revoke(8);
-    let mut transcripts = Vec::new();
+    let (mut transcripts, mut with_invite) = (Vec::new(), Vec::new());
     for id in [7, 8, 9] {
         for answer in [wrong_key(id), ToHub::Lost] {
             for invite in [None, Some(&code)] {
+                // Who has nothing else to show is told of its invite, and of nothing else.
+                let of_invite = invite.is_some() && answer == ToHub::Lost;
+                let transcripts = if of_invite { &mut with_invite } else { &mut transcripts };
                 transcripts.push(door.clone().transcript(AWAY, id, invite, answer.clone()));
             }
         }
     }
-    assert!(transcripts.iter().all(|transcript| *transcript == transcripts[0]), "{transcripts:#?}");
+    assert_eq!((transcripts.len(), with_invite.len()), (9, 3));
+    for alike in [transcripts, with_invite] {
+        assert!(alike.iter().all(|transcript| *transcript == alike[0]), "{alike:#?}");
+    }
 }
 
 #[test]
