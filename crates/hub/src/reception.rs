@@ -33,8 +33,13 @@ pub(crate) async fn at_the_desk(
 ) -> Step {
     let work = |roster: &mut Roster| {
         let mut limiter = hub.limiter();
-        let mut desk =
-            Desk { policy: &hub.policy(), roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
+        let mut desk = Desk {
+            policy: &hub.policy(),
+            roster,
+            limiter: &mut limiter,
+            known_max: hub.limits.get().known(),
+            fresh: &mut |id| UniqueId::fresh(id),
+        };
         match said {
             Some(message) => login.on(message, &mut desk, hub.now()),
             None => login.tick(&mut desk, hub.now()),

@@ -96,12 +96,12 @@ impl Roster {
     }
 
     /// Everybody known, by id; who never confirmed in time is not.
-    pub(crate) fn list(&self) -> impl Iterator<Item = &Client> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = &Arc<Client>> {
         self.book.clients()
     }
 
     /// As [`Roster::list`], those after `after` alone.
-    pub(crate) fn list_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Client> {
+    pub(crate) fn list_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Arc<Client>> {
         self.book.clients_after(after)
     }
 
@@ -113,6 +113,11 @@ impl Roster {
     /// One client; as in [`Roster::list`].
     pub(crate) fn client(&self, id: ClientId) -> Option<&Client> {
         self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
+    }
+
+    /// As [`Roster::client`], shared instead of copied.
+    pub(crate) fn share(&self, id: ClientId) -> Option<Arc<Client>> {
+        self.client(id).and_then(|_| self.book.share(id))
     }
 
     /// A new invite: the code is in the answer and nowhere else.
@@ -400,6 +405,10 @@ pub(crate) struct About<'a> {
 impl wire::roster::Roster for Roster {
     fn lookup(&self, id: ClientId) -> Option<Known> {
         self.book.client(id).map(|client| client.known.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.book.count()
     }
 
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {

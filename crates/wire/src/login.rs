@@ -82,6 +82,8 @@ pub struct Desk<'a> {
     pub roster: &'a mut dyn Roster,
     /// What went wrong lately.
     pub limiter: &'a mut Limiter,
+    /// How many clients are kept at most, the revoked and the expected ones included.
+    pub known_max: usize,
     /// Makes unique IDs: [`UniqueId::fresh`], except in tests.
     pub fresh: &'a mut dyn FnMut(ClientId) -> Result<UniqueId, RandomError>,
 }
@@ -473,7 +475,15 @@ impl Login {
     }
 
     fn issue(&mut self, claim: Claim, ground: Ground, desk: &mut Desk<'_>, now: Now) -> Step {
-        if let Err(wait) = desk.limiter.enrol(&self.address, now.clock) {
+        let invite = claim.invite.filter(|code| spends(code, claim.id, desk, now));
+        if ground == Ground::New && desk.roster.count() >= desk.known_max && desk.roster.lookup(claim.id).is_none() {
+            let text = format!(
+                "this hub knows {} clients, and takes no more (ten times its --max-clients): nobody new is let in",
+                desk.known_max
+            );
+            return self.refuse(Code::Full, &text, None, Note::NotEnrolled("as many clients are known as are kept"));
+        }
+        if let Err(wait) = desk.limiter.enrol(&self.address, invite.is_some(), now.clock) {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
             let text = "too many new clients from this address: try again in a moment";
             return self.refuse(
@@ -488,10 +498,7 @@ impl Login {
             Err(error) => return self.hub_failed(&error),
         };
         let hash = unique_id.hash();
-        let origin = Origin {
-            address: self.address.clone(),
-            invite: claim.invite.filter(|code| spends(code, claim.id, desk, now)),
-        };
+        let origin = Origin { address: self.address.clone(), invite };
         let brought = origin.invite.filter(|_| ground == Ground::New).and_then(|code| desk.roster.lookup_invite(&code));
         let (rights, tags) = brought.map(|invite| (invite.rights, invite.tags)).unwrap_or_default();
         let name = claim.name.clone();
