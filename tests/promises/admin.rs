@@ -353,6 +353,9 @@ fn what_is_no_question_is_refused_with_the_reason_and_does_nothing() {
         json!({"administer": {"id": 7, "change": {"rihgts": {}}}}).to_string(),
         json!({"administer": {"id": 7, "change": {"name": long}}}).to_string(),
         json!({"invite": {"uses": 1, "expires_s": 60, "ids": {"first": 9, "last": 8}}}).to_string(),
+        json!({"invite": {"uses": 0, "expires_s": 60}}).to_string(),
+        json!({"invite": {"uses": 1, "expires_s": 0}}).to_string(),
+        json!({"invite": {"uses": 1, "expires_s": 366 * 86_400 + 1}}).to_string(),
         json!({"wait": {"timeout_ms": 1, "clients": vec![1; 5000]}}).to_string(),
     ] {
         let reply = admin.post("/api/admin", &body);

@@ -53,8 +53,8 @@ fn an_invite_lets_in_as_many_as_it_says_for_as_long_as_it_says() {
     // Replayed: by another machine, with the same and with another id.
     for id in ["1", "2", "auto"] {
         let (code, said) = ended(&mut join_at(cluster.path().join("thief"), &cluster.link(), cluster.copy(9), id));
-        assert_eq!(code, Some(3), "{id}: {said}");
-        assert!(said.contains("invite"), "{id}: {said}");
+        assert_eq!(code, Some(5), "{id}: {said}");
+        assert!(said.contains("this invite is spent") && said.contains("lockstep invite"), "{id}: {said}");
     }
     // By its own machine it does no harm.
     cluster.stop_agent(1);
@@ -67,18 +67,36 @@ fn an_invite_lets_in_as_many_as_it_says_for_as_long_as_it_says() {
         agent.wait_for_line("in sync", PATIENCE);
     }
     let (code, said) = ended(&mut join_at(cluster.agent_home(4), &two, cluster.copy(4), "4"));
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(5), "{said}");
     // For a second, and no longer.
     let short = link_in(&stdout(cluster.run(&["invite", "--expires", "1s"])));
     lapse(Duration::from_millis(1100), "the invite is good for a second");
-    let (code, said) = ended(&mut join_at(cluster.agent_home(4), &short, cluster.copy(4), "4"));
-    assert_eq!(code, Some(3), "{said}");
+    for id in ["4", "auto"] {
+        let (code, said) = ended(&mut join_at(cluster.agent_home(4), &short, cluster.copy(4), id));
+        assert_eq!(code, Some(5), "{said}");
+        assert!(said.contains("this invite has expired") && said.contains("lockstep invite"), "{said}");
+    }
+    // Each is on record, with when the invite was made and without its code.
+    let record = fs::read_to_string(cluster.hub_data().join("audit-refused.jsonl")).unwrap();
+    for what in ["its invite is spent", "its invite has expired"] {
+        let line = record.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {record}"));
+        assert!(line.contains("not_invited") && line.contains("it was made at 20"), "{line}");
+    }
+    for link in [&two, &short] {
+        let code = JoinLink::parse(link).unwrap().invite().unwrap().reveal();
+        assert!(!record.contains(&*code), "a code is on record");
+    }
+    // None is made that lets nobody in.
+    for args in [&["--expires", "0s"][..], &["--expires", "900ms"], &["--expires", "367d"], &["--uses", "0"]] {
+        let (code, said) = ended(&mut cluster.ask(&[&["invite"], args].concat()));
+        assert_eq!(code, Some(2), "{args:?}: {said}");
+    }
     // Spent is spent, also after the hub was killed; what is not is not.
     let one = link_in(&stdout(cluster.run(&["invite"])));
     cluster.kill_hub();
     cluster.start_hub();
     let (code, _) = ended(&mut join_at(cluster.agent_home(4), &two, cluster.copy(4), "4"));
-    assert_eq!(code, Some(3));
+    assert_eq!(code, Some(5));
     let agent = Proc::start(&mut join_at(cluster.agent_home(4), &one, cluster.copy(4), "4"));
     agent.wait_for_line("in sync", PATIENCE);
     assert_eq!(roster(&cluster).len(), 4);
@@ -109,7 +127,7 @@ fn who_lost_its_unique_id_gets_a_new_one_by_reissue_and_the_old_one_is_worth_not
     cluster.stop_agent(1);
     fs::remove_dir_all(cluster.agent_home(1)).unwrap();
     let (code, said) = ended(&mut cluster.join(1));
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("clients reissue"), "{said}");
     let link = link_in(&stdout(cluster.run(&["clients", "reissue", "1"])));
     // Until the new one is there the old one stays right: a link that nobody uses locks nobody out.
@@ -122,7 +140,7 @@ fn who_lost_its_unique_id_gets_a_new_one_by_reissue_and_the_old_one_is_worth_not
     assert_eq!(late.refused().code, Code::NotProven);
     // The link is spent: nobody else becomes 1 with it.
     let (code, said) = ended(&mut join_at(cluster.path().join("thief"), &link, cluster.copy(9), "1"));
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(5), "{said}");
     let (code, said) = ended(&mut cluster.ask(&["clients", "reissue", "99"]));
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("99"), "{said}");
@@ -144,9 +162,13 @@ fn a_revoked_client_is_cut_off_within_a_second_and_never_let_in_again() {
     // An agent ends, says why, and touches nothing any more.
     stdout(cluster.run(&["clients", "revoke", "1"]));
     let start = Instant::now();
-    assert_eq!(cluster.agent(1).wait_exit(PATIENCE).code(), Some(3));
+    assert_eq!(cluster.agent(1).wait_exit(PATIENCE).code(), Some(5));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(cluster.agent(1).output().join("\n").contains("revoked"));
+    let said = cluster.agent(1).output().join("\n");
+    assert!(said.contains("revoked") && said.contains("lockstep leave"), "{said}");
+    // A service that starts it again is told the same, and what to do.
+    let (code, said) = ended(&mut cluster.join(1));
+    assert!(code == Some(5) && said.contains("revoked"), "{code:?}: {said}");
     assert_eq!(roster(&cluster), [(1, "revoked".into()), (2, "active".into()), (3, "revoked".into())]);
     for unique_id in [&revoked, &third] {
         let mut again = Speaker::greeted(&cluster.address());

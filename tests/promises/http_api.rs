@@ -28,6 +28,14 @@ fn an_invite_is_taken_over_http_as_it_was_printed() {
         assert_eq!(login(&link[..link.len() - 1]).problem(), "unique_id?");
         assert_eq!(login(invite).status, 201, "{invite}");
     }
+    // Spent: its holder is told so, of an id that is known as of one that is not.
+    for id in [8, 77] {
+        let reply = web.post("/api/login", &serde_json::json!({ "id": id, "invite": link }).to_string());
+        assert_eq!((reply.status, reply.problem().as_str()), (403, "not_invited"), "{id}");
+        assert!(reply.json()["detail"].as_str().unwrap().contains("this invite is spent"), "{reply:?}");
+    }
+    let record = std::fs::read_to_string(cluster.hub_data().join("audit-refused.jsonl")).unwrap();
+    assert!(record.lines().any(|line| line.contains("its invite is spent") && line.contains("http")), "{record}");
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use wire::answer::{Answer, Question};
+use wire::limits::INVITE_S;
 use wire::link::JoinLink;
 use wire::rights::IdRange;
 
-use crate::args::{duration, parse_validity};
+use crate::args::{duration, parse_duration};
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
 use crate::reach::AskArgs;
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     uses: u32,
 
     /// For how long: 30m, 24h, 7d
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_validity)]
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = life)]
     expires: Duration,
 
     /// Only for these IDs: 100-199, or 7
@@ -46,6 +47,13 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     reach: AskArgs,
+}
+
+/// For how long an invite can be good.
+fn life(text: &str) -> Result<Duration, String> {
+    let life = parse_duration(text)?;
+    let days = INVITE_S.end() / 86_400;
+    INVITE_S.contains(&life.as_secs()).then_some(life).ok_or_else(|| format!("an invite is good for 1s to {days}d"))
 }
 
 /// Prints the join line.

@@ -275,10 +275,15 @@ fn rights_moved(hub: &Hub, id: ClientId) {
 /// The next part of the list of clients, and whether there is more; what went wrong with single files is told of one client at
 /// a time.
 pub(crate) fn clients(hub: &Hub, all: bool, after: u64, access: &Access) -> (Vec<ClientRow>, bool) {
-    let listed =
-        standing::everybody(hub, access).into_iter().filter(|s| s.id() > after && (all || s.session.is_some()));
+    let after = match after {
+        0 => None,
+        after => match ClientId::new(after) {
+            Ok(after) => Some(after),
+            Err(_) => return (Vec::new(), false),
+        },
+    };
     let (mut rows, mut bytes) = (Vec::new(), 0);
-    for standing in listed {
+    for standing in standing::everybody_after(hub, access, after).filter(|s| all || s.session.is_some()) {
         let mut row = standing.row(hub, access);
         row.shares.iter_mut().chain(&mut row.values).for_each(|held| held.first_problems.clear());
         bytes += row_bytes(&row);
@@ -300,23 +305,29 @@ fn row_bytes(row: &ClientRow) -> usize {
 }
 
 pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
-    let clients = standing::everybody(hub, access);
     let values_seen = match access.reads_all() {
         true => hub.data.board.len(),
         false => hub.data.board.read(|index| index.iter_from(b"").filter(|record| access.reads(&record.name)).count()),
     };
-    let shares = hub.shares.values().filter(|share| access.joins(&share.name));
-    let values = Followers::of(&Goal::values(hub), &clients);
-    let after = clients.iter().filter(|client| access.sees_rights_of(client.id()));
-    let after = after.flat_map(|client| client.after(access)).take(BEHIND_MAX).collect();
+    let shares: Vec<_> = hub.shares.values().filter(|share| access.joins(&share.name)).collect();
+    let mut of_shares: Vec<Followers> = shares.iter().map(|share| Followers::of(Goal::head_of(share))).collect();
+    let (mut values, mut active, mut after) = (Followers::of(Goal::values(hub)), 0, Vec::new());
+    for client in standing::everybody(hub, access) {
+        active += u64::from(client.session.is_some());
+        of_shares.iter_mut().chain([&mut values]).for_each(|followers| followers.count(&client));
+        if after.len() < BEHIND_MAX && access.sees_rights_of(client.id()) {
+            after.extend(client.after(access));
+        }
+    }
+    after.truncate(BEHIND_MAX);
     Status {
         hub: hub.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at_ms: hub.started_at_ms,
         addresses: hub.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
-        clients_active: clients.iter().filter(|client| client.session.is_some()).count() as u64,
+        clients_active: active,
         values: values_seen as u64,
-        shares: shares.map(|share| share_status(&share, &clients)).collect(),
+        shares: shares.iter().zip(of_shares).map(|(share, followers)| share_status(share, followers)).collect(),
         values_in_sync: values.in_sync,
         values_not_in_sync: values.not_in_sync,
         values_behind: values.behind,
@@ -327,24 +338,33 @@ pub(crate) fn status(hub: &Hub, access: &Access) -> Status {
 
 /// Who is to have something, and who has not.
 struct Followers {
+    goal: Goal,
     in_sync: u64,
     not_in_sync: u64,
     behind: Vec<Behind>,
 }
 
 impl Followers {
-    fn of(goal: &Goal, clients: &[Standing]) -> Followers {
-        let followers: Vec<&Standing> = clients.iter().filter(|c| c.follows(goal)).collect();
-        let mut behind: Vec<Behind> = followers.iter().filter_map(|c| c.behind(goal)).collect();
-        let not_in_sync = behind.len();
-        behind.truncate(BEHIND_MAX);
-        Followers { in_sync: (followers.len() - not_in_sync) as u64, not_in_sync: not_in_sync as u64, behind }
+    /// Nobody yet.
+    fn of(goal: Goal) -> Followers {
+        Followers { goal, in_sync: 0, not_in_sync: 0, behind: Vec::new() }
+    }
+
+    fn count(&mut self, client: &Standing) {
+        if !client.follows(&self.goal) {
+            return;
+        }
+        let Some(behind) = client.behind(&self.goal) else { return self.in_sync += 1 };
+        self.not_in_sync += 1;
+        if self.behind.len() < BEHIND_MAX {
+            self.behind.push(behind);
+        }
     }
 }
 
-fn share_status(share: &Share, clients: &[Standing]) -> ShareStatus {
-    let (goal, state) = (Goal::head_of(share), share.state());
-    let Followers { in_sync, not_in_sync, behind } = Followers::of(&goal, clients);
+fn share_status(share: &Share, followers: Followers) -> ShareStatus {
+    let state = share.state();
+    let Followers { goal, in_sync, not_in_sync, behind } = followers;
     let mut problems = state.problems;
     problems.extend(state.held.as_ref().map(|held| held.why.clone()));
     ShareStatus {
@@ -371,7 +391,7 @@ pub(crate) fn find(hub: &Hub, share: &str, access: &Access) -> Result<Arc<Share>
 
 pub(crate) fn client(hub: &Hub, id: u64, access: &Access) -> Result<Standing, Refusal> {
     access.to_see(id)?;
-    let found = hub.roster().client(client_id(id)?).cloned();
+    let found = hub.roster().share(client_id(id)?);
     Ok(standing::of(hub, found.ok_or_else(|| unknown(id))?))
 }
 

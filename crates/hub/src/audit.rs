@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use vitals::log::{Appended, CappedLog, LogError, LogOptions};
+use wire::id::ClientId;
 use wire::login::{Note, Step, Then};
 use wire::message::ToClient;
 
@@ -139,6 +140,7 @@ impl Audit {
             Note::Confirmed { id } => ("enrolled", Some(id.get())),
             Note::Proved { id } => ("proved", Some(id.get())),
             Note::NotProven { id, .. } => ("login", Some(id.get())),
+            Note::BadInvite { id, .. } => ("login", id.map(ClientId::get)),
             _ => ("login", None),
         };
         // Whoever came in without a place among the active ones is noted by the hour; the others by their login.
@@ -146,7 +148,12 @@ impl Audit {
             return;
         }
         let outcome = refused.unwrap_or("ok");
-        let detail = if event == "proved" { String::new() } else { note.to_string() };
+        let detail = match note {
+            Note::Proved { .. } => String::new(),
+            // Known by when it was made: its line tells what for, and its code is in no log.
+            Note::BadInvite { made_at_ms, .. } => format!("{note}; it was made at {}", clock::rfc3339(*made_at_ms)),
+            note => note.to_string(),
+        };
         self.note(Entry { event, id, address: address.to_string(), transport, outcome, detail, ..Entry::default() });
     }
 

@@ -9,6 +9,7 @@ use crate::data::Data;
 use crate::fanout::{Extras, Group};
 use crate::farewell::Farewell;
 use crate::fleet::Fleet;
+use crate::further::Further;
 use crate::handout::Offer;
 use crate::http::Ground;
 use crate::limits::Live;
@@ -45,6 +46,7 @@ pub(crate) struct Hub {
     pub(crate) advertise: RwLock<Option<(String, u16)>>,
     pub(crate) presence: Presence,
     pub(crate) strangers: Strangers,
+    pub(crate) further: Further,
     pub(crate) counts: Arc<Counts>,
     pub(crate) data: Data,
     pub(crate) fleet: Fleet,
@@ -119,6 +121,7 @@ impl Hub {
             name: parts.name,
             policy: RwLock::new(Arc::new(parts.policy)),
             strangers: Strangers::new(Arc::clone(&parts.limits)),
+            further: Further::default(),
             limits: parts.limits,
             fingerprint: parts.fingerprint,
             data_dir: parts.data_dir,

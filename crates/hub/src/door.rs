@@ -5,6 +5,7 @@ use crate::accept;
 use crate::bulk;
 use crate::core::Hub;
 use crate::counts::{Counted, Via};
+use crate::further::{Seat, TooMany};
 use crate::io::{Incoming, ReadError};
 use crate::presence::Session;
 use crate::reception::{Stay, at_the_desk};
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use wire::codec::encode_frame;
 use wire::limits::{FRAME_BYTES_MAX_BEFORE_LOGIN, LOGIN_MAX, SILENCE_MAX};
@@ -67,7 +67,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
     drop(place);
     match came {
         Ok((Some(Who::In(admitted)), incoming, to)) => stay(&hub, admitted, address, incoming, to).await,
-        Ok((Some(Who::Attached(session, bulk, _place)), incoming, to)) => {
+        Ok((Some(Who::Attached(session, bulk, _seat)), incoming, to)) => {
             let ended = if bulk {
                 bulk::serve(Arc::clone(&hub), Arc::clone(&session), incoming, to).await
             } else {
@@ -82,7 +82,7 @@ async fn welcome(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr, tls: Tls
 
 enum Who {
     In(Admitted),
-    Attached(Arc<Session>, bool, OwnedSemaphorePermit),
+    Attached(Arc<Session>, bool, Seat),
 }
 
 /// The login's dialogue; what is decided is decided by [`Login`].
@@ -154,16 +154,26 @@ async fn attach<W: AsyncWrite + Unpin>(hub: &Hub, address: SocketAddr, purpose: 
         send_last(to, &[ToClient::Refused(Refusal { code: Code::NotProven, text, retry_ms: Some(0) })]).await;
         return None;
     };
-    let Some(place) = session.attach() else {
-        tracing::warn!(id = session.id, %address, "has too many connections; a further one was refused");
-        let text = "this session has too many connections: wait until some have ended".to_owned();
-        send_last(to, &[ToClient::Refused(Refusal { code: Code::Limit, text, retry_ms: Some(1000) })]).await;
-        return None;
+    let seat = match hub.further.enter(&session) {
+        Ok(seat) => seat,
+        Err(whose) => {
+            tracing::warn!(id = session.id, %address, ?whose, "too many further connections; one was refused");
+            let text = match whose {
+                TooMany::OfClient => "this session has too many connections: wait until some have ended",
+                TooMany::OfAll => {
+                    "the clients of this hub have too many connections beside their first: try again; the hub may have more \
+                     where more files may be open (ulimit -n)"
+                }
+            };
+            let refusal = Refusal { code: Code::Limit, text: text.to_owned(), retry_ms: Some(1000) };
+            send_last(to, &[ToClient::Refused(refusal)]).await;
+            return None;
+        }
     };
     let attached = encode_frame(&ToClient::Attached).ok()?;
     to.write_all(&attached).await.ok()?;
     to.flush().await.ok()?;
-    Some(Who::Attached(session, bulk, place))
+    Some(Who::Attached(session, bulk, seat))
 }
 
 /// From being let in to leaving: the client is on the list of active ones.

@@ -31,6 +31,7 @@ mod door;
 mod fanout;
 mod farewell;
 mod fleet;
+mod further;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod handout;

@@ -5,6 +5,9 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use wire::limits::{STRANGERS_MAX, VALUE_BYTES_MAX};
 
+/// So many clients are known for each that may be here at once.
+const KNOWN_PER_CLIENT: u64 = 10;
+
 /// Limits that are the administrator's to choose; [`Limits::default`] says each one's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -41,6 +44,13 @@ impl Default for Limits {
             away_after: Duration::from_secs(5),
             behind_after: Duration::from_secs(60),
         }
+    }
+}
+
+impl Limits {
+    /// How many clients are kept on the roster: those who are away, revoked or expected are more than those who are here.
+    pub(crate) fn known(&self) -> usize {
+        usize::try_from(self.clients.saturating_mul(KNOWN_PER_CLIENT)).unwrap_or(usize::MAX)
     }
 }
 

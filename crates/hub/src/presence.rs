@@ -51,7 +51,8 @@ pub(crate) struct Session {
     pub(crate) began: Instant,
     end: watch::Sender<Option<Refusal>>,
     last_seen_ms: AtomicI64,
-    told: Mutex<Told>,
+    /// Shared with whoever looks at it; changed in a copy where somebody does.
+    told: Mutex<Arc<Told>>,
     attached: Arc<Semaphore>,
     waits: Arc<Semaphore>,
 }
@@ -142,6 +143,11 @@ impl Session {
         Arc::clone(&self.attached).try_acquire_owned().ok()
     }
 
+    /// How many further connections it has.
+    pub(crate) fn attached(&self) -> usize {
+        ATTACHED_MAX.saturating_sub(self.attached.available_permits())
+    }
+
     /// A place for one more question that waits for everybody, until it is dropped.
     ///
     /// # Errors
@@ -171,14 +177,15 @@ impl Session {
         }
     }
 
-    pub(crate) fn told(&self) -> Told {
-        lock(&self.told).clone()
+    pub(crate) fn told(&self) -> Arc<Told> {
+        Arc::clone(&lock(&self.told))
     }
 
     pub(crate) fn follows(&self, board: &str, fid: Number, pattern: Pattern) {
         let (since, problems_since, root_since) = (clock::now(), None, None);
         let follow = Follow { board: board.to_owned(), fid, pattern, ack: None, since, problems_since, root_since };
         let mut told = lock(&self.told);
+        let told = Arc::make_mut(&mut told);
         match told.place(board, fid) {
             Ok(at) => told.follows[at] = follow,
             Err(at) => {
@@ -190,6 +197,7 @@ impl Session {
 
     pub(crate) fn follows_no_more(&self, board: &str, fid: Number) {
         let mut told = lock(&self.told);
+        let told = Arc::make_mut(&mut told);
         if let Ok(at) = told.place(board, fid) {
             told.follows.remove(at);
         }
@@ -197,6 +205,7 @@ impl Session {
 
     pub(crate) fn acked(&self, board: &str, ack: Ack) {
         let mut told = lock(&self.told);
+        let told = Arc::make_mut(&mut told);
         if let Ok(at) = told.place(board, ack.fid) {
             let follow = &mut told.follows[at];
             let since = |is: bool, before: Option<Instant>| is.then(|| before.unwrap_or_else(clock::now));
@@ -208,6 +217,7 @@ impl Session {
 
     pub(crate) fn sampled(&self, vitals: Vitals, now: Instant) -> Sampled {
         let mut told = lock(&self.told);
+        let told = Arc::make_mut(&mut told);
         let due = told.vitals_due.map_or(now, |due| due.max(now));
         if due.duration_since(now) >= VITALS_EVERY_MIN * VITALS_BURST {
             return Sampled::TooMany;

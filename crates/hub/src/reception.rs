@@ -19,7 +19,7 @@ use wire::limits::SILENCE_MAX;
 use wire::login::{Admitted, Desk, Login, Note, Step, Then};
 use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, ToHub, Welcome};
 use wire::roster::RosterError;
-use wire::secret::{RandomError, Token};
+use wire::secret::{RandomError, Secret, Token};
 use wire::unique_id::UniqueId;
 
 /// Does one step of a login, by what its client said or because its time has come (`None`), and logs what it says of it.
@@ -33,8 +33,13 @@ pub(crate) async fn at_the_desk(
 ) -> Step {
     let work = |roster: &mut Roster| {
         let mut limiter = hub.limiter();
-        let mut desk =
-            Desk { policy: &hub.policy(), roster, limiter: &mut limiter, fresh: &mut |id| UniqueId::fresh(id) };
+        let mut desk = Desk {
+            policy: &hub.policy(),
+            roster,
+            limiter: &mut limiter,
+            known_max: hub.limits.get().known(),
+            fresh: &mut |id| UniqueId::fresh(id),
+        };
         match said {
             Some(message) => login.on(message, &mut desk, hub.now()),
             None => login.tick(&mut desk, hub.now()),
@@ -92,6 +97,15 @@ fn noted(hub: &Hub, address: IpAddr, via: Via, is_proof: bool, mut step: Step) -
         }
     }
     step
+}
+
+/// What is wrong with an invite that came with `id` and without a unique ID, if it is one of this hub's; it is on record.
+pub(crate) fn bad_invite(hub: &Hub, address: IpAddr, via: Via, id: ClientId, invite: &Secret) -> Option<Refusal> {
+    let (fault, made_at_ms) = wire::login::fault(invite, id, &*hub.roster(), clock::now_ms())?;
+    let (refusal, note) = (fault.refusal(), Note::BadInvite { id: Some(id), fault, made_at_ms });
+    let step = Step { say: vec![ToClient::Refused(refusal.clone())], then: Then::End, note: Some(note) };
+    noted(hub, address, via, true, step);
+    Some(refusal)
 }
 
 /// Proves a single request: that who sent it holds the unique ID of `id`. Nobody enrols by this.

@@ -30,8 +30,6 @@ use wire::unique_id::KeyHash;
 
 /// For how long a reissue is good.
 pub(crate) const REISSUE_EXPIRES_MS: i64 = 24 * 3600 * 1000;
-/// The longest life of an invite.
-pub(crate) const INVITE_EXPIRES_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
 
 /// What a bearer token may beyond reading, as far as whom it signs in as may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,12 +96,12 @@ impl Roster {
     }
 
     /// Everybody known, by id; who never confirmed in time is not.
-    pub(crate) fn list(&self) -> impl Iterator<Item = &Client> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = &Arc<Client>> {
         self.book.clients()
     }
 
     /// As [`Roster::list`], those after `after` alone.
-    pub(crate) fn list_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Client> {
+    pub(crate) fn list_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Arc<Client>> {
         self.book.clients_after(after)
     }
 
@@ -115,6 +113,11 @@ impl Roster {
     /// One client; as in [`Roster::list`].
     pub(crate) fn client(&self, id: ClientId) -> Option<&Client> {
         self.book.client(id).filter(|client| !matches!(client.known, Known::Provisional { lapsed: true, .. }))
+    }
+
+    /// As [`Roster::client`], shared instead of copied.
+    pub(crate) fn share(&self, id: ClientId) -> Option<Arc<Client>> {
+        self.client(id).and_then(|_| self.book.share(id))
     }
 
     /// A new invite: the code is in the answer and nowhere else.
@@ -292,7 +295,6 @@ impl Roster {
         now_ms: i64,
     ) -> Result<InviteCode, RosterError> {
         let code = InviteCode::fresh().map_err(|error| RosterError::Storage(error.to_string()))?;
-        let expires_in_ms = expires_in_ms.clamp(0, INVITE_EXPIRES_MS_MAX);
         let change = self.book.plan_invite(Invite {
             hash: code.hash(),
             purpose,
@@ -403,6 +405,10 @@ pub(crate) struct About<'a> {
 impl wire::roster::Roster for Roster {
     fn lookup(&self, id: ClientId) -> Option<Known> {
         self.book.client(id).map(|client| client.known.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.book.count()
     }
 
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {

@@ -20,18 +20,35 @@ const DATA: &str = "data";
 /// Entries that somebody lacks are counted up to this many: commits wait for the count.
 const COUNTED_MAX: usize = 1000;
 
-/// A client, known and perhaps logged in.
+/// Of all clients, so many are taken from the roster at once: nobody waits for it longer.
+const AT_ONCE: usize = 256;
+
+/// A client, known and perhaps logged in. What is known of it is shared, not copied.
 pub(crate) struct Standing {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) session: Option<Arc<Session>>,
     access: Access,
-    told: Told,
+    told: Arc<Told>,
 }
 
-/// Everybody on the roster that whoever asks may know of.
-pub(crate) fn everybody(hub: &Hub, to: &Access) -> Vec<Standing> {
-    let clients: Vec<Client> = hub.roster().list().filter(|client| to.sees(client.id.get())).cloned().collect();
-    clients.into_iter().map(|client| of(hub, client)).collect()
+/// Everybody on the roster that whoever asks may know of, by id: each as of the moment when it is its turn.
+pub(crate) fn everybody<'a>(hub: &'a Hub, to: &'a Access) -> impl Iterator<Item = Standing> + use<'a> {
+    everybody_after(hub, to, None)
+}
+
+/// As [`everybody`], those after `after` alone.
+pub(crate) fn everybody_after<'a>(
+    hub: &'a Hub,
+    to: &'a Access,
+    after: Option<ClientId>,
+) -> impl Iterator<Item = Standing> + use<'a> {
+    let mut after = Some(after);
+    let parts = std::iter::from_fn(move || {
+        let (part, last) = next(hub, to, after?, AT_ONCE);
+        after = last.map(Some);
+        Some(part)
+    });
+    parts.flatten()
 }
 
 /// The next `most` on the roster after `after`, as in [`everybody`]; and the last of them, unless there are no more.
@@ -39,14 +56,14 @@ pub(crate) fn next(hub: &Hub, to: &Access, after: Option<ClientId>, most: usize)
     let (mut clients, mut last, mut looked_at) = (Vec::new(), None, 0);
     for client in hub.roster().list_after(after).take(most) {
         (last, looked_at) = (Some(client.id), looked_at + 1);
-        clients.extend(to.sees(client.id.get()).then(|| client.clone()));
+        clients.extend(to.sees(client.id.get()).then(|| Arc::clone(client)));
     }
     let standings = clients.into_iter().map(|client| of(hub, client)).collect();
     (standings, last.filter(|_| looked_at == most))
 }
 
 /// One client.
-pub(crate) fn of(hub: &Hub, client: Client) -> Standing {
+pub(crate) fn of(hub: &Hub, client: Arc<Client>) -> Standing {
     let session = hub.presence.get(client.id.get());
     let told = session.as_ref().map(|s| s.told()).unwrap_or_default();
     let access = Access::of(client.id, &client.rights);
@@ -425,6 +442,60 @@ mod tests {
         let (name, value) = (Bytes::from_static(name.as_bytes()), Bytes::from_static(b"x"));
         writer.commit(vec![Write::Put { name, value, aside: Bytes::new() }]).unwrap();
         writer.board().head()
+    }
+
+    /// What whoever asks for everybody is given is what the roster has, and no copy of it; nor is what a session said copied.
+    #[tokio::test]
+    async fn an_answer_over_all_clients_copies_none() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tables = Arc::new(tokio::sync::Notify::new());
+        let (registry, _roster) =
+            crate::roster::Registry::start(&scratch.path().join("roster.db"), Arc::clone(&tables)).unwrap();
+        let (hub, _data) = crate::core::testing::hub("hub", scratch.path(), registry, tables);
+        // More than are looked up at once, twice.
+        let ids = 1..=2 * AT_ONCE as u64 + 7;
+        let row = |id| wire::answer::ImportRow {
+            id,
+            change: wire::answer::ClientChange { name: Some(format!("desk {id}")), ..Default::default() },
+        };
+        let rows: Vec<_> = ids.clone().map(row).collect();
+        hub.registry.change(|roster| roster.import(&rows, false)).await.unwrap();
+        let (name, address) = (String::new(), String::new());
+        let arrival =
+            Arrival { id: 9, token: Token([7; 32]), name, address, transport: "native", access: Access::everything() };
+        let session = hub.presence.enter(arrival);
+        session.follows("share/s", 1, Pattern::all());
+        let all = Access::everything();
+        let mut seen = Vec::new();
+        for standing in everybody(&hub, &all) {
+            let known = hub.roster().share(standing.client.id).unwrap();
+            assert!(Arc::ptr_eq(&standing.client, &known), "client {} was copied", standing.id());
+            if standing.session.is_some() {
+                assert!(Arc::ptr_eq(&standing.told, &session.told()), "what it said was copied");
+            }
+            seen.push(standing.id());
+        }
+        assert_eq!(seen, ids.clone().collect::<Vec<_>>(), "each once, in order");
+        // A part of the list begins behind the last of the part before, and looks at nobody before it.
+        let after = ClientId::new(300).unwrap();
+        assert_eq!(everybody_after(&hub, &all, Some(after)).next().unwrap().id(), 301);
+        assert_eq!(everybody_after(&hub, &all, ClientId::new(*ids.end()).ok()).count(), 0);
+        let mut listed = Vec::new();
+        loop {
+            let after = listed.last().copied().unwrap_or(0);
+            let (rows, more) = crate::answers::clients(&hub, true, after, &all);
+            listed.extend(rows.iter().map(|row| row.id));
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(listed, seen);
+        assert_eq!(crate::answers::clients(&hub, true, u64::MAX, &all).0.len(), 0);
+        assert_eq!(crate::answers::status(&hub, &all).clients_active, 1);
+        // What a look was given stays as it was; what is said meanwhile is in the next.
+        let before = session.told();
+        session.follows("share/t", 2, Pattern::all());
+        assert_eq!((before.all().count(), session.told().all().count()), (1, 2));
     }
 
     #[test]

@@ -169,7 +169,7 @@ async fn write(hub: &Arc<Hub>, mut written: Written) -> Written {
 
 fn clients(hub: &Hub, to: &Access) -> Result<Vec<u8>, csv::Error> {
     let mut table = Vec::new();
-    write_clients(&mut table, standing::everybody(hub, to).iter().map(|client| client.row(hub, to)))?;
+    write_clients(&mut table, standing::everybody(hub, to).map(|client| client.row(hub, to)))?;
     Ok(table)
 }
 

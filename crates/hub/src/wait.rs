@@ -108,7 +108,7 @@ impl Asked {
 
     /// Whether one that lacked something a moment ago still does: then nobody else needs to be looked at.
     fn lags_still(&self, hub: &Hub, goals: &[Goal], lagged: Option<ClientId>) -> bool {
-        let client = lagged.and_then(|id| hub.roster().client(id).cloned());
+        let client = lagged.and_then(|id| hub.roster().share(id));
         client.is_some_and(|client| {
             let mut look = Look::default();
             look.judge(&standing::of(hub, client), goals, matches!(self, Asked::Only(_)));
@@ -143,7 +143,7 @@ impl Asked {
                 let ids = &ids[ids.partition_point(|id| Some(*id) <= after)..];
                 let some = &ids[..ids.len().min(LOOKED_AT_ONCE)];
                 let roster = hub.roster();
-                let clients: Vec<Client> = some.iter().filter_map(|id| roster.client(*id).cloned()).collect();
+                let clients: Vec<Arc<Client>> = some.iter().filter_map(|id| roster.share(*id)).collect();
                 drop(roster);
                 let clients = clients.into_iter().map(|client| standing::of(hub, client)).collect();
                 (clients, some.last().copied().filter(|_| some.len() < ids.len()))

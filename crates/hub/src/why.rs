@@ -44,11 +44,9 @@ pub(crate) fn why(
         return Ok(of_client(hub, &one, access));
     };
     let subject = resolve(hub, target, access)?;
-    let clients = match one {
-        Some(one) => vec![one],
-        None => standing::everybody(hub, access),
-    };
-    let named = client.is_some();
+    let named = one.is_some();
+    let others = (!named).then(|| standing::everybody(hub, access));
+    let clients = one.into_iter().chain(others.into_iter().flatten());
     let (mut rows, goal, newest, name) = match &subject {
         Subject::Share(share) => (of_share(share), Goal::head_of(share), share.board.head(), None),
         Subject::Entry(share, path) => {
@@ -67,8 +65,8 @@ pub(crate) fn why(
     }
     let removed = rows.iter().any(|row| row.reason == REMOVED);
     let mut have = 0;
-    for standing in &clients {
-        let row = at_client(standing, &goal, &what, newest, name, named);
+    for standing in clients {
+        let row = at_client(&standing, &goal, &what, newest, name, named);
         match row {
             Some(row) if row.has && !named => have += 1,
             Some(row) if rows.len() < BEHIND_MAX => rows.push(row),

@@ -184,7 +184,10 @@ pub fn in_question(question: &Question) -> Result<(), BadMessage> {
             name.as_deref().map_or(Ok(()), token_name)
         }
         Question::RevokeToken { name } => token_name(name),
-        Question::Invite { uses: _, expires_s: _, ids, rights, tags } => {
+        Question::Invite { uses, expires_s, ids, rights, tags } => {
+            // One that lets nobody in is nobody's wish.
+            require(*uses > 0, "the number of machines that an invite is for", Wrong::Number)?;
+            require(INVITE_S.contains(expires_s), "the time that an invite is good for", Wrong::Number)?;
             require(ids.is_none_or(|ids| ids.first <= ids.last), "the range of IDs", Wrong::Order)?;
             in_rights(rights)?;
             in_tags(tags)

@@ -23,6 +23,10 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 const ENROL_BURST: f64 = 200.0;
 /// Further enrolments from it, each second.
 const ENROL_PER_SECOND: f64 = 5.0;
+/// Of them, those that nobody invited, in one go: all machines of a site behind one router.
+const UNINVITED_BURST: f64 = 10_000.0;
+/// Further ones of these, each second: some thousands a day, so that no address fills the roster, nor the audit log.
+const UNINVITED_PER_SECOND: f64 = 0.1;
 /// Tokens that a client makes in one go.
 const TOKEN_BURST: f64 = 10.0;
 /// Further tokens of it, each second.
@@ -36,6 +40,7 @@ pub struct Limiter {
     pairs: HashMap<(String, ClientId), Failures>,
     addresses: HashMap<String, Failures>,
     enrolments: HashMap<String, Purse>,
+    uninvited: HashMap<String, Purse>,
     tokens: HashMap<String, Failures>,
     tokens_made: HashMap<ClientId, Purse>,
 }
@@ -98,12 +103,16 @@ impl Limiter {
         held_after(count.saturating_sub(1))
     }
 
-    /// Counts one enrolment from `address`.
+    /// Counts one enrolment from `address`; whether by an invite, which says itself how many come by it.
     ///
     /// # Errors
     /// When there were too many: how long until the next is allowed.
-    pub fn enrol(&mut self, address: &str, now: Duration) -> Result<(), Duration> {
-        spend(&mut self.enrolments, known_as(address), (ENROL_BURST, ENROL_PER_SECOND), now)
+    pub fn enrol(&mut self, address: &str, invited: bool, now: Duration) -> Result<(), Duration> {
+        spend(&mut self.enrolments, known_as(address), (ENROL_BURST, ENROL_PER_SECOND), now)?;
+        if invited {
+            return Ok(());
+        }
+        spend(&mut self.uninvited, known_as(address), (UNINVITED_BURST, UNINVITED_PER_SECOND), now)
     }
 
     /// Counts one token that a client makes.
@@ -219,10 +228,30 @@ mod tests {
     #[test]
     fn enrolments_from_one_address_are_limited_and_come_back() {
         let mut limiter = Limiter::new();
-        while limiter.enrol("a", s(0)).is_ok() {}
-        let wait = limiter.enrol("a", s(0)).unwrap_err();
-        assert!(wait <= s(1) && limiter.enrol("a", wait + Duration::from_millis(1)).is_ok());
-        assert!(limiter.enrol("b", s(0)).is_ok());
+        while limiter.enrol("a", false, s(0)).is_ok() {}
+        let wait = limiter.enrol("a", true, s(0)).unwrap_err();
+        assert!(wait <= s(1) && limiter.enrol("a", true, wait + Duration::from_millis(1)).is_ok());
+        assert!(limiter.enrol("b", false, s(0)).is_ok());
+    }
+
+    #[test]
+    fn who_enrols_for_ever_without_an_invite_is_let_in_ever_more_slowly_and_holds_up_nobody_who_has_one() {
+        let (mut limiter, mut came, day) = (Limiter::new(), 0_u32, s(24 * 3600));
+        // As fast as it may, for two days.
+        let mut now = s(0);
+        while now < 2 * day {
+            match limiter.enrol("a", false, now) {
+                Ok(()) => came += 1,
+                Err(wait) => now += wait + Duration::from_millis(1),
+            }
+        }
+        let most = UNINVITED_BURST + 2.0 * day.as_secs_f64() * UNINVITED_PER_SECOND;
+        assert!((most - 10.0..=most + 1.0).contains(&f64::from(came)), "{came} of {most}");
+        now += s(60);
+        for _ in 0..100 {
+            assert!(limiter.enrol("a", true, now).is_ok());
+        }
+        assert!(limiter.enrol("b", false, now).is_ok());
     }
 
     #[test]
@@ -259,12 +288,12 @@ mod tests {
         for at in 0..3 * REMEMBERED_MAX {
             limiter.failed(&at.to_string(), id(1), Duration::from_millis(at as u64));
             let _held = limiter.token_refused(&at.to_string(), Duration::from_millis(at as u64));
-            let _allowed = limiter.enrol(&at.to_string(), Duration::from_millis(at as u64));
+            let _allowed = limiter.enrol(&at.to_string(), false, Duration::from_millis(at as u64));
             let _allowed = limiter.token_made(id(at as u64 + 1), Duration::from_millis(at as u64));
         }
         for len in [limiter.pairs.len(), limiter.addresses.len(), limiter.enrolments.len(), limiter.tokens.len()] {
             assert!(len <= REMEMBERED_MAX, "{len}");
         }
-        assert!(limiter.tokens_made.len() <= REMEMBERED_MAX);
+        assert!(limiter.tokens_made.len() <= REMEMBERED_MAX && limiter.uninvited.len() <= REMEMBERED_MAX);
     }
 }

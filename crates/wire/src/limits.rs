@@ -72,6 +72,8 @@ pub const ID_TEXT_BYTES_MAX: usize = 256;
 pub const UNIQUE_ID_TEXT_BYTES_MAX: usize = 256;
 /// An invite's code, or the join link that it stands in.
 pub const INVITE_BYTES_MAX: usize = crate::link::LINK_BYTES_MAX;
+/// For how long an invite can be good, in seconds: a year and a day at most.
+pub const INVITE_S: std::ops::RangeInclusive<u64> = 1..=366 * 24 * 3600;
 /// Bearer tokens that sign in as the hub's own machine.
 pub const TOKENS_MAX: usize = 256;
 /// Bearer tokens that sign in as one client.

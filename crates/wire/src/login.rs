@@ -17,7 +17,8 @@
 //! - nobody is in without having confirmed a unique ID that was issued on this connection, or having proven one;
 //! - a known id is always asked for its unique ID; only a reissue made for it, or its own origin declaring a never
 //!   confirmed one lost, gets a new one;
-//! - unknown, wrong, revoked and not lost are one answer, and cost the same work;
+//! - unknown, wrong, revoked and not lost are one answer, and cost the same work; who has no unique ID to show and holds an
+//!   invite of this hub's is told instead what is wrong with that, whatever is known of the id;
 //! - a right unique ID is never refused because of what others did.
 //!
 //! The caller sends what a [`Step`] says once what it changed is kept ([`Login::hub_failed`] where that fails), calls
@@ -35,7 +36,8 @@ use crate::roster::{Grant, Ground, InvitePurpose, Known, Origin, Roster};
 use crate::secret::{RandomError, Secret};
 use crate::unique_id::{KeyHash, UniqueId};
 use crate::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
-use invited::{free_of, may_enrol, may_reissue, spends};
+pub use invited::{InviteFault, fault};
+use invited::{fault_of, free_of, may_enrol, may_reissue, spends};
 use std::time::Duration;
 
 /// What a client says instead of an ID to get the next free one.
@@ -80,6 +82,8 @@ pub struct Desk<'a> {
     pub roster: &'a mut dyn Roster,
     /// What went wrong lately.
     pub limiter: &'a mut Limiter,
+    /// How many clients are kept at most, the revoked and the expected ones included.
+    pub known_max: usize,
     /// Makes unique IDs: [`UniqueId::fresh`], except in tests.
     pub fresh: &'a mut dyn FnMut(ClientId) -> Result<UniqueId, RandomError>,
 }
@@ -171,6 +175,16 @@ pub enum Note {
     /// An enrolment that is not allowed.
     #[error("not let in: {0}")]
     NotEnrolled(&'static str),
+    /// An invite that does not let in any more, or not under this id.
+    #[error("not let in: its invite {fault}")]
+    BadInvite {
+        /// Under which id it was to be; `None`: under any.
+        id: Option<ClientId>,
+        /// What is wrong with it.
+        fault: InviteFault,
+        /// When it was made, in milliseconds since the Unix epoch: by that people know it.
+        made_at_ms: i64,
+    },
     /// No common version.
     #[error("the client speaks protocol {low} to {high}")]
     Version {
@@ -367,7 +381,7 @@ impl Login {
             {
                 return match free_of(ids, desk) {
                     Some(id) => self.issue(claim(id), Ground::New, desk, now),
-                    None => self.not_invited("the ids this invite is for are taken"),
+                    None => self.not_invited(None, "the ids this invite is for are taken", desk, now),
                 };
             }
             // Whoever holds a one-off invite is the one it was made for: the reply that issued the id was lost, and the
@@ -375,17 +389,17 @@ impl Login {
             Some((InvitePurpose::Enrol(_), 1, false)) => {
                 return match known.and_then(|invite| desk.roster.provisional_of(&invite.hash)) {
                     Some(id) => self.issue(claim(id), Ground::Lost, desk, now),
-                    None => self.not_invited("the invite is spent or has expired"),
+                    None => self.not_invited(invite.as_ref(), "the invite is spent or has expired", desk, now),
                 };
             }
             _ => {}
         }
         if !may_enrol(None, invite.as_ref(), desk, now) {
-            return self.not_invited("no invite, or none that is good");
+            return self.not_invited(invite.as_ref(), "no invite, or none that is good", desk, now);
         }
         match desk.roster.next_free_id(None) {
             Some(id) => self.issue(claim(id), Ground::New, desk, now),
-            None => self.not_invited("no id is free"),
+            None => self.not_invited(None, "no id is free", desk, now),
         }
     }
 
@@ -450,12 +464,26 @@ impl Login {
         };
         match ground {
             Some(ground) => self.issue(claim, ground, desk, now),
-            None => self.not_proven(claim.id, "it has no unique ID to give, and none is lost", desk, now),
+            None => match claim.invite.and_then(|code| fault_of(&code, Some(claim.id), desk.roster, now.wall_ms)) {
+                Some((fault, made_at_ms)) => {
+                    desk.limiter.failed(&self.address, claim.id, now.clock);
+                    self.bad_invite(Some(claim.id), fault, made_at_ms)
+                }
+                None => self.not_proven(claim.id, "it has no unique ID to give, and none is lost", desk, now),
+            },
         }
     }
 
     fn issue(&mut self, claim: Claim, ground: Ground, desk: &mut Desk<'_>, now: Now) -> Step {
-        if let Err(wait) = desk.limiter.enrol(&self.address, now.clock) {
+        let invite = claim.invite.filter(|code| spends(code, claim.id, desk, now));
+        if ground == Ground::New && desk.roster.count() >= desk.known_max && desk.roster.lookup(claim.id).is_none() {
+            let text = format!(
+                "this hub knows {} clients, and takes no more (ten times its --max-clients): nobody new is let in",
+                desk.known_max
+            );
+            return self.refuse(Code::Full, &text, None, Note::NotEnrolled("as many clients are known as are kept"));
+        }
+        if let Err(wait) = desk.limiter.enrol(&self.address, invite.is_some(), now.clock) {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
             let text = "too many new clients from this address: try again in a moment";
             return self.refuse(
@@ -470,10 +498,7 @@ impl Login {
             Err(error) => return self.hub_failed(&error),
         };
         let hash = unique_id.hash();
-        let origin = Origin {
-            address: self.address.clone(),
-            invite: claim.invite.filter(|code| spends(code, claim.id, desk, now)),
-        };
+        let origin = Origin { address: self.address.clone(), invite };
         let brought = origin.invite.filter(|_| ground == Ground::New).and_then(|code| desk.roster.lookup_invite(&code));
         let (rights, tags) = brought.map(|invite| (invite.rights, invite.tags)).unwrap_or_default();
         let name = claim.name.clone();
@@ -511,8 +536,17 @@ impl Login {
         self.refuse(Code::NotProven, NOT_PROVEN, None, Note::NotProven { id, why })
     }
 
-    fn not_invited(&mut self, why: &'static str) -> Step {
-        self.refuse(Code::NotInvited, NOT_INVITED, None, Note::NotEnrolled(why))
+    /// Nobody enrols like that: for what is wrong with the invite, where something is, else for what is said.
+    fn not_invited(&mut self, invite: Option<&InviteHash>, why: &'static str, desk: &Desk<'_>, now: Now) -> Step {
+        match invite.and_then(|code| fault_of(code, None, desk.roster, now.wall_ms)) {
+            Some((fault, made_at_ms)) => self.bad_invite(None, fault, made_at_ms),
+            None => self.refuse(Code::NotInvited, NOT_INVITED, None, Note::NotEnrolled(why)),
+        }
+    }
+
+    fn bad_invite(&mut self, id: Option<ClientId>, fault: InviteFault, made_at_ms: i64) -> Step {
+        let Refusal { code, text, retry_ms } = fault.refusal();
+        self.refuse(code, &text, retry_ms, Note::BadInvite { id, fault, made_at_ms })
     }
 
     /// What came instead of a step's answer where the hub could not keep what the step changed; ends the login.

@@ -25,6 +25,8 @@ use thiserror::Error;
 pub trait Roster {
     /// What is known of `id`, also when it has lapsed.
     fn lookup(&self, id: ClientId) -> Option<Known>;
+    /// How many are known, lapsed and expected ones included.
+    fn count(&self) -> usize;
     /// The invite, also when it is spent or has expired.
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite>;
     /// The provisional, not lapsed client that used this invite, where it is the only one.

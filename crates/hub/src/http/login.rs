@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::{Peer, Signer};
 use crate::core::Hub;
 use crate::counts::Via;
-use crate::reception::at_the_desk;
+use crate::reception::{at_the_desk, bad_invite};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::USER_AGENT;
@@ -70,7 +70,8 @@ pub(super) async fn post(
     let mut dialogue = Dialogue::new(&hub, peer.address.ip());
     let versions = (wire::PROTOCOL_VERSION, wire::PROTOCOL_VERSION);
     dialogue.say(ToHub::Hello { versions, software, purpose: Purpose::Login }).await?;
-    let step = dialogue.say(ToHub::Id { id: id.to_string(), invite: asked.invite, name: asked.name }).await?;
+    let claim = ToHub::Id { id: id.to_string(), invite: asked.invite.clone(), name: asked.name };
+    let step = dialogue.say(claim).await?;
     if let Some(issued) = issued(&hub, id, &step) {
         return Ok(issued);
     }
@@ -78,6 +79,10 @@ pub(super) async fn post(
         (Some(unique_id), _) => ToHub::UniqueId { unique_id },
         (None, true) => ToHub::Lost,
         (None, false) => {
+            let bad = |invite: &Secret| bad_invite(&hub, peer.address.ip(), Via::Http, id, invite);
+            if let Some(refusal) = asked.invite.as_ref().and_then(bad) {
+                return Err(refusal.into());
+            }
             let text =
                 format!("id {id} is known, or not to be had without an invite: what is its unique ID, or the invite?");
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "unique_id?", text));

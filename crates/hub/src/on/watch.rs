@@ -82,9 +82,8 @@ impl Watch {
             self.look_at_shares(hub);
         }
         if hub.on.wants(OnEvent::Behind) || hub.on.wants(OnEvent::Guard) {
-            let clients = standing::everybody(hub, &Access::everything());
-            self.look_at_guards(hub, &clients);
-            self.look_who_is_behind(hub, &clients, limits.behind_after, now);
+            self.look_at_guards(hub);
+            self.look_who_is_behind(hub, limits.behind_after, now);
         }
     }
 
@@ -103,9 +102,13 @@ impl Watch {
         }
     }
 
-    fn look_at_guards(&mut self, hub: &Hub, clients: &[Standing]) {
-        let mut held: Vec<(Place, Happened)> = Vec::new();
-        for (client, session) in here(clients) {
+    fn look_at_guards(&mut self, hub: &Hub) {
+        let (mut held, mut away): (Vec<(Place, Happened)>, BTreeSet<u64>) = Default::default();
+        for client in standing::everybody(hub, &Access::everything()) {
+            let Some(session) = client.session.as_deref() else {
+                away.insert(client.id());
+                continue;
+            };
             for follow in client.told().all() {
                 let Some(ack) = follow.ack.as_ref().filter(|ack| ack.held_deletes > 0) else { continue };
                 let share = follow.board.strip_prefix("share/");
@@ -116,23 +119,23 @@ impl Watch {
                     is_share: share.is_some_and(|share| hub.shares.contains_key(share)),
                     deletions: Some(ack.held_deletes),
                     since_ms: follow.problems_since.map(clock::ms_of),
-                    ..of(client, session, OnEvent::Guard, why)
+                    ..of(&client, session, OnEvent::Guard, why)
                 };
                 held.push(((Some(client.id()), what), happened));
             }
         }
         let at = held.iter().map(|(place, _)| place.clone()).collect();
         // Who is away holds what it held.
-        let away: BTreeSet<u64> = clients.iter().filter(|client| client.session.is_none()).map(Standing::id).collect();
         let new = self.held_there.now(at, |(id, _)| id.is_some_and(|id| away.contains(&id)));
         held.into_iter().filter(|(place, _)| new.contains(place)).for_each(|(_, happened)| hub.on.tell(happened));
     }
 
-    fn look_who_is_behind(&mut self, hub: &Hub, clients: &[Standing], after: Duration, now: Instant) {
+    fn look_who_is_behind(&mut self, hub: &Hub, after: Duration, now: Instant) {
         let goals: Vec<Goal> =
             hub.shares.values().map(|share| Goal::head_of(&share)).chain([Goal::values(hub)]).collect();
         let mut behind: Vec<(Place, Happened)> = Vec::new();
-        for (client, session) in here(clients) {
+        for client in standing::everybody(hub, &Access::everything()) {
+            let Some(session) = client.session.as_deref() else { continue };
             for goal in goals.iter().filter(|goal| client.follows(goal)) {
                 let Some(Lack { why, since: Some(since) }) = client.lack(goal) else { continue };
                 // Who was away has until it has been back for as long.
@@ -144,7 +147,7 @@ impl Watch {
                     what: goal.what.clone(),
                     is_share: goal.key.starts_with("share/"),
                     since_ms: Some(clock::ms_of(since)),
-                    ..of(client, session, OnEvent::Behind, &why)
+                    ..of(&client, session, OnEvent::Behind, &why)
                 };
                 behind.push(((Some(client.id()), goal.key.clone()), happened));
             }
@@ -153,10 +156,6 @@ impl Watch {
         let new = self.behind.now(at, |_| false);
         behind.into_iter().filter(|(place, _)| new.contains(place)).for_each(|(_, happened)| hub.on.tell(happened));
     }
-}
-
-fn here(clients: &[Standing]) -> impl Iterator<Item = (&Standing, &Session)> {
-    clients.iter().filter_map(|client| Some((client, client.session.as_deref()?)))
 }
 
 fn of(client: &Standing, session: &Session, event: OnEvent, why: &str) -> Happened {

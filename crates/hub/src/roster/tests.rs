@@ -339,7 +339,7 @@ fn login(roster: &mut Roster, id: u64) -> Step {
     let now = Now { clock: std::time::Duration::ZERO, wall_ms: 1 };
     let mut limiter = wire::limiter::Limiter::new();
     let mut fresh = UniqueId::fresh;
-    let mut desk = Desk { policy: &policy, roster, limiter: &mut limiter, fresh: &mut fresh };
+    let mut desk = Desk { policy: &policy, roster, limiter: &mut limiter, known_max: usize::MAX, fresh: &mut fresh };
     let mut login = Login::new("192.0.2.1", &policy, now);
     let hello = ToHub::Hello { versions: (1, 1), software: "test".into(), purpose: Purpose::Login };
     let _asked = login.on(hello, &mut desk, now);

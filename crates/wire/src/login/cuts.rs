@@ -44,6 +44,9 @@ impl Roster for Bent<'_> {
             (_, known) => known,
         }
     }
+    fn count(&self) -> usize {
+        self.book.count()
+    }
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
         Roster::lookup_invite(self.book, code)
     }
@@ -128,7 +131,7 @@ impl World {
             Ok(UniqueId::from_random(id, [*issued; 26]))
         };
         let mut roster = Bent { book, fault };
-        let mut desk = Desk { policy, roster: &mut roster, limiter, fresh: &mut fresh };
+        let mut desk = Desk { policy, roster: &mut roster, limiter, known_max: usize::MAX, fresh: &mut fresh };
         let step = match message {
             Some(message) => login.on(message, &mut desk, now),
             None => login.tick(&mut desk, now),

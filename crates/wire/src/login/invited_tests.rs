@@ -13,7 +13,7 @@ fn a_replayed_invite_enrols_nobody() {
             assert!(matches!(door.say(&mut login, ToHub::Confirm).then, Then::In(_)));
         }
         let (said, then) = door.transcript(AWAY, 8, Some(&code), ToHub::Lost);
-        assert_eq!((refusal(&said).code, then), (Code::NotProven, Then::End));
+        assert_eq!((refusal(&said).code, then), (Code::NotInvited, Then::End));
         if confirmed {
             let mut auto = door.greet(AWAY);
             let step = door.say(&mut auto, say_id_with(AUTO, Some(&code)));
@@ -112,6 +112,61 @@ fn an_invite_for_one_id_enrols_no_other_and_an_expired_one_none() {
     assert_eq!(late.transcript(HOME, 9, Some(&code), ToHub::Lost).1, Then::End);
     let mut login = door.greet(HOME);
     assert_eq!(issued(&door.say(&mut login, say_id_with(AUTO, Some(&code)))).id(), nine);
+}
+
+/// Who holds an invite that is of no use any more is told so, whatever is known of the id; who guesses learns nothing.
+#[test]
+fn who_holds_a_bad_invite_is_told_what_is_wrong_with_it_and_of_no_id_anything() {
+    let mut door = Door::new(Enrol::Invite);
+    let known = door.invite(InvitePurpose::Enrol(None), 1);
+    let mut login = door.greet(HOME);
+    issued(&door.say(&mut login, say_id_with("7", Some(&known))));
+    door.say(&mut login, ToHub::Confirm);
+    let revoked = door.book.plan_revoke(ClientId::new(7).unwrap()).unwrap();
+    let (spent, ids) = (known, IdRange::parse("20-29").unwrap());
+    let expired = door.invite(InvitePurpose::Enrol(None), 5);
+    door.pass(Duration::from_secs(24 * 3600 - 60));
+    let bound = door.invite(InvitePurpose::Enrol(Some(ids)), 2);
+    door.pass(Duration::from_secs(60));
+    let mut without = door.clone();
+    without.book.apply(revoked);
+    for door in [&door, &without] {
+        for (code, fault) in
+            [(&spent, InviteFault::Spent), (&expired, InviteFault::Expired), (&bound, InviteFault::OtherIds)]
+        {
+            // Known or revoked, and unknown.
+            for id in [7, 8] {
+                let mut door = door.clone();
+                let mut login = door.greet(AWAY);
+                assert_eq!(door.say(&mut login, say_id_with(&id.to_string(), Some(code))).say, [ToClient::AskUniqueId]);
+                let step = door.say(&mut login, ToHub::Lost);
+                assert_eq!((refusal(&step.say), &step.then), (&fault.refusal(), &Then::End));
+                let note = step.note.clone();
+                assert!(matches!(note, Some(Note::BadInvite { fault: told, .. }) if told == fault), "{note:?}");
+                assert!(!format!("{step:?}").contains(&code.reveal()), "no secret is told");
+            }
+        }
+        for (code, fault) in [(&spent, InviteFault::Spent), (&expired, InviteFault::Expired)] {
+            let mut door = door.clone();
+            let mut login = door.greet(AWAY);
+            let step = door.say(&mut login, say_id_with(AUTO, Some(code)));
+            assert_eq!(refusal(&step.say), &fault.refusal());
+        }
+    }
+    // A code that is none is told nothing of, and is as good as none.
+    let guessed = InviteCode::from_random([31; 26]);
+    let answers = [Some(&guessed), None].map(|code| door.clone().transcript(AWAY, 7, code, ToHub::Lost).0);
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(refusal(&answers[0]).code, Code::NotProven);
+    // Whoever can prove the id is let in, whatever it brings.
+    door.policy.enrol = Enrol::Open;
+    let key = door.enrol(HOME, 9);
+    assert!(matches!(door.transcript(HOME, 9, Some(&spent), say_key(&key)).1, Then::In(_)));
+    // What was over for a day is forgotten.
+    door.pass(Duration::from_secs(3 * 24 * 3600));
+    let mut login = door.greet(AWAY);
+    door.say(&mut login, say_id_with("7", Some(&spent)));
+    assert_eq!(refusal(&door.say(&mut login, ToHub::Lost).say).code, Code::NotProven);
 }
 
 #[test]

@@ -27,6 +27,7 @@ struct Door {
     issued: u8,
     /// What its invites give.
     gives: Rights,
+    known_max: usize,
 }
 
 impl Door {
@@ -35,6 +36,7 @@ impl Door {
             policy: Policy::new("hub", "lockstep 0.1.0", enrol),
             book: Book::default(),
             limiter: Limiter::new(),
+            known_max: usize::MAX,
             clock: Duration::ZERO,
             wall_ms: START_MS,
             issued: 0,
@@ -53,12 +55,12 @@ impl Door {
 
     fn step(&mut self, act: impl FnOnce(&mut Desk<'_>, Now) -> Step) -> Step {
         let now = self.now();
-        let Door { policy, book, limiter, issued, .. } = self;
+        let Door { policy, book, limiter, known_max, issued, .. } = self;
         let mut fresh = |id| {
             *issued += 1;
             Ok(UniqueId::from_random(id, [*issued; 26]))
         };
-        let step = act(&mut Desk { policy, roster: book, limiter, fresh: &mut fresh }, now);
+        let step = act(&mut Desk { policy, roster: book, limiter, known_max: *known_max, fresh: &mut fresh }, now);
         if let Some(note) = &step.note {
             let text = format!("{note} {note:?} {step:?}");
             // What this door issues is one character throughout.
@@ -201,7 +203,7 @@ fn m3_3_m3_4_a_new_id_is_issued_a_unique_id_and_a_known_one_proves_itself_with_i
 }
 
 #[test]
-fn unknown_wrong_revoked_and_spent_are_one_answer() {
+fn unknown_wrong_and_revoked_are_one_answer_also_to_who_holds_a_spent_invite() {
     let mut door = Door::new(Enrol::Invite);
     let code = door.invite(InvitePurpose::Enrol(None), 2);
     for id in [7, 8] {
@@ -210,15 +212,43 @@ fn unknown_wrong_revoked_and_spent_are_one_answer() {
         door.say(&mut login, ToHub::Confirm);
     }
     door.revoke(8);
-    let mut transcripts = Vec::new();
+    let (mut transcripts, mut with_invite) = (Vec::new(), Vec::new());
     for id in [7, 8, 9] {
         for answer in [wrong_key(id), ToHub::Lost] {
             for invite in [None, Some(&code)] {
+                // Who has nothing else to show is told of its invite, and of nothing else.
+                let of_invite = invite.is_some() && answer == ToHub::Lost;
+                let transcripts = if of_invite { &mut with_invite } else { &mut transcripts };
                 transcripts.push(door.clone().transcript(AWAY, id, invite, answer.clone()));
             }
         }
     }
-    assert!(transcripts.iter().all(|transcript| *transcript == transcripts[0]), "{transcripts:#?}");
+    assert_eq!((transcripts.len(), with_invite.len()), (9, 3));
+    for alike in [transcripts, with_invite] {
+        assert!(alike.iter().all(|transcript| *transcript == alike[0]), "{alike:#?}");
+    }
+}
+
+#[test]
+fn a_hub_that_knows_as_many_as_it_keeps_takes_nobody_new_and_lets_in_who_is_known() {
+    let mut door = Door::new(Enrol::Open);
+    let unique_id = door.enrol(HOME, 7);
+    door.enrol(HOME, 8);
+    door.known_max = 2;
+    for id in ["9", AUTO] {
+        let mut login = door.greet(AWAY);
+        let step = door.say(&mut login, say_id_with(id, None));
+        let refused = refusal(&step.say);
+        assert_eq!((refused.code, &step.then), (Code::Full, &Then::End));
+        assert!(refused.text.contains("knows 2 clients"), "{}", refused.text);
+    }
+    assert!(matches!(door.transcript(AWAY, 7, None, say_key(&unique_id)).1, Then::In(_)));
+    // Who is expected has a place already.
+    door.known_max = 3;
+    let change = ClientChange { name: Some("desk".into()), ..ClientChange::default() };
+    let planned = door.book.plan_administer(ClientId::new(20).unwrap(), &change, true).unwrap();
+    door.book.apply(planned);
+    door.enrol(HOME, 20);
 }
 
 #[test]
@@ -437,6 +467,9 @@ impl Roster for Full {
     fn lookup(&self, id: ClientId) -> Option<Known> {
         self.0.lookup(id)
     }
+    fn count(&self) -> usize {
+        self.0.count()
+    }
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
         self.0.lookup_invite(code)
     }
@@ -462,7 +495,8 @@ fn a_hub_that_cannot_keep_a_unique_id_does_not_issue_it() {
     let door = Door::new(Enrol::Open);
     let (mut roster, mut limiter, mut fresh) = (Full(Book::default()), Limiter::new(), UniqueId::fresh);
     let policy = &door.policy;
-    let mut desk = Desk { policy, roster: &mut roster, limiter: &mut limiter, fresh: &mut fresh };
+    let mut desk =
+        Desk { policy, roster: &mut roster, limiter: &mut limiter, known_max: usize::MAX, fresh: &mut fresh };
     let mut login = Login::new(HOME, policy, door.now());
     let _greeted = login.on(hello(), &mut desk, door.now());
     let step = login.on(say_id(7), &mut desk, door.now());

@@ -10,6 +10,7 @@ use crate::rights::{IdRange, Role, tags_changed};
 use crate::unique_id::KeyHash;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// For how long the key of a lapsed id still confirms it, when nobody else took the id.
 const LAPSED_MS_MAX: i64 = 7 * 24 * 3600 * 1000;
@@ -25,7 +26,8 @@ const TOKEN_EARLY_MS_MAX: i64 = 24 * 3600 * 1000;
 /// The roster as plain values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Book {
-    clients: BTreeMap<ClientId, Client>,
+    /// Shared with whoever looks at them: an answer over all of them copies none.
+    clients: BTreeMap<ClientId, Arc<Client>>,
     invites: BTreeMap<InviteHash, Invite>,
     tokens: BTreeMap<BearerHash, Token>,
     /// Clients that a sweep has to look at: provisional ones, and those with a newer unique ID on its way.
@@ -42,16 +44,21 @@ impl Book {
 
     /// One client, also when it has lapsed.
     pub fn client(&self, id: ClientId) -> Option<&Client> {
-        self.clients.get(&id)
+        self.clients.get(&id).map(|client| &**client)
+    }
+
+    /// The same, shared instead of copied.
+    pub fn share(&self, id: ClientId) -> Option<Arc<Client>> {
+        self.clients.get(&id).cloned()
     }
 
     /// Everybody known, by id. Lapsed ones are unknown and not among them.
-    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
         self.clients_after(None)
     }
 
     /// As [`Book::clients`], those after `after` alone.
-    pub fn clients_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Client> {
+    pub fn clients_after(&self, after: Option<ClientId>) -> impl Iterator<Item = &Arc<Client>> {
         let after = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         self.clients.range(after).map(|(_, client)| client).filter(|client| is_listed(client))
     }
@@ -93,7 +100,7 @@ impl Book {
     /// See [`Roster::provisional_of`].
     pub fn provisional_of(&self, code: &InviteHash) -> Option<ClientId> {
         let mut of_code = self.unsettled.iter().filter(|id| {
-            matches!(self.clients.get(id), Some(Client { known: Known::Provisional { origin, lapsed: false, .. }, .. })
+            matches!(self.client(**id), Some(Client { known: Known::Provisional { origin, lapsed: false, .. }, .. })
                 if origin.invite.as_ref() == Some(code))
         });
         match (of_code.next(), of_code.next()) {
@@ -135,7 +142,7 @@ impl Book {
     /// When the grant does not fit what is known.
     pub fn plan_issue(&self, grant: &Grant) -> Result<Change, RosterError> {
         let unfit = || RosterError::Unfit { id: grant.id };
-        let known = self.clients.get(&grant.id);
+        let known = self.client(grant.id);
         let mut change = Change::default();
         match grant.ground {
             Ground::New => {
@@ -204,7 +211,7 @@ impl Book {
 
     /// See [`Roster::confirm`]; `None` where that says `false`.
     pub fn plan_confirm(&self, id: ClientId, hash: &KeyHash, now_ms: i64) -> Option<Change> {
-        let mut client = self.clients.get(&id)?.clone();
+        let mut client = self.client(id)?.clone();
         let mut change = Change::default();
         client.known = match client.known {
             Known::Provisional { hash: held, origin, lapsed, .. } => {
@@ -241,7 +248,7 @@ impl Book {
     pub fn plan_sweep(&self, now_ms: i64) -> Change {
         let mut change = Change::default();
         let mut given_back: BTreeMap<InviteHash, u32> = BTreeMap::new();
-        for client in self.unsettled.iter().filter_map(|id| self.clients.get(id)) {
+        for client in self.unsettled.iter().filter_map(|id| self.client(*id)) {
             let (issued_at_ms, settled, code) = match &client.known {
                 Known::Provisional { issued_at_ms, lapsed, origin, .. } => (*issued_at_ms, *lapsed, origin.invite),
                 Known::Confirmed { next: Some(next), .. } => (next.issued_at_ms, next.lapsed, Some(next.invite)),
@@ -377,7 +384,7 @@ impl Book {
     /// # Errors
     /// When nobody has that id.
     pub fn plan_revoke(&self, id: ClientId) -> Result<Change, RosterError> {
-        let client = self.clients().find(|client| client.id == id).ok_or(RosterError::Unknown { id })?;
+        let client = self.client(id).filter(|client| is_listed(client)).ok_or(RosterError::Unknown { id })?;
         let bound = self.invites.values().filter(|invite| {
             matches!(invite.purpose, InvitePurpose::Reissue(to) if to == id)
                 || invite.purpose == InvitePurpose::Enrol(Some(IdRange::one(id)))
@@ -405,7 +412,7 @@ impl Book {
     /// When nobody has that id and none is expected, what is given is no name, tag or right, or nobody came yet who could be an
     /// admin.
     pub fn plan_administer(&self, id: ClientId, change: &ClientChange, expect: bool) -> Result<Change, RosterError> {
-        let before = self.clients.get(&id).filter(|client| expect || is_listed(client));
+        let before = self.client(id).filter(|client| expect || is_listed(client));
         let mut after = match before {
             Some(client) => client.clone(),
             None if expect => Client::expected(id),
@@ -436,7 +443,7 @@ impl Book {
 
     /// A client whose row is changed by `edit`, where that makes a difference. An unknown id changes nothing.
     pub fn plan_edit(&self, id: ClientId, edit: impl FnOnce(&mut Client)) -> Change {
-        let Some(before) = self.clients.get(&id) else { return Change::default() };
+        let Some(before) = self.client(id) else { return Change::default() };
         let mut after = before.clone();
         edit(&mut after);
         if after == *before { Change::default() } else { Change::client(after) }
@@ -446,7 +453,7 @@ impl Book {
     pub fn apply(&mut self, change: Change) -> Change {
         let mut undo = Change::default();
         for id in change.clients_gone {
-            undo.clients.extend(self.clients.remove(&id));
+            undo.clients.extend(self.clients.remove(&id).map(Arc::unwrap_or_clone));
             self.unsettled.remove(&id);
         }
         for client in change.clients {
@@ -455,8 +462,8 @@ impl Book {
                 Known::Provisional { .. } | Known::Confirmed { next: Some(_), .. } => self.unsettled.insert(id),
                 Known::Confirmed { next: None, .. } | Known::Revoked | Known::Expected => self.unsettled.remove(&id),
             };
-            match self.clients.insert(id, client) {
-                Some(before) => undo.clients.push(before),
+            match self.clients.insert(id, Arc::new(client)) {
+                Some(before) => undo.clients.push(Arc::unwrap_or_clone(before)),
                 None => undo.clients_gone.push(id),
             }
         }
@@ -498,6 +505,10 @@ impl Book {
 impl Roster for Book {
     fn lookup(&self, id: ClientId) -> Option<Known> {
         self.client(id).map(|client| client.known.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.count()
     }
 
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
