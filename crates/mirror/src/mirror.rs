@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tree::premises::Claim;
 use tree::{Dir, RelPath, fsx};
 
 /// What the default destination's name ends with.
@@ -120,6 +121,17 @@ pub enum MirrorError {
     /// Another process keeps this destination.
     #[error("another lockstep is writing to {}; wait for it or stop it, nothing was done", shown(_0))]
     Busy(PathBuf),
+    /// Two live mirrors of which one would delete what the other copies.
+    #[error(
+        "{} {why}; choose another destination, or exclude what is mirrored by the other one, nothing was done",
+        shown(path)
+    )]
+    Nested {
+        /// The destination, as given.
+        path: PathBuf,
+        /// How it lies to the other one.
+        why: &'static str,
+    },
     /// The watch could not be started.
     #[error(transparent)]
     Watch(#[from] crate::watch::WatchError),
@@ -135,8 +147,10 @@ pub struct Mirror {
     pub(crate) engine: Engine,
     pub(crate) dest_path: PathBuf,
     pub(crate) check_every: Duration,
-    choice: Choice,
+    pub(crate) choice: Choice,
     notes: Vec<String>,
+    /// Tells other mirrors that this one writes there, while it is live.
+    pub(crate) claim: Option<Claim>,
     /// Stands in for a destination that a dry run must not make.
     _stand_in: Option<StandIn>,
 }
@@ -160,11 +174,14 @@ impl Mirror {
         if !dry_run && !dir.try_lock()? {
             return Err(MirrorError::Busy(dest.to_owned()));
         }
+        let mut notes = Vec::new();
+        if !dry_run {
+            notes.extend(crate::live::note_neighbours(&dir, dest)?);
+        }
         let backup = match &options.backup_dir {
             Some(path) => open_backup(path, disk.root(), &dir, dry_run)?,
             None => Opened { backup: None, inside: None },
         };
-        let mut notes = Vec::new();
         if let Some(path) = &options.state {
             let (memory, note) = Memory::open(path, disk.root(), &dir)?;
             disk.memory = Some(memory);
@@ -191,7 +208,8 @@ impl Mirror {
             },
         );
         let check_every = options.check_every.unwrap_or(crate::live::CHECK_EVERY);
-        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), check_every, choice, notes, _stand_in: stand_in })
+        let dest_path = dest.to_owned();
+        Ok(Self { source: disk, engine, dest_path, check_every, choice, notes, claim: None, _stand_in: stand_in })
     }
 
     /// Where the mirror goes when nobody says where: beside the source, with [`DEFAULT_SUFFIX`].
