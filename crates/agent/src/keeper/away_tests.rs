@@ -1,5 +1,6 @@
 //! A copy that is not where it was: nothing is put anywhere, and it is kept on once it is back.
 
+use crate::event::Event;
 use crate::keeper::place::FileSystem;
 use crate::testing::{Scene, dir, tree_of, until};
 use std::fs;
@@ -67,6 +68,16 @@ fn on_another_file_system(path: &Path) -> tempfile::TempDir {
     near(Path::new("/dev/shm")).or_else(|| near(Path::new(env!("CARGO_MANIFEST_DIR")))).expect("two file systems")
 }
 
+/// What was told as undone.
+fn undone(scene: &Scene) -> Vec<String> {
+    let events = scene.events.lock().unwrap();
+    let path = |event: &Event| match event {
+        Event::Reverted { path, .. } => Some(path.to_string()),
+        _ => None,
+    };
+    events.iter().filter_map(path).collect()
+}
+
 fn follow(scene: &mut Scene, reset: bool) {
     scene.connect();
     scene.following(reset);
@@ -132,10 +143,12 @@ fn somebody_can_say_that_the_copy_begins_anew_elsewhere() {
     mounted.scene.stop();
     mounted.unmount();
     mounted.scene.adopt = true;
+    mounted.scene.events.lock().unwrap().clear();
     mounted.scene.start();
     follow(&mut mounted.scene, false);
     mounted.scene.current();
     mounted.scene.wait_in_sync();
+    assert_eq!(undone(&mounted.scene), [""; 0], "nobody changed anything there");
     assert_eq!(tree_of(mounted.mount_point.path()).len(), 3);
     // That was for once: while it is kept, it is not said of whatever stands there next.
     lead(&mounted.scene.copy, &mounted.disk.parent().unwrap().join("nowhere"));
@@ -163,6 +176,7 @@ fn a_copy_that_is_deleted_while_it_is_kept_is_made_anew() {
     scene.following(false);
     scene.current();
     scene.wait_in_sync();
+    assert_eq!(undone(&scene), [""; 0], "a copy that begins anew is told as that");
 }
 
 #[test]
