@@ -1,6 +1,7 @@
 //! A copy that is not where it was: nothing is put anywhere, and it is kept on once it is back.
 
 use crate::event::Event;
+use crate::keeper::KeeperError;
 use crate::keeper::place::FileSystem;
 use crate::testing::{Scene, dir, tree_of, until};
 use std::fs;
@@ -135,6 +136,25 @@ fn a_copy_that_is_unmounted_while_it_is_kept_is_told_and_kept_on_once_it_is_back
     followed_anew(&mut mounted.scene, vec![gone]);
     mounted.scene.wait_in_sync();
     assert_eq!(mounted.scene.server.asked().len(), asked);
+}
+
+#[test]
+fn a_mount_point_that_holds_something_is_told_as_that_and_forgets_nothing() {
+    let mut mounted = Mounted::new();
+    mounted.scene.stop();
+    fs::write(mounted.mount_point.path().join("stray"), "x").unwrap();
+    mounted.unmount();
+    mounted.scene.start();
+    follow(&mut mounted.scene, false);
+    mounted.scene.current();
+    let KeeperError::NotEmpty(found) = mounted.scene.end() else { panic!("it was taken for the copy") };
+    assert!(found.elsewhere && found.to_string().contains("perhaps its disk is not mounted"), "{found}");
+    assert_eq!(tree_of(mounted.mount_point.path()).len(), 1);
+    mounted.mount();
+    mounted.scene.start();
+    follow(&mut mounted.scene, false);
+    mounted.scene.current();
+    mounted.scene.wait_in_sync();
 }
 
 #[test]
