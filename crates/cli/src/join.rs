@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use agent::key::{Found, KeyFile, Machine};
 use agent::{Event, KeeperError, Kept, Trust};
@@ -278,7 +279,9 @@ fn tell(event: Event, undone: &Undone) {
             log!(debug, of, entries, waiting, content_bytes, "on its way");
         }
         Event::Applied { of, path, action, bytes } => log!(info, of, %path, ?action, bytes, "applied"),
-        Event::Reverted { of, path } if undone.is_named(&of) => log!(warn, of, %path, "a local change was undone"),
+        Event::Reverted { of, path } if undone.is_named(&of, Instant::now()) => {
+            log!(warn, of, %path, "a local change was undone");
+        }
         Event::Reverted { of, path } => log!(info, of, %path, "a local change was undone"),
         Event::Problem { of, path, text } => log!(warn, of, %path, "{text}"),
         Event::InSync { of, entries, content_bytes } => {
@@ -291,7 +294,12 @@ fn tell(event: Event, undone: &Undone) {
         }
         Event::Settled { of } => {
             if let Some(others) = undone.settled(&of) {
-                log!(warn, of, others, "{others} more local changes were undone; the log names them");
+                let more = if others == 1 {
+                    "1 more local change was undone".to_owned()
+                } else {
+                    format!("{others} more local changes were undone")
+                };
+                log!(warn, of, others, "{more}; the log names what");
             }
             log!(debug, of, "settled");
         }
