@@ -18,6 +18,58 @@ fn the_version_is_printed_on_stdout() {
 }
 
 #[test]
+fn help_is_given_however_it_is_asked_for_and_each_command_tells_the_version() {
+    let said = |args: &[&str]| {
+        let output = lockstep().args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (asked, same) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "mirror"], &["mirror", "--help"]),
+        (&["help", "hub", "check"], &["hub", "check", "--help"]),
+    ] {
+        assert_eq!(said(asked), said(same));
+    }
+    for args in [&["hub", "--version"][..], &["clients", "list", "--version"]] {
+        assert!(said(args).trim_end().ends_with(env!("CARGO_PKG_VERSION")), "{args:?}");
+    }
+    assert_eq!(lockstep().args(["help", "frobnicate"]).output().unwrap().status.code(), Some(2));
+}
+
+/// Whoever finds it out: the parser, this machine or the hub.
+#[test]
+fn what_has_no_meaning_exits_with_2_and_changes_nothing() {
+    let cluster = crate::login::empty_hub(&[]);
+    let long = "x".repeat(5000);
+    for args in [
+        &["invite", "--expires", "0s"][..],
+        &["invite", "--read", "a*b"],
+        &["invite", "--tag", "a b"],
+        &["token", "--expires", "0s"],
+        &["put", "", "value"],
+        &["put", &long, "value"],
+        &["get", ""],
+        &["follow", "a*b"],
+    ] {
+        let output = cluster.run(args);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+        assert!(output.stdout.is_empty() && !told.is_empty(), "{args:?}: {told}");
+    }
+    // A client that there is not is another matter.
+    assert_eq!(cluster.run(&["clients", "tag", "1", "+a"]).status.code(), Some(3));
+    let taken = ["--share", "a=/tmp", "--share", "a=/usr"];
+    for shares in [&["--share", "a b=/tmp"][..], &taken] {
+        let mut command = support::lockstep_at(cluster.path().join("other"));
+        command.args(["hub", "--listen", "127.0.0.1:0", "--http", "none"]).args(shares);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{shares:?}: {told}");
+    }
+}
+
+#[test]
 fn what_does_not_exist_exits_with_2_and_says_so_on_stderr() {
     for args in [&["frobnicate"][..], &["--frobnicate"], &["monitor", "--frobnicate"], &[]] {
         let output = lockstep().args(args).output().unwrap();

@@ -76,7 +76,7 @@ fn a_machine_with_a_shell_and_curl_gets_the_program_by_one_line_and_joins_as_it_
     }
     // With a link: what is printed in the end is what joins.
     let invited = String::from_utf8(cluster.run(&["invite", "--install"]).stdout).unwrap();
-    assert!(invited.starts_with(&line), "{invited}");
+    assert!(invited.starts_with("echo lsj1.") && invited.ends_with(&format!(" | {line} -\n")), "{invited}");
     let bin = cluster.path().join("bin");
     let output = typed("sh", &invited, &bin).output().unwrap();
     let told = said(&output);
@@ -95,8 +95,45 @@ fn a_machine_with_a_shell_and_curl_gets_the_program_by_one_line_and_joins_as_it_
         serde_json::from_slice(&cluster.run(&["invite", "--install", "--json"]).stdout).unwrap();
     assert!(told["link"].as_str().unwrap().starts_with("lsj1.") && told["line"] == line.as_str(), "{told}");
     let mut offered = web.nobody().get("/install").json();
-    offered["link"] = told["link"].clone();
+    for of_the_invite in ["link", "uses", "expires_s"] {
+        offered[of_the_invite] = told[of_the_invite].clone();
+    }
     assert_eq!(told, offered);
+}
+
+#[test]
+fn the_link_that_comes_with_the_line_stands_in_no_list_of_processes() {
+    let (cluster, _, _) = hub(&[]);
+    let invited = String::from_utf8(cluster.run(&["invite", "--install"]).stdout).unwrap();
+    let link = invited.split_whitespace().nth(1).unwrap();
+    let seen = cluster.path().join("seen");
+    let looks = format!(
+        "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >>'{}'\nPATH=${{PATH#*:}}\nexec curl \"$@\"",
+        seen.display()
+    );
+    drop(curl());
+    let (_dir, path) = another_machine(&[("curl", &looks)]);
+    // As at a prompt: the shell reads the line, and is not started with it.
+    let install = |line: &str| {
+        let mut command = Command::new("sh");
+        let bin = cluster.path().join("bin");
+        command
+            .env("LOCKSTEP_INSTALL_DIR", &bin)
+            .env("no_proxy", "*")
+            .env("PATH", &path)
+            .stdin(std::process::Stdio::piped());
+        let mut shell = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        let output = shell.wait_with_output().unwrap();
+        assert!(output.status.success() && said(&output).contains(&format!("join {link} DIR")), "{}", said(&output));
+        fs::read_to_string(&seen).unwrap()
+    };
+    let processes = install(&invited);
+    assert!(processes.contains("install/install.sh") && !processes.contains(link), "{processes}");
+    // What is looked for is seen where a program is given it.
+    let piped =
+        format!("sh -c 'echo $1 | {{ shift; exec \"$@\"; }}' sh {link} {}", invited.split_once(" | ").unwrap().1);
+    assert!(install(&piped).contains(link));
 }
 
 #[test]

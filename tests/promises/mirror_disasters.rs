@@ -93,6 +93,44 @@ fn two_mirrors_onto_one_destination_do_not_mix() {
 }
 
 #[test]
+fn of_two_live_mirrors_with_one_destination_in_the_other_the_second_is_refused_unless_it_is_left_alone() {
+    let dir = scratch();
+    let (one, two, outer) = (dir.join("one"), dir.join("two"), dir.join("dst"));
+    let inner = outer.join("x/inner");
+    Tree::at(&one).file("a", "of one");
+    Tree::at(&two).file("b", "of two");
+    let live = |source: &Path, dest: &Path, flags: &[&str]| {
+        let mut proc = Proc::start(mirror(source, dest).args(["--watch", "--log", "none"]).args(flags));
+        proc.wait_for_line("watching", PATIENCE);
+        proc
+    };
+    let refused = |source: &Path, dest: &Path, why: &str| {
+        let (code, _, stderr) = run(mirror(source, dest).args(["--watch", "--log", "none"]));
+        assert!(code == 3 && stderr.contains(why) && stderr.contains("nothing was done"), "{code} {stderr}");
+    };
+    fs::create_dir_all(outer.join("x")).unwrap();
+    let mut first = live(&two, &inner, &[]);
+    refused(&one, &outer, "has in it the destination of another live mirror");
+    assert!(inner.join("b").exists() && !outer.join("a").exists());
+    // A single run may have the same in its source, so it is only told.
+    Tree::at(&one).file("x/inner/b", "of two");
+    let (code, _, stderr) = run(mirror(&one, &outer).args(["--log", "none"]));
+    assert!(code == 0 && stderr.contains("the destination of another live mirror"), "{code} {stderr}");
+    first.kill9();
+    // Once it has ended, however it did, the other may.
+    let mut first = live(&one, &outer, &[]);
+    refused(&two, &inner, "is in the destination of another live mirror");
+    first.kill9();
+    // What is excluded in the outer one is the inner one's own.
+    Tree::at(&one).remove("x");
+    let _outer = live(&one, &outer, &["--exclude", "/x"]);
+    let _inner = live(&two, &inner, &[]);
+    fs::write(one.join("c"), "goes on").unwrap();
+    fs::write(two.join("d"), "goes on").unwrap();
+    until(PATIENCE, "both to go on", || outer.join("c").exists() && same_trees(&two, &inner).is_ok());
+}
+
+#[test]
 fn m2_3_what_cannot_be_read_is_not_taken_for_removed() {
     let dir = scratch();
     let (source, dest) = (dir.join("src"), dir.join("dst"));

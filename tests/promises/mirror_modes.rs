@@ -357,6 +357,18 @@ fn m2_1_a_change_that_leaves_size_and_time_is_found_by_the_next_run_with_a_state
 }
 
 #[test]
+fn a_state_that_can_be_nowhere_is_told_before_anything_is_done() {
+    let dir = scratch();
+    let (source, dest) = (dir.join("src"), dir.join("dst"));
+    Tree::at(&source).file("a", "one");
+    for (state, why) in [("none/state", "does not exist"), ("src", "it is a directory")] {
+        let (code, _, stderr) = run(mirror(&source, &dest).arg("--state").arg(dir.join(state)));
+        assert!(code == 3 && stderr.contains(why) && stderr.contains("the state cannot be kept in"), "{stderr}");
+        assert!(!dest.exists(), "nothing was done");
+    }
+}
+
+#[test]
 fn a_state_that_is_torn_or_of_another_pair_is_told_and_replaced() {
     let dir = scratch();
     let (source, dest, state) = (dir.join("src"), dir.join("dst"), dir.join("state"));
@@ -373,11 +385,8 @@ fn a_state_that_is_torn_or_of_another_pair_is_told_and_replaced() {
     Tree::at(dir.join("other")).file("a", "1");
     let (code, _, stderr) = with_state(&dir.join("other"));
     assert!(code == 0 && stderr.contains("another pair"), "{stderr}");
-    // A dry run leaves no state, one that cannot be written is a failure, and nothing else is hurt.
-    let none = dir.join("no/such/dir");
-    let (code, _, stderr) = run(mirror(&source, &dest).arg("--state").arg(&none));
-    assert!(code == 1 && stderr.contains("no/such"), "{stderr}");
-    assert_same_trees(&source, &dest);
+    // A dry run leaves no state.
+    assert_eq!(run(&mut mirror(&source, &dest)).0, 0);
     assert_eq!(run(mirror(&source, &dest).args(["--dry-run", "--state"]).arg(dir.join("dry"))).0, 0);
     assert!(!dir.join("dry").exists());
     // In the destination it is ours, and stays.

@@ -62,6 +62,8 @@ fn what_is_where_it_should_be_is_said_to_be_there_and_who_is_away_is_told_with_w
     fs::remove_file(cluster.share().join("d/a")).unwrap();
     says(&cluster, &["share/d/a"], "removed", &["was removed at the source"]);
     says(&cluster, &["share/never"], "unknown", &["is not shared", "check the name"]);
+    let (code, rows, _) = why(&cluster, &["share/never"]);
+    assert!(code == Some(1) && rows.len() == 1 && rows[0]["has"] == false, "nobody has what there is not: {rows:?}");
     let (code, _, _) = why(&cluster, &["share/never", "--client", "9"]);
     assert_eq!(code, Some(3), "there is no such client");
     stdout(cluster.run(&["clients", "revoke", "1"]));
@@ -124,6 +126,7 @@ fn values_and_rights_are_told_and_nobody_asks_beyond_its_own() {
     stdout(cluster.run(&["put", "color", "red"]));
     let (code, rows, _) = why(&cluster, &["color"]);
     assert!(code == Some(0) && rows[0]["what"] == "color", "{rows:?}");
+    assert!(rows[0]["reason"] == "not_kept" && rows[0]["text"].as_str().unwrap().contains("no client keeps color"));
     let link = link_in(&stdout(cluster.run(&["invite", "--share", "", "--clients", "itself"])));
     let values = cluster.path().join("values");
     let mut join = support::lockstep_at(cluster.agent_home(1));
@@ -141,4 +144,26 @@ fn values_and_rights_are_told_and_nobody_asks_beyond_its_own() {
     for args in [&["share"][..], &["share/f"], &["--client", "2"]] {
         assert_eq!(at_agent(args).status.code(), Some(3), "{args:?}");
     }
+}
+
+#[test]
+fn a_share_given_by_a_relative_path_or_through_a_link_is_known_by_the_path_a_person_has_before_them() {
+    let mut cluster = Cluster::start(|share| fs::write(share.join("f"), "x").unwrap(), &[]);
+    cluster.stop_hub();
+    let real = cluster.path().join("real");
+    Tree::at(&real).file("d/a", "one");
+    std::os::unix::fs::symlink("real", cluster.path().join("linked")).unwrap();
+    let mut command = cluster.hub_command();
+    command.args(["--share", "relative=./real", "--share", "through=linked"]).current_dir(cluster.path());
+    let hub = Proc::start(&mut command);
+    hub.wait_for_line("join ", PATIENCE);
+    for (target, share) in [("real/d/a", "relative"), ("linked/d/a", "through")] {
+        let target = cluster.path().join(target);
+        let (code, rows, _) = why(&cluster, &[target.to_str().unwrap()]);
+        assert!(code == Some(0) && rows[0]["what"] == format!("{share}/d/a"), "{target:?}: {rows:?}");
+    }
+    let mut here = cluster.ask(&["why", "./a", "--json"]);
+    let output = here.current_dir(real.join("d")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("\"relative/d/a\""), "{text}");
 }

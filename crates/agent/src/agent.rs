@@ -6,7 +6,7 @@ mod error;
 
 pub use error::{Broken, Error};
 
-use crate::control;
+use crate::control::{self, Link};
 use crate::dial::{self, Trust};
 use crate::event::{Event, Events};
 use crate::fetch::{Connect, Fetch};
@@ -125,7 +125,7 @@ async fn live(
 ) -> Result<Summary, Error> {
     let data = DataDir::open(&config.data_dir)?;
     let memory = data.recall()?;
-    let (links, link) = watch::channel(None);
+    let (links, link) = watch::channel(Link::Away("it is just being started".into()));
     let (bulk, _) = watch::channel(None);
     let listener = control::listen(&data.socket_path())?;
     let (ended, endings) = mpsc::unbounded_channel();
@@ -154,7 +154,7 @@ struct Agent {
     data: DataDir,
     memory: Memory,
     keepers: Vec<Keeper>,
-    links: watch::Sender<Option<SessionLink>>,
+    links: watch::Sender<Link>,
     bulk: watch::Sender<Option<Connect>>,
     ended: mpsc::UnboundedSender<()>,
     endings: mpsc::UnboundedReceiver<()>,
@@ -182,7 +182,7 @@ impl Agent {
                 () = &mut stop => return Ok(()),
                 failure = self.attempt(&mut tries) => failure,
             };
-            self.links.send_replace(None);
+            self.links.send_replace(Link::Away("the connection has just ended".into()));
             self.bulk.send_replace(None);
             let (why, after) = match failure {
                 Failure::Final(error) => return Err(error),
@@ -192,6 +192,7 @@ impl Agent {
             // A hub may ask for more patience, never for less.
             let retry_in = after.unwrap_or_default().min(RETRY_ASKED_MAX).max(jittered(tries));
             tries = tries.saturating_add(1);
+            self.links.send_replace(Link::Away(why.clone()));
             (self.events)(Event::Disconnected { why, retry_in });
             tokio::select! {
                 () = &mut stop => return Ok(()),
@@ -217,7 +218,7 @@ impl Agent {
             let link = attaching.clone();
             Box::pin(async move { link.attach(Purpose::Bulk { token: link.token }).await })
         })));
-        self.links.send_replace(Some(link));
+        self.links.send_replace(Link::Here(link));
         let end = tokio::select! {
             end = session::serve(halves, &self.keepers, self.config.procfs.clone()) => end,
             _ = self.endings.recv() => return Failure::Ended,

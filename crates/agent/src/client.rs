@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use wire::answer::{Answer, Question};
 use wire::client_login::Identity;
+use wire::codec::EncodeError;
 use wire::id::ClientId;
 use wire::limits::{PING_EVERY, SILENCE_MAX};
 use wire::link::InviteCode;
@@ -282,6 +283,9 @@ pub enum ClientError {
     /// The hub, or the agent on the way to it, says no.
     #[error("{}", .0.text)]
     Refused(Refusal),
+    /// What was asked for breaks a limit or a rule of its own: nothing was sent.
+    #[error("{0}; nothing was sent")]
+    Unsaid(EncodeError),
     /// The connection broke.
     #[error("{0}")]
     Connection(String),
@@ -315,6 +319,7 @@ impl ClientError {
             ClientError::Disk(error) => matches!(error.source.kind(), NotFound | ConnectionRefused),
             ClientError::Connection(_) | ClientError::State(StateError::InUse { .. }) => true,
             ClientError::State(_)
+            | ClientError::Unsaid(_)
             | ClientError::Key(_)
             | ClientError::OtherKey { .. }
             | ClientError::CopiedKey { .. } => false,
@@ -326,6 +331,7 @@ impl From<ConnError> for ClientError {
     fn from(error: ConnError) -> ClientError {
         match error {
             ConnError::Refused(refusal) => ClientError::Refused(refusal),
+            ConnError::Encode(error) => ClientError::Unsaid(error),
             error => ClientError::Connection(error.to_string()),
         }
     }

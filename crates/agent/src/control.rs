@@ -49,8 +49,17 @@ pub(crate) fn listen(socket: &Path) -> Result<UnixListener, DiskError> {
     Ok(listener)
 }
 
+/// The way to the hub.
+#[derive(Clone)]
+pub(crate) enum Link {
+    /// It is logged in.
+    Here(SessionLink),
+    /// It is not, for this reason.
+    Away(String),
+}
+
 /// Serves commands for ever.
-pub(crate) async fn serve(listener: UnixListener, session: watch::Receiver<Option<SessionLink>>) {
+pub(crate) async fn serve(listener: UnixListener, session: watch::Receiver<Link>) {
     let room = Arc::new(Semaphore::new(COMMANDS_MAX));
     let mut commands = JoinSet::new();
     loop {
@@ -74,7 +83,7 @@ pub(crate) async fn serve(listener: UnixListener, session: watch::Receiver<Optio
     }
 }
 
-async fn command(stream: UnixStream, session: watch::Receiver<Option<SessionLink>>) -> Result<(), ConnError> {
+async fn command(stream: UnixStream, session: watch::Receiver<Link>) -> Result<(), ConnError> {
     let peer = stream.peer_cred()?;
     if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
         tracing::warn!(uid = peer.uid(), "another user's local connection was refused");
@@ -85,7 +94,7 @@ async fn command(stream: UnixStream, session: watch::Receiver<Option<SessionLink
 }
 
 /// Serves one command over `stream`.
-pub(crate) async fn relay<S>(stream: S, link: Option<SessionLink>) -> Result<(), ConnError>
+pub(crate) async fn relay<S>(stream: S, link: Link) -> Result<(), ConnError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -99,10 +108,10 @@ where
         return Err(ConnError::Unexpected("a command that does not say hello"));
     };
     let opened = match &link {
-        None => {
-            Err("the agent on this machine is not connected to its hub now; 'lockstep join' says why in its log".into())
+        Link::Away(why) => {
+            Err(format!("the agent on this machine is not connected to its hub: {why}; it tries again by itself"))
         }
-        Some(link) => match link.open().await {
+        Link::Here(link) => match link.open().await {
             Ok(stream) => Ok((stream, link.token)),
             Err(error) => Err(format!("the agent on this machine cannot reach its hub: {error}")),
         },
@@ -144,12 +153,14 @@ mod tests {
     #[tokio::test]
     async fn a_command_is_told_when_the_agent_has_no_hub() {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let serving = tokio::spawn(relay(theirs, None));
+        let serving = tokio::spawn(relay(theirs, Link::Away("the cable is out".into())));
         let (read, write) = tokio::io::split(ours);
         let (mut incoming, mut outgoing) = (Incoming::new(read), Outgoing::new(write));
         outgoing.send(&hello("test", Purpose::Relay { token: wire::secret::Token([0; 32]) })).await.unwrap();
         match incoming.expect(Duration::from_secs(5)).await.unwrap() {
-            ToClient::Refused(refusal) => assert!(refusal.text.contains("not connected"), "{}", refusal.text),
+            ToClient::Refused(refusal) => {
+                assert!(refusal.text.contains("not connected to its hub: the cable is out"), "{}", refusal.text)
+            }
             other => panic!("{other:?}"),
         }
         serving.await.unwrap().unwrap();

@@ -26,6 +26,23 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     span_ms.map(Duration::from_millis).ok_or_else(|| format!("longer than {SPAN_DAYS_MAX} days"))
 }
 
+/// A span as it may be typed: in the largest unit that needs no fraction.
+pub(crate) fn duration(span: Duration) -> String {
+    let ms = span.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let fits = units.into_iter().find(|(unit_ms, _)| ms.is_multiple_of(*unit_ms));
+    fits.map_or_else(String::new, |(unit_ms, unit)| format!("{}{unit}", ms / unit_ms))
+}
+
+/// [`parse_duration`] of what has to last: until something expires, for one.
+///
+/// # Errors
+/// Says which forms are understood; what lasts no time at all is over before it is told.
+pub(crate) fn parse_validity(text: &str) -> Result<Duration, String> {
+    let span = parse_duration(text)?;
+    if span < Duration::from_secs(1) { Err("it would be over at once: at least 1s".into()) } else { Ok(span) }
+}
+
 /// Reads a size in bytes: a number, which may have a fraction, and a unit. `K`, `M`, `G`, `T` and `KiB` and so on are
 /// powers of 1,024, `kB`, `MB` and so on of 1,000; without a unit it is bytes. Capital or not is the same.
 ///
@@ -114,8 +131,13 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
+        for text in ["1ms", "1500ms", "90s", "61m", "25h", "1d", "365d"] {
+            assert_eq!(parse_duration(text).map(duration), Ok(text.to_owned()));
+        }
         for text in ["", "1", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "40000d", "1s2"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+        assert_eq!(parse_validity("1s"), Ok(Duration::from_secs(1)));
+        assert!(parse_validity("0s").is_err() && parse_validity("999ms").is_err() && parse_validity("1").is_err());
     }
 }

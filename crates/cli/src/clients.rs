@@ -159,7 +159,7 @@ pub(crate) fn run(mut args: Args) -> Result<Exit, Failure> {
             ask(Question::Revoke { id })?;
             return Ok(Exit::Done);
         }
-        What::Reissue { id, json } => return invite::print_link(&ask(Question::Reissue { id })?, json),
+        What::Reissue { id, json } => return invite::print_link(&ask(Question::Reissue { id })?, None, json),
         What::Rename { id, ref name } => {
             let change = ClientChange { name: Some(name.clone()), ..ClientChange::default() };
             rows(ask(Question::Administer { id, change })?)?;
@@ -213,7 +213,7 @@ fn list(ask: &mut impl FnMut(Question) -> Result<Answer, Failure>, all: bool) ->
 fn rows(answer: Answer) -> Result<Vec<ClientRow>, Failure> {
     match answer {
         Answer::Clients(rows) => Ok(rows),
-        _ => Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))),
+        _ => Err(Failure::something_else()),
     }
 }
 
@@ -271,14 +271,14 @@ fn show(out: &mut impl Write, row: &ClientRow) -> io::Result<()> {
     for (kind, share) in shares.chain(row.values.iter().map(|values| ("values", values))) {
         writeln!(
             out,
-            "{kind} {}: version {} of {} ({} on disk for good), {} entries, {} on their way, {} problems, {} content bytes received",
+            "{kind} {}: version {} of {} ({} on disk for good), {}, {} on their way, {}, {} content bytes received",
             tree::path::escape(share.name.as_bytes()),
             share.applied_seq,
             share.head,
             share.durable_seq,
-            share.entries,
+            table::count(share.entries, "entry", "entries"),
             share.waiting,
-            share.problems,
+            table::count(share.problems.into(), "problem", "problems"),
             share.content_bytes
         )?;
         for problem in &share.first_problems {
@@ -305,7 +305,7 @@ pub(crate) fn vitals(row: &ClientRow) -> [Cell; 2] {
     let cpu = vitals.and_then(|v| v.cpu_busy_pct);
     let memory = vitals.and_then(|v| v.mem_used_bytes);
     [
-        cpu.map_or(Cell::new(Value::Null), |pct| Cell::shown_as(format!("{pct:.1} %"), pct)),
+        cpu.map_or(Cell::new(Value::Null), |pct| Cell::shown_as(format!("{pct:.1}%"), pct)),
         memory.map_or(Cell::new(Value::Null), |bytes| Cell::shown_as(format!("{} MiB", bytes >> 20), bytes)),
     ]
 }

@@ -79,7 +79,7 @@ pub(crate) enum Lines<C> {
 /// # Errors
 /// Wrong usage, wherever it was found, or a request for help or version, as the parser reports them.
 pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Result<Lines<C>, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let args = asked_for_help(args.into_iter().collect());
     if let Some(command) = alone::<C>(&args) {
         let mut command = with_variables(command, &[]);
         let matches = command.try_get_matches_from_mut(args)?;
@@ -111,6 +111,15 @@ pub(crate) fn parse<C: Parsed>(args: impl IntoIterator<Item = OsString>) -> Resu
         .into_iter()
         .map(|(at, command, entry)| finish(command, args.clone(), &Source { at, file: &table, entry: Some(entry) }));
     lines.collect::<Result<_, _>>().map(Lines::Each)
+}
+
+/// `lockstep help hub check` is `lockstep hub check --help`, without a parser of its own.
+fn asked_for_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|word| word == "help") {
+        args.remove(1);
+        args.push("--help".into());
+    }
+    args
 }
 
 /// Where values come from that nobody typed.

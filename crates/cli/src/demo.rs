@@ -107,6 +107,10 @@ fn live(cast: &mut Cast, stop: &'static Stop) -> Result<Exit, Failure> {
     for id in 1..=AGENTS {
         tell(format_args!("copy {id}  {}", cast.copy(id).display()))?;
     }
+    tell(format_args!(
+        "ask     lockstep clients --data {0}; lockstep why share --data {0}",
+        cast.hub_data().display()
+    ))?;
     tell(format_args!("Change anything in the share, or in a copy, and look at the others. Ctrl-C ends the demo.\n"))?;
     let redraw = io::stdout().is_terminal();
     let mut lines = 0;
@@ -170,7 +174,7 @@ fn rows(cast: &Cast) -> Result<Vec<ClientRow>, Failure> {
         let mut client = agent::client::Client::connect(target, &join::software()).await.map_err(answered)?;
         match client.ask(Question::Clients { all: true, after: 0 }).await.map_err(answered)? {
             Answer::Clients(rows) => Ok(rows),
-            _ => Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else"))),
+            _ => Err(Failure::something_else()),
         }
     })
 }

@@ -94,6 +94,11 @@ impl Failure {
         Self::new(Exit::CouldNotRun, error)
     }
 
+    /// The hub answered what is no answer to the question: exit code 3.
+    pub(crate) fn something_else() -> Self {
+        Self::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))
+    }
+
     /// Writing results to stdout failed. A reader that went away (`| head`) has what it wanted: quiet success.
     pub(crate) fn output(error: io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::BrokenPipe { Exit::Done } else { Exit::CouldNotRun };

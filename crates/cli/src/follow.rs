@@ -7,15 +7,27 @@ use wire::codec::decode_stored;
 
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
-use crate::reach::{self, Patience, ReachArgs};
+use crate::reach::{Patience, ReachArgs};
 use crate::signals::{self, Signal};
-use crate::{get, runtime};
+use crate::{answered, get, runtime};
+
+/// A pattern to be followed, as a person types it.
+///
+/// # Errors
+/// Where a `*` is that would stand for itself.
+pub(crate) fn pattern(text: &str) -> Result<String, String> {
+    if wire::rights::stars_at_the_end_alone(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a pattern is a name, or the beginning of names with one * behind it, as price/*".into())
+    }
+}
 
 /// Prints the newest values, then every change as it comes, until interrupted
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A name, or the beginning of names with * behind it
-    #[arg(default_value = "*")]
+    #[arg(default_value = "*", value_parser = pattern)]
     pattern: String,
 
     /// One JSON object a line
@@ -36,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let follow = async {
         let client = args.reach.connect().await?;
         let pattern = args.pattern.clone().into_bytes();
-        let mut follow = client.follow("data", pattern).await.map_err(reach::failure)?;
+        let mut follow = client.follow("data", pattern).await.map_err(answered)?;
         let mut patience = Patience::new();
         loop {
             let (name, version, value) = match follow.next().await {
@@ -47,7 +59,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
                     go_on(&mut follow, &args.reach, &mut patience).await?;
                     continue;
                 }
-                Err(error) => return Err(reach::failure(error)),
+                Err(error) => return Err(answered(error)),
             };
             let stored = value.as_deref().map(decode_stored).transpose().map_err(Failure::could_not_run)?;
             let mut out = std::io::stdout().lock();
@@ -81,7 +93,7 @@ async fn go_on(follow: &mut Follow, reach: &ReachArgs, patience: &mut Patience) 
         let client = reach.connect_again(patience).await?;
         match follow.resume(client).await {
             Err(error) if error.is_passing() => {}
-            done => return done.map_err(reach::failure),
+            done => return done.map_err(answered),
         }
     }
 }

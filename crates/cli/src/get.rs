@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use wire::message::{Stored, Version};
 
 use crate::exit::{Exit, Failure};
-use crate::reach::{self, ReachArgs};
-use crate::runtime;
+use crate::reach::ReachArgs;
+use crate::{answered, runtime};
 
 /// Prints the newest value of a name
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let found = runtime::start()?.block_on(async {
         let mut client = args.reach.connect().await?;
-        client.get(args.name.clone()).await.map_err(reach::failure)
+        client.get(args.name.clone()).await.map_err(answered)
     })?;
     let Some((version, stored)) = found else {
         return Err(Failure::new(Exit::SomeFailed, anyhow::anyhow!("there is no value called {}", args.name)));

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs};
 use crate::signals::{self, Signal};
+use crate::table::count;
 use crate::{notify, paths, runtime};
 use limits::LimitArgs;
 use on::OnArgs;
@@ -91,6 +92,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// What has to be there.
+    pub(crate) fn reads(&self) -> Vec<PathBuf> {
+        // As it is written: what `named` makes of it is no longer what a service is given.
+        let shares =
+            self.share.iter().map(|share| cut(share).map_or_else(|| share.clone(), |(_, directory)| directory));
+        shares.chain(self.cert.clone()).chain(self.key.clone()).collect()
+    }
+
     /// The directories that it writes beyond its own.
     pub(crate) fn writes(&self) -> Vec<PathBuf> {
         self.data.clone().into_iter().chain(self.log.directory()).collect()
@@ -147,7 +156,10 @@ fn serve(args: &Args) -> Result<Exit, Failure> {
             never = notify::keep_alive() => match never {},
         }
     });
-    ended.map_err(Failure::could_not_run)?;
+    ended.map_err(|error| {
+        let meaningless = matches!(error, hub::Error::ShareName { .. } | hub::Error::Shares(_));
+        Failure::new(if meaningless { Exit::Usage } else { Exit::CouldNotRun }, error)
+    })?;
     Ok(match stop.requested() {
         Some(Signal::Interrupt) => Exit::Interrupted,
         _ => Exit::Done,
@@ -219,7 +231,7 @@ fn print(up: &hub::Up) -> io::Result<()> {
     writeln!(out, "lockstep {} hub {}", env!("CARGO_PKG_VERSION"), up.name)?;
     writeln!(out, "data     {}", up.data.display())?;
     for share in &up.shares {
-        let counts = if share.complete { format!("{} entries", share.entries) } else { "scanning".to_owned() };
+        let counts = if share.complete { count(share.entries, "entry", "entries") } else { "scanning".to_owned() };
         writeln!(out, "share    {}: {counts}", share.name)?;
     }
     writeln!(out, "address  {} (TLS; {who})", up.address)?;
@@ -284,15 +296,19 @@ fn origin(text: &str) -> Result<hub::Origin, String> {
     hub::Origin::parse(text).ok_or_else(|| "an origin is a scheme and a host, such as https://app.example".to_owned())
 }
 
+/// `NAME=DIR`, cut at its `=`, unless that is part of a path.
+fn cut(share: &Path) -> Option<(String, PathBuf)> {
+    use std::os::unix::ffi::OsStrExt;
+    let text = share.as_os_str().as_bytes();
+    let at = text.iter().position(|b| *b == b'=').filter(|at| !text[..*at].contains(&b'/'))?;
+    let directory = PathBuf::from(std::ffi::OsStr::from_bytes(&text[at + 1..]));
+    Some((String::from_utf8_lossy(&text[..at]).into_owned(), directory))
+}
+
 /// `NAME=DIR`, or a directory that is shared under its own name.
 fn named(share: &Path) -> Result<(String, PathBuf), Failure> {
-    let text = share.as_os_str().as_encoded_bytes();
-    if let Some(at) = text.iter().position(|b| *b == b'=')
-        && !text[..at].contains(&b'/')
-    {
-        use std::os::unix::ffi::OsStrExt;
-        let name = String::from_utf8_lossy(&text[..at]).into_owned();
-        return Ok((name, PathBuf::from(std::ffi::OsStr::from_bytes(&text[at + 1..]))));
+    if let Some((name, directory)) = cut(share) {
+        return Ok((name, absolute(&directory)));
     }
     let whole = share
         .canonicalize()
@@ -301,7 +317,13 @@ fn named(share: &Path) -> Result<(String, PathBuf), Failure> {
     let name = whole.file_name().ok_or_else(|| {
         Failure::usage(format!("{} has no name of its own: --share NAME={}", share.display(), share.display()))
     })?;
-    Ok((name.to_string_lossy().into_owned(), share.to_owned()))
+    Ok((name.to_string_lossy().into_owned(), absolute(share)))
+}
+
+/// A path that means the same to whoever asks about it from another directory.
+fn absolute(path: &Path) -> PathBuf {
+    // Of an empty one there is none: whoever opens it says so.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl From<Enrol> for hub::Enrol {

@@ -8,8 +8,9 @@ use wire::limits::INVITE_S;
 use wire::link::JoinLink;
 use wire::rights::IdRange;
 
-use crate::args::parse_duration;
+use crate::args::{duration, parse_duration};
 use crate::exit::{Exit, Failure};
+use crate::logging::say;
 use crate::reach::AskArgs;
 use crate::rights::RightsArgs;
 use crate::runtime;
@@ -60,7 +61,8 @@ fn life(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// When the hub is not reached, or does not allow it.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let Args { uses, expires, ids, tag, rights, .. } = args;
+    let Args { uses, expires, ids, tag, rights, json, .. } = args;
+    let good = Good { uses, expires };
     let question = Question::Invite { uses, expires_s: expires.as_secs(), ids, rights: rights.into(), tags: tag };
     let (installer, answer) = runtime::start()?.block_on(async {
         let mut client = args.reach.connect().await?;
@@ -72,8 +74,31 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         Ok::<_, Failure>((installer, client.ask(question).await?))
     })?;
     match installer {
-        None => print_link(&answer, args.json),
-        Some(installer) => print_install(&installer, &answer, args.json),
+        None => print_link(&answer, Some(good), json),
+        Some(installer) => print_install(&installer, &answer, good, json),
+    }
+}
+
+/// For whom, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Good {
+    uses: u32,
+    expires: Duration,
+}
+
+impl Good {
+    fn put_in(self, object: &mut serde_json::Value) {
+        object["uses"] = self.uses.into();
+        object["expires_s"] = self.expires.as_secs().into();
+    }
+
+    /// On stderr, so that what is on stdout can be passed on as it is.
+    fn say(self) {
+        let machines = if self.uses == 1 { "one machine".to_owned() } else { format!("{} machines", self.uses) };
+        say(format_args!(
+            "good for {machines}, within {}; it lets in who has it: pass it on as a password",
+            duration(self.expires)
+        ));
     }
 }
 
@@ -84,40 +109,46 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
 fn made(answer: &Answer) -> Result<&str, Failure> {
     match answer {
         Answer::Link { link } if JoinLink::parse(link.reveal()).is_ok() => Ok(link.reveal()),
-        _ => Err(something_else()),
+        _ => Err(Failure::something_else()),
     }
 }
 
-fn something_else() -> Failure {
-    Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?"))
-}
-
-/// Prints the line that installs the program, with the link behind it that it is to tell of in the end.
-fn print_install(installer: &Answer, answer: &Answer, json: bool) -> Result<Exit, Failure> {
+/// Prints the line that installs the program, and gives it the link that it is to tell of in the end: by a command that is part of
+/// every shell, and so stands in no list of processes.
+fn print_install(installer: &Answer, answer: &Answer, good: Good, json: bool) -> Result<Exit, Failure> {
     let link = made(answer)?;
     let installer = match installer {
         Answer::Install(installer) if !installer.line.contains(char::is_control) => installer,
-        _ => return Err(something_else()),
+        _ => return Err(Failure::something_else()),
     };
     let mut out = std::io::stdout().lock();
     let written = if json {
         let mut object = serde_json::to_value(installer).unwrap_or_default();
         object["link"] = link.into();
+        good.put_in(&mut object);
         writeln!(out, "{object}")
     } else {
-        writeln!(out, "{} {}", installer.line, link)
+        good.say();
+        writeln!(out, "echo {link} | {} -", installer.line)
     };
     written.map_err(Failure::output)?;
     Ok(Exit::Done)
 }
 
-/// Prints the line that a link is to be used in.
-pub(crate) fn print_link(answer: &Answer, json: bool) -> Result<Exit, Failure> {
+/// Prints the line that a link is to be used in, and what it is good for where that was asked for.
+pub(crate) fn print_link(answer: &Answer, good: Option<Good>, json: bool) -> Result<Exit, Failure> {
     let link = made(answer)?;
     let mut out = std::io::stdout().lock();
     let written = if json {
-        writeln!(out, "{}", serde_json::json!({ "link": link }))
+        let mut object = serde_json::json!({ "link": link });
+        if let Some(good) = good {
+            good.put_in(&mut object);
+        }
+        writeln!(out, "{object}")
     } else {
+        if let Some(good) = good {
+            good.say();
+        }
         writeln!(out, "lockstep join {link}")
     };
     written.map_err(Failure::output)?;

@@ -24,6 +24,7 @@ use crate::after::AfterArgs;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs, say};
 use crate::signals::{self, Signal};
+use crate::table::count;
 use crate::{notify, paths, reach, runtime};
 
 /// What `--id` says to get the next free ID.
@@ -238,12 +239,13 @@ fn patterned(values: &Path) -> Result<(String, PathBuf), Failure> {
         (pattern, Some(directory)) => (pattern, directory),
         (directory, None) => (Path::new("*"), directory),
     };
-    let wrong = |why| Failure::usage(format!("--values {}: {why}", values.display()));
+    let wrong = |why: &str| Failure::usage(format!("--values {}: {why}", values.display()));
     if directory.as_os_str().is_empty() {
         return Err(wrong("which directory?"));
     }
     let pattern = pattern.to_str().ok_or_else(|| wrong("a pattern is text in UTF-8"))?;
-    Ok((pattern.to_owned(), directory.to_owned()))
+    let pattern = crate::follow::pattern(pattern).map_err(|why| wrong(&why))?;
+    Ok((pattern, directory.to_owned()))
 }
 
 /// Cut at the first `=`.
@@ -288,8 +290,8 @@ fn tell(event: Event, undone: &Undone) {
             log!(info, of, entries, content_bytes, "in sync");
             let name = tree::path::escape(of.name().as_bytes());
             match of {
-                Kept::Share(_) => say(format_args!("{name}: in sync, {entries} entries")),
-                Kept::Values(_) => say(format_args!("values {name}: in sync, {entries} files")),
+                Kept::Share(_) => say(format_args!("{name}: in sync, {}", count(entries, "entry", "entries"))),
+                Kept::Values(_) => say(format_args!("values {name}: in sync, {}", count(entries, "file", "files"))),
             }
         }
         Event::Settled { of } => {

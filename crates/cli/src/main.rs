@@ -46,10 +46,18 @@ use clap::{Args as _, Parser, Subcommand};
 
 use crate::config::Lines;
 use crate::exit::{Exit, Failure};
+use crate::reach::answered;
 
 /// Keeps any number of machines on the latest data.
 #[derive(Debug, Parser)]
-#[command(name = "lockstep", version, about, max_term_width = 120, disable_help_subcommand = true)]
+#[command(
+    name = "lockstep",
+    version,
+    propagate_version = true,
+    about,
+    max_term_width = 120,
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -126,7 +134,10 @@ impl config::Parsed for Cli {
 
     fn alone(word: &str) -> Option<clap::Command> {
         let command = Command::parser(word)?;
-        let root = clap::Command::new("lockstep").version(env!("CARGO_PKG_VERSION")).max_term_width(120);
+        let root = clap::Command::new("lockstep")
+            .version(env!("CARGO_PKG_VERSION"))
+            .propagate_version(true)
+            .max_term_width(120);
         Some(Common::augment_args(root.disable_help_subcommand(true).subcommand_required(true)).subcommand(command))
     }
 }
@@ -153,24 +164,29 @@ fn pairs_again() -> Result<Vec<mirror::Args>, String> {
     }
 }
 
-/// The directories beyond its own that the command `word` writes when it is given `args`.
+/// What the command `word` reads and writes, beyond its own, when it is given `args`.
 ///
 /// # Errors
 /// As the parser says, when it cannot be given these.
-fn written_by(word: &str, args: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, clap::Error> {
+fn paths_of(word: &str, args: &[std::ffi::OsString]) -> Result<service::Paths, clap::Error> {
     let line = ["lockstep".into(), word.into()].into_iter().chain(args.iter().cloned());
     let all = match config::parse::<Cli>(line)? {
         Lines::One(cli) => vec![cli],
         Lines::Each(all) => all,
     };
-    let writes = |cli: Cli| match cli.command {
-        Command::Hub(args) => args.writes(),
-        Command::Join(args) => args.writes(),
-        Command::Mirror(args) => args.writes(),
-        Command::Monitor(args) => args.writes(),
-        _ => Vec::new(),
-    };
-    Ok(all.into_iter().flat_map(writes).collect())
+    let mut paths = service::Paths::default();
+    for cli in all {
+        let (reads, writes) = match cli.command {
+            Command::Hub(args) => (args.reads(), args.writes()),
+            Command::Join(args) => (Vec::new(), args.writes()),
+            Command::Mirror(args) => (args.reads(), args.writes()),
+            Command::Monitor(args) => (Vec::new(), args.writes()),
+            _ => (Vec::new(), Vec::new()),
+        };
+        paths.reads.extend(cli.common.config.into_iter().chain(reads));
+        paths.writes.extend(writes);
+    }
+    Ok(paths)
 }
 
 /// The hub's arguments as they are now: those of this process, completed from the environment and the configuration file anew.
@@ -182,11 +198,6 @@ fn hub_args_again() -> Result<hub::Args, clap::Error> {
         Lines::One(Cli { command: Command::Hub(args), .. }) => Ok(args),
         _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
     }
-}
-
-/// A question that came to nothing: what the hub refuses is said as it says it.
-fn answered(error: agent::client::ClientError) -> Failure {
-    Failure::could_not_run(error)
 }
 
 fn finish(result: Result<Exit, Failure>) -> ExitCode {

@@ -112,6 +112,11 @@ impl Args {
 }
 
 impl Args {
+    /// What has to be there.
+    pub(crate) fn reads(&self) -> Vec<PathBuf> {
+        vec![self.source.clone()]
+    }
+
     /// The directories that it writes.
     pub(crate) fn writes(&self) -> Vec<PathBuf> {
         let destination = self.destination().ok();

@@ -8,8 +8,8 @@ use wire::limits::VALUE_BYTES_MAX;
 use wire::message::Content;
 
 use crate::exit::{Exit, Failure};
-use crate::reach::{self, ReachArgs};
-use crate::runtime;
+use crate::reach::ReachArgs;
+use crate::{answered, runtime};
 
 /// The content type of a value that is text.
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     });
     runtime::start()?.block_on(async {
         let mut client = args.reach.connect().await?;
-        client.put(args.name, value).await.map_err(reach::failure)?;
+        client.put(args.name, value).await.map_err(answered)?;
         Ok(Exit::Done)
     })
 }

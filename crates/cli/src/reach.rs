@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use agent::Decision;
 use agent::client::{Client, ClientError, Target};
-use agent::program::{BadCredentials, CREDENTIALS_BYTES_MAX, Credentials, Program};
+use agent::program::{BadCredentials, CREDENTIALS_BYTES_MAX, Credentials, Program, ProgramError};
 use anyhow::Context as _;
 use wire::answer::{Answer, Question};
+use wire::message::Code;
 
 use crate::exit::{Exit, Failure};
 use crate::{join, paths};
 
+/// What the hub refuses for what it is, whoever asks and whenever.
+const MEANINGLESS: [Code; 2] = [Code::BadId, Code::Protocol];
 /// May hold a token, so that it stands in no command line and no file.
 const TOKEN_VARIABLE: &str = "LOCKSTEP_TOKEN";
 /// The first wait before a reconnect; each further one is twice as long.
@@ -65,13 +68,34 @@ impl Asker {
     /// Asks; for [`Question::Wait`] this takes as long as it says.
     ///
     /// # Errors
-    /// When the hub refuses, or the connection breaks: exit code 3; 5 where it does not let this client in at all.
+    /// As [`answered`].
     pub(crate) async fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
         match self {
-            Asker::Client(client) => client.ask(question).await.map_err(failure),
-            Asker::Program(program) => program.ask(&question).await.map_err(Failure::could_not_run),
+            Asker::Client(client) => client.ask(question).await.map_err(answered),
+            Asker::Program(program) => program.ask(&question).await.map_err(answered_program),
         }
     }
+}
+
+/// A question that came to nothing: what the hub refuses is said as it says it. What has no meaning, as a name with a control
+/// character, is wrong usage (2), whoever saw it first; whom the hub does not let in at all ends with 5; all else could not run (3).
+pub(crate) fn answered(error: ClientError) -> Failure {
+    let meaningless = matches!(error, ClientError::Unsaid(_)) || error.code().is_some_and(|c| MEANINGLESS.contains(&c));
+    let exit = match (meaningless, error.is_for_good()) {
+        (true, _) => Exit::Usage,
+        (false, true) => Exit::Refused,
+        (false, false) => Exit::CouldNotRun,
+    };
+    Failure::new(exit, error)
+}
+
+/// The same of a question over HTTP.
+fn answered_program(error: ProgramError) -> Failure {
+    let meaningless = match &error {
+        ProgramError::Refused { code, .. } => MEANINGLESS.iter().any(|bad| bad.as_str() == code),
+        _ => false,
+    };
+    Failure::new(if meaningless { Exit::Usage } else { Exit::CouldNotRun }, error)
 }
 
 impl AskArgs {
@@ -84,6 +108,9 @@ impl AskArgs {
             (Some(hub), Some(credentials)) => {
                 Program::new(hub, credentials).map(Asker::Program).map_err(|error| Failure::usage(error.to_string()))
             }
+            (Some(_), None) if self.reach.id.is_none() => Err(Failure::usage(
+                "--hub needs to know as whom: --id N logs in as a client, --token-file FILE asks over HTTP with a token",
+            )),
             _ => self.reach.connect().await.map(|client| Asker::Client(Box::new(client))),
         }
     }
@@ -173,9 +200,7 @@ impl ReachArgs {
             return Client::connect(target, &join::software()).await.map_err(Unreached::Client);
         }
         if self.hub.is_some() {
-            return Err(Unreached::Failure(Failure::usage(
-                "--hub needs to know as whom: --id N logs in as a client; for what a token administers there is --token-file FILE",
-            )));
+            return Err(Unreached::Failure(Failure::usage("--hub needs to know as whom: --id N logs in as a client")));
         }
         let default = |of| paths::default_data(of).map_err(Unreached::Failure);
         let places = match &self.data {
@@ -204,21 +229,15 @@ pub(crate) async fn served(data: &std::path::Path) -> Result<Option<Client>, Fai
     match Client::connect(Target::Socket(socket), &join::software()).await {
         Ok(client) => Ok(Some(client)),
         Err(error) if is_nobody(&error) => Ok(None),
-        Err(error) => Err(failure(error)),
+        Err(error) => Err(answered(error)),
     }
-}
-
-/// What a command ends with that came to nothing.
-pub(crate) fn failure(error: ClientError) -> Failure {
-    let exit = if error.is_for_good() { Exit::Refused } else { Exit::CouldNotRun };
-    Failure::new(exit, error)
 }
 
 impl From<Unreached> for Failure {
     fn from(unreached: Unreached) -> Self {
         match unreached {
             Unreached::Failure(failure) => failure,
-            Unreached::Client(error) => failure(error),
+            Unreached::Client(error) => answered(error),
             Unreached::Nobody(places) => {
                 let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
                 Failure::could_not_run(anyhow::anyhow!(

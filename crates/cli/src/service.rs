@@ -1,5 +1,6 @@
 //! `lockstep service`: a command as a service of systemd, at every start of the machine, confined to what it needs.
 
+mod ready;
 mod unit;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use wire::link::JoinLink;
 
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
+pub(crate) use ready::Paths;
 use unit::{MARK, Service, What};
 
 /// Where units of the system are.
@@ -81,7 +83,8 @@ struct Common {
 /// Installs or removes a service.
 ///
 /// # Errors
-/// When the command would not run with these arguments (2), a unit of that name is somebody else's, or it cannot be written.
+/// When the command would not run with these arguments (2), what it reads is not there, a unit of that name is somebody else's, or
+/// it cannot be written.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     match args.what {
         Do::Install(install) => self::install(&install),
@@ -105,7 +108,14 @@ fn install(install: &Install) -> Result<Exit, Failure> {
     if install.what == What::Mirror && !args.iter().any(|arg| arg == "--watch") {
         args.push("--watch".into());
     }
-    let writes = writes(install.what, &args)?;
+    let paths = paths(install.what, &args)?;
+    paths.check(install.what, common.user)?;
+    // What is below another root is for a machine that is not there yet.
+    if common.root.is_none() {
+        paths.are_there()?;
+        install.run_as.as_deref().map_or(Ok(()), ready::user)?;
+    }
+    let (sees_tmp, writes) = (paths.are_temporary(), paths.writes);
     let mut files = Vec::new();
     // A link lets somebody in, and a command line can be read by everybody: the service reads it from a file.
     let link = args.iter_mut().find(|arg| arg.to_str().is_some_and(JoinLink::looks_like));
@@ -124,6 +134,7 @@ fn install(install: &Install) -> Result<Exit, Failure> {
         args,
         stdin,
         writes: writes.clone(),
+        sees_tmp,
         run_as: install.run_as.clone(),
     };
     let name = Service::name(install.what);
@@ -226,22 +237,13 @@ fn config_home() -> Result<PathBuf, Failure> {
     home.ok_or_else(|| Failure::could_not_run(anyhow!("neither XDG_CONFIG_HOME nor HOME names an absolute directory")))
 }
 
-/// The directories that the command writes beyond its own, if it would run with these arguments.
-fn writes(what: What, args: &[OsString]) -> Result<Vec<PathBuf>, Failure> {
-    let writes = crate::written_by(what.word(), args).map_err(|error| {
+/// What the command reads and writes beyond its own, if it would run with these arguments.
+fn paths(what: What, args: &[OsString]) -> Result<Paths, Failure> {
+    crate::paths_of(what.word(), args).map_err(|error| {
         let text = error.render().to_string();
         let text = text.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
         Failure::usage(format!("lockstep {} would not start: {text}", what.word()))
-    })?;
-    for path in &writes {
-        if !path.is_absolute() {
-            let path = path.display();
-            return Err(Failure::usage(format!(
-                "{path}: a service is started in no directory of yours; begin it with /"
-            )));
-        }
-    }
-    Ok(writes)
+    })
 }
 
 /// Refuses what this program did not write.

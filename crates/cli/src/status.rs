@@ -12,6 +12,7 @@ use crate::clients::time;
 use crate::exit::{Exit, Failure};
 use crate::reach::AskArgs;
 use crate::runtime;
+use crate::table::count;
 
 /// Shows the hub, its shares, and who is in sync, who is not, and why
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     }
     let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(Question::Status).await })?;
     let Answer::Status(status) = answer else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+        return Err(Failure::something_else());
     };
     let mut out = io::stdout().lock();
     let written = if args.json {
@@ -64,9 +65,9 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let state = if share.info.complete { "" } else { ", scanning" };
         writeln!(
             out,
-            "share    {}: {} entries, {} bytes, version {}{state}; {} in sync, {} not",
+            "share    {}: {}, {} bytes, version {}{state}; {} in sync, {} not",
             escape(share.info.name.as_bytes()),
-            share.info.entries,
+            count(share.info.entries, "entry", "entries"),
             share.info.bytes,
             share.head,
             share.in_sync,
@@ -77,7 +78,7 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
             writeln!(out, "         problem: {}", escape(problem.as_bytes()))?;
         }
         if share.held_deletes > 0 {
-            writeln!(out, "         {} deletions are held", share.held_deletes)?;
+            writeln!(out, "         {} held", count(share.held_deletes, "deletion is", "deletions are"))?;
         }
     }
     for after in &status.after {

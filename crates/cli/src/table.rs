@@ -47,7 +47,8 @@ impl Cell {
     }
 }
 
-/// Writes `rows` under `columns`: aligned with a heading, or with `json` one object a line and no heading.
+/// Writes `rows` under `columns`: aligned with a heading, or with `json` one object a line and no heading. A column in which no
+/// row has anything takes no room of a person's screen.
 ///
 /// Each row has as many cells as there are columns.
 ///
@@ -68,11 +69,15 @@ pub(crate) fn write(out: &mut impl Write, columns: &[Column], rows: &[Vec<Cell>]
         let cells = shown.iter().filter_map(|row| row.get(index)).map(|text| text.chars().count());
         cells.chain([columns[index].title.chars().count()]).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let says = |text: &String| !text.is_empty() && text != NOTHING;
+    let is_shown = |index: &usize| shown.is_empty() || shown.iter().any(|row| row.get(*index).is_some_and(says));
+    let columns_shown: Vec<(usize, usize)> =
+        (0..columns.len()).filter(is_shown).map(|index| (index, width(index))).collect();
     let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
     for row in [&titles].into_iter().chain(&shown) {
         let mut line = String::new();
-        for ((text, column), width) in row.iter().zip(columns).zip(&widths) {
+        for (index, width) in columns_shown.iter().copied() {
+            let (text, column) = (&row[index], &columns[index]);
             if !line.is_empty() {
                 line.push_str(GAP);
             }
@@ -81,6 +86,11 @@ pub(crate) fn write(out: &mut impl Write, columns: &[Column], rows: &[Vec<Cell>]
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// A number of things, in words: `1 entry`, `3 entries`.
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Names come from other machines: what would move the cursor or break the line is shown as an escape.
@@ -106,6 +116,19 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec![Cell::new("7"), Cell::new(12_345)], vec![Cell::new("workshop"), Cell::new(Value::Null)]];
         assert_eq!(text(&rows, false), "CLIENT    FILES\n7         12345\nworkshop      -\n");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "entry", "entries")), ["0 entries", "1 entry", "2 entries"]);
+    }
+
+    #[test]
+    fn a_column_without_anything_is_for_programs_alone() {
+        let rows = [vec![Cell::new("a"), Cell::new(Value::Null)], vec![Cell::new("b"), Cell::shown_as("", 3)]];
+        assert_eq!(text(&rows, false), "CLIENT\na\nb\n");
+        assert!(text(&rows, true).contains("{\"client\":\"b\",\"files\":3}"));
+        assert_eq!(text(&[], false), "CLIENT  FILES\n", "without rows it says what there could be");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wire::answer::{Answer, Question, TokenRow};
 
-use crate::args::parse_duration;
+use crate::args::parse_validity;
 use crate::exit::{Exit, Failure};
 use crate::reach::ReachArgs;
 use crate::table::{self, Cell, Column};
@@ -45,7 +45,7 @@ struct New {
     admin: bool,
 
     /// For how long: 12h, 90d; at most 3653d
-    #[arg(long, value_name = "TIME", default_value = "365d", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "365d", value_parser = parse_validity)]
     expires: Duration,
 
     /// Prints one JSON object
@@ -68,10 +68,11 @@ enum What {
     },
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column { title: "NAME", key: "name", right: false },
     Column { title: "AS", key: "id", right: true },
     Column { title: "MAY", key: "may_put", right: false },
+    Column { title: "", key: "administers", right: false },
     Column { title: "CREATED", key: "created_at_ms", right: false },
     Column { title: "EXPIRES", key: "expires_at_ms", right: false },
     Column { title: "GOOD", key: "good", right: false },
@@ -103,9 +104,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         }
         (Some(What::Revoke { .. }), Answer::Done) => Ok(()),
         _ => {
-            return Err(Failure::could_not_run(anyhow::anyhow!(
-                "the hub answered something else; is it another release?"
-            )));
+            return Err(Failure::something_else());
         }
     };
     written.and_then(|()| out.flush()).map_err(Failure::output)?;
@@ -127,6 +126,8 @@ fn cells(row: &TokenRow) -> Vec<Cell> {
         Cell::new(row.name.clone()),
         Cell::shown_as(if row.id == 0 { "the hub".to_owned() } else { row.id.to_string() }, row.id),
         Cell::shown_as(powers(row).to_owned(), row.may_put),
+        // People read it in the column before.
+        Cell::shown_as("", row.administers),
         time(row.created_at_ms),
         time(row.expires_at_ms),
         Cell::shown_as(if row.good { "yes" } else { "no" }.to_owned(), row.good),

@@ -44,7 +44,7 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     let question = Question::Wait { target: args.target, clients: args.client, timeout_ms };
     let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await })?;
     let Answer::Wait(wait) = answer else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+        return Err(Failure::something_else());
     };
     let mut out = std::io::stdout().lock();
     let written = if args.json {

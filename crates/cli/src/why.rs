@@ -1,6 +1,7 @@
 //! `lockstep why`: one sentence of truth about a path, a value or a client, and what to do.
 
 use std::io::Write;
+use std::path::Path;
 
 use wire::answer::{Answer, Question};
 
@@ -12,7 +13,7 @@ use crate::table::escaped;
 /// Says why a path or a value is not where it should be, or what a client lacks, and what to do about it
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A share, SHARE/PATH, a path on the hub's machine, or a value
+    /// A share, SHARE/PATH, a path on the hub's machine (/srv/site/a, ./a), or a value
     #[arg(value_name = "PATH|NAME", required_unless_present = "client")]
     target: Option<String>,
 
@@ -33,10 +34,10 @@ pub(crate) struct Args {
 /// # Errors
 /// When the hub is not reached, or there is no such path, value or client.
 pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
-    let question = Question::Why { target: args.target, client: args.client };
+    let question = Question::Why { target: args.target.map(absolute), client: args.client };
     let answer = runtime::start()?.block_on(async { args.reach.connect().await?.ask(question).await })?;
     let Answer::Why(rows) = answer else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+        return Err(Failure::something_else());
     };
     let mut out = std::io::stdout().lock();
     let written = rows.iter().try_for_each(|row| match args.json {
@@ -45,4 +46,17 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
     });
     written.and_then(|()| out.flush()).map_err(Failure::output)?;
     Ok(if rows.iter().all(|row| row.has) { Exit::Done } else { Exit::SomeFailed })
+}
+
+/// A path that is seen to be one, `./a` or `../a`, as the hub knows it: from the root on, and without `..` on the way.
+fn absolute(target: String) -> String {
+    if !target.starts_with("./") && !target.starts_with("../") {
+        return target;
+    }
+    let path = Path::new(&target);
+    let full = match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
+        _ => std::path::absolute(path),
+    };
+    full.ok().and_then(|full| full.into_os_string().into_string().ok()).unwrap_or(target)
 }

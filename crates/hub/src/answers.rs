@@ -52,7 +52,7 @@ async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answe
         Question::Why { target, client } => why::why(hub, target.as_deref(), client, &access).map(Answer::Why),
         Question::Invite { uses, expires_s, ids, rights, tags } => {
             access.to_administer()?;
-            let bad = |bad: BadRights| refusal(Code::Limit, bad.to_string());
+            let bad = |bad: BadRights| refusal(bad.code(), bad.to_string());
             let rights = Rights::default().changed(&rights).map_err(bad)?;
             let tags = tags_changed(&[], &tags, &[]).map_err(bad)?;
             let detail = format!("uses {uses}, for {expires_s} s{}{}", told_ids(ids), told_rights(&rights, &tags));
@@ -120,7 +120,7 @@ async fn answer(hub: &Arc<Hub>, role: &Role, question: Question) -> Result<Answe
             }
             if !(1..=TOKEN_DAYS_MAX * 86_400).contains(&expires_s) {
                 let text = format!("a token lasts from one second to {TOKEN_DAYS_MAX} days");
-                return Err(refusal(Code::Limit, text));
+                return Err(refusal(Code::Protocol, text));
             }
             // Each is a line of the audit log, and so is its end.
             if let (Some(id), false) = (client, role.is_local()) {
@@ -468,7 +468,8 @@ fn roster_refusal(error: RosterError) -> Refusal {
     let code = match &error {
         RosterError::Storage(_) | RosterError::Unfit { .. } => Code::HubFailed,
         RosterError::Unknown { .. } | RosterError::TokenUnknown => Code::NotFound,
-        RosterError::Rights(_) | RosterError::Name => Code::Limit,
+        RosterError::Rights(bad) => bad.code(),
+        RosterError::Name => Code::Protocol,
         RosterError::TokensFull { .. } | RosterError::TokensOfAllFull => Code::Limit,
         RosterError::TokenOfSeveral { .. } => Code::NotAllowed,
         RosterError::TokenTaken | RosterError::Revoked { .. } | RosterError::AdminToBe { .. } => Code::NotAllowed,

@@ -189,7 +189,8 @@ fn share(findings: &mut Findings, name: &str, directory: &Path) {
     let listed = Dir::open_root(directory).and_then(|dir| dir.list(&mut ListBuffer::default()));
     match listed {
         Ok(entries) => {
-            let text = format!("{name}: {} can be read, with {} entries in it", directory.display(), entries.len());
+            let entries = if entries.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", entries.len()) };
+            let text = format!("{name}: {} can be read, with {entries} in it", directory.display());
             findings.add("share", Verdict::Good, text);
         }
         Err(error) => findings.bad("share", &error),

@@ -67,7 +67,8 @@ pub(crate) struct Hub {
     pub(crate) offer: Result<Offer, Refusal>,
     /// Commands that are run when something happens.
     pub(crate) on: On,
-    /// Moves when a client or a token was revoked, or rights were changed: whoever is served looks whether it still is let in.
+    /// Moves when a client or a token was revoked, rights were changed, or a share went: whoever is served looks whether it still is
+    /// let in, and whether what it follows is still there.
     pub(crate) revoked: watch::Sender<()>,
     /// When those who are here are to come back, once the hub stops.
     pub(crate) farewell: Farewell,
@@ -78,8 +79,12 @@ pub(crate) struct Hub {
 /// Who found the hub full tries again after this.
 const FULL_AGAIN_MS: u64 = 10_000;
 
-/// By board and pattern.
-type Groups = HashMap<(String, Pattern), Weak<Group>>;
+/// By the board's name, which board that is now, and the pattern.
+type Groups = HashMap<(String, BoardId, Pattern), Weak<Group>>;
+
+/// Tells boards apart that came to one name, as a share does that was taken away and came back. Good as long as somebody has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BoardId(usize);
 
 /// What a [`Hub`] is made of.
 pub(crate) struct Parts {
@@ -102,6 +107,12 @@ pub(crate) struct Followable {
     pub(crate) board: Board,
     pub(crate) wakers: Arc<Wakers>,
     extras: Option<Arc<dyn Extras>>,
+}
+
+impl Followable {
+    pub(crate) fn id(&self) -> BoardId {
+        BoardId(Arc::as_ptr(&self.wakers).addr())
+    }
 }
 
 impl Hub {
@@ -214,6 +225,11 @@ impl Hub {
         Ok((what, pattern))
     }
 
+    /// Whether a board is still the one that it was.
+    pub(crate) fn is_still(&self, name: &str, id: BoardId) -> bool {
+        self.followable(name).is_some_and(|now| now.id() == id)
+    }
+
     fn followable(&self, name: &str) -> Option<Followable> {
         match name {
             "data" => {
@@ -236,7 +252,7 @@ impl Hub {
     pub(crate) fn group(&self, name: &str, what: &Followable, pattern: &Pattern) -> Arc<Group> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|_, group| group.strong_count() > 0);
-        let key = (name.to_owned(), pattern.clone());
+        let key = (name.to_owned(), what.id(), pattern.clone());
         if let Some(group) = groups.get(&key).and_then(Weak::upgrade) {
             return group;
         }

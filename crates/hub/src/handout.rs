@@ -224,7 +224,7 @@ pub(crate) fn not_offered(why: &str) -> Refusal {
     Refusal { code: Code::NotFound, text: why.to_owned(), retry_ms: None }
 }
 
-/// One line for any shell: fetches the script, compares its SHA-256, and runs it. A join link may stand behind it.
+/// One line for any shell: fetches the script, compares its SHA-256, and runs it. With `-` behind it, it reads a join link from its standard input.
 ///
 /// Whatever is fetched is kept in a variable and never in a file, and run only as the bytes whose SHA-256 was compared.
 fn line(base: &str, script_sha256: &str) -> String {

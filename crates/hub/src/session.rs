@@ -8,7 +8,7 @@ use crate::access::Access;
 use crate::answers;
 use crate::audit::Entry;
 use crate::clock;
-use crate::core::Hub;
+use crate::core::{BoardId, Hub};
 use crate::fanout::Group;
 use crate::io::{Incoming, ReadError};
 use crate::presence::{Sampled, Session};
@@ -199,23 +199,36 @@ struct Followed {
     pattern: Pattern,
     /// Whether the client's standing there is told.
     counts: bool,
+    /// Which of those that came to this name.
+    id: BoardId,
 }
 
 impl Reader {
     async fn run<R: AsyncRead + Unpin>(mut self, mut incoming: Incoming<R>) -> Ended {
+        let mut moved = self.hub.revoked.subscribe();
         loop {
-            let message = match &self.role {
-                Role::Client(session) => {
-                    match tokio::time::timeout(SILENCE_MAX, incoming.next(FRAME_BYTES_MAX)).await {
-                        Ok(message) => {
+            let heard = async {
+                match &self.role {
+                    Role::Client(session) => {
+                        let message = tokio::time::timeout(SILENCE_MAX, incoming.next(FRAME_BYTES_MAX)).await;
+                        if message.is_ok() {
                             session.seen();
-                            message
                         }
-                        Err(_) => return Ended::Silent,
+                        message.map_err(|_| Ended::Silent)
                     }
+                    // A command lives as long as its connection: following may be all it does.
+                    Role::Relay(_) | Role::Local | Role::Program(_) => Ok(incoming.next(FRAME_BYTES_MAX).await),
                 }
-                // A command lives as long as its connection: following may be all it does.
-                Role::Relay(_) | Role::Local | Role::Program(_) => incoming.next(FRAME_BYTES_MAX).await,
+            };
+            let message = tokio::select! {
+                message = heard => match message {
+                    Ok(message) => message,
+                    Err(ended) => return ended,
+                },
+                Ok(()) = moved.changed() => match self.gone() {
+                    Some(refusal) => return Ended::Told(refusal),
+                    None => continue,
+                },
             };
             let handled = match message {
                 Ok(message) => self.handle(message).await,
@@ -226,6 +239,13 @@ impl Reader {
             }
             while self.requests.try_join_next().is_some() {}
         }
+    }
+
+    /// What a client is told that follows what is not there any more; it comes back at once, and learns what there is.
+    fn gone(&self) -> Option<Refusal> {
+        let gone = self.follows.values().find(|followed| !self.hub.is_still(&followed.board, followed.id))?;
+        let text = format!("{} is not shared any more, or from another directory: it comes in anew", gone.board);
+        Some(Refusal { code: Code::NotFound, text, retry_ms: Some(0) })
     }
 
     async fn handle(&mut self, message: ToHub) -> Result<(), Ended> {
@@ -268,7 +288,7 @@ impl Reader {
             }
             ToHub::Ack(mut ack) => {
                 let Role::Client(session) = &self.role else { return Err(self.misplaced("an ack")) };
-                if let Some(Followed { board, pattern, counts: true }) = self.follows.get(&ack.fid) {
+                if let Some(Followed { board, pattern, counts: true, .. }) = self.follows.get(&ack.fid) {
                     ack.applied.epoch = pattern.disguised(ack.applied.epoch);
                     session.acked(board, ack);
                     self.hub.moved();
@@ -330,7 +350,7 @@ impl Reader {
             self.note_kept(session, true);
             self.hub.moved();
         }
-        self.follows.insert(fid, Followed { board: name, pattern, counts });
+        self.follows.insert(fid, Followed { board: name, pattern, counts, id: what.id() });
         self.order(Order::Follow { fid, follower: Box::new(follower), group, first }).await
     }
 

@@ -5,6 +5,7 @@ use crate::core::Hub;
 use crate::http::{CorsOrigins, Tls};
 use crate::limits::Limits;
 use crate::on::OnCommands;
+use crate::shares::Moved;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ pub struct Settings {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The commands that are run when something happens.
     pub on: OnCommands,
-    /// Name and directory of each share. Those that come are added; one that is not named any more is shared until the hub stops.
+    /// Name and directory of each share. Those who have one that goes, or moves to another directory, come in anew.
     pub shares: Vec<(String, PathBuf)>,
 }
 
@@ -68,7 +69,7 @@ impl Targets {
         if let Some(tls) = &self.tls {
             tls.reload(new.certificate);
         }
-        self.add_shares(new.shares).await;
+        self.set_shares(new.shares).await;
         // One that is replaced is given time to end.
         let hub = Arc::clone(&self.hub);
         match tokio::task::spawn_blocking(move || hub.on.set(&new.on, &hub.name)).await {
@@ -78,16 +79,23 @@ impl Targets {
         }
     }
 
-    /// Those who are here learn of a new share when they come in the next time; who comes now gets it.
-    async fn add_shares(&self, named: Vec<(String, PathBuf)>) {
+    /// Those who are here learn of a new share when they come in the next time; who comes now gets it. Who follows one that is gone is
+    /// told, and keeps its copy as it is.
+    async fn set_shares(&self, named: Vec<(String, PathBuf)>) {
         let hub = Arc::clone(&self.hub);
-        let (added, failed) = match tokio::task::spawn_blocking(move || hub.shares.add(&named)).await {
+        let Moved { come, gone, failed } = match tokio::task::spawn_blocking(move || hub.shares.set(&named)).await {
             Ok(done) => done,
-            Err(error) => return tracing::error!(%error, "adding a share had panicked"),
+            Err(error) => return tracing::error!(%error, "changing what is shared had panicked"),
         };
-        failed.iter().for_each(|error| tracing::error!("a share was not added: {error}"));
-        if !added.is_empty() {
-            tracing::warn!("shared from now on: {}", added.join(", "));
+        failed.iter().for_each(|error| tracing::error!("a share was not taken over: {error}"));
+        if !come.is_empty() {
+            tracing::warn!("shared from now on: {}", come.join(", "));
+        }
+        if !gone.is_empty() {
+            tracing::warn!("not shared any more: {}; the copies stay as they are", gone.join(", "));
+        }
+        if !come.is_empty() || !gone.is_empty() {
+            self.hub.revoked.send_replace(());
             self.hub.tables.notify_one();
             self.hub.moved();
         }

@@ -1,9 +1,8 @@
-//! The shares of a hub by name. One can be added while it runs; to take one away needs a new start, as its clients would
-//! have to be told what becomes of their copies.
+//! The shares of a hub by name. They may come, go and move to other directories while it runs.
 
 use crate::Error;
 use crate::access::Access;
-use crate::share::{Place, Share, ShareThread};
+use crate::share::{Place, Share, ShareError, ShareThread};
 use crate::state::{StateError, boot_id, share_file_name};
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -22,13 +21,30 @@ pub(crate) type Named = [(String, PathBuf)];
 #[derive(Default)]
 pub(crate) struct Shares {
     by_name: RwLock<Arc<ByName>>,
-    threads: Mutex<Vec<ShareThread>>,
+    running: Mutex<BTreeMap<String, Running>>,
     sleepers: Mutex<Vec<Arc<Notify>>>,
-    claims: Mutex<Vec<Claim>>,
     ground: Ground,
 }
 
 type ByName = BTreeMap<String, Arc<Share>>;
+
+/// What goes on for one of them.
+struct Running {
+    _thread: ShareThread,
+    /// Without it the share is as good; only who would keep a copy within it is not warned.
+    _claim: Option<Claim>,
+}
+
+/// What became of a list of shares.
+#[derive(Default)]
+pub(crate) struct Moved {
+    /// Those that are shared from now on, or from another directory.
+    pub(crate) come: Vec<String>,
+    /// Those that are not shared any more.
+    pub(crate) gone: Vec<String>,
+    /// Why others are as they were.
+    pub(crate) failed: Vec<Error>,
+}
 
 /// What every share needs to start.
 #[derive(Default)]
@@ -58,35 +74,63 @@ impl Shares {
         Ok(shares)
     }
 
-    /// Starts those of `named` that there are not yet; gives their names. One that cannot be started keeps no other from it.
-    pub(crate) fn add(&self, named: &Named) -> (Vec<String>, Vec<Error>) {
+    /// Makes `named` what is shared: starts those that there are not yet, ends those that are not named, and does both to one
+    /// that is in another directory now. One that cannot be started keeps no other from it, and stays where it is.
+    pub(crate) fn set(&self, named: &Named) -> Moved {
+        let mut moved = Moved::default();
         if let Err(error) = check(named) {
-            return (Vec::new(), vec![error]);
+            moved.failed.push(error);
+            return moved;
         }
-        let (mut added, mut failed) = (Vec::new(), Vec::new());
+        let directories: BTreeMap<&str, &Path> =
+            named.iter().map(|(name, dir)| (name.as_str(), dir.as_path())).collect();
+        for share in self.values() {
+            match directories.get(share.name.as_str()) {
+                Some(directory) if *directory == share.directory => continue,
+                // Where there is nothing to be shared yet, what was shared before is better than nothing.
+                Some(directory) => match readable(directory) {
+                    Ok(()) => self.finish(&share),
+                    Err(error) => moved.failed.push(error),
+                },
+                None => {
+                    self.finish(&share);
+                    moved.gone.push(share.name.clone());
+                }
+            }
+        }
         for (name, directory) in named.iter().filter(|(name, _)| !self.contains_key(name)) {
             let begun = if self.len() < SHARES_MAX { self.begin(name, directory) } else { Err(too_many()) };
             match begun {
-                Ok(()) => added.push(name.clone()),
-                Err(error) => failed.push(error),
+                Ok(()) => moved.come.push(name.clone()),
+                Err(error) => moved.failed.push(error),
             }
         }
-        (added, failed)
+        moved
+    }
+
+    /// Takes one away; returns once its index is closed.
+    fn finish(&self, share: &Share) {
+        Arc::make_mut(&mut self.by_name.write().unwrap_or_else(PoisonError::into_inner)).remove(&share.name);
+        // Dropped without the lock: it waits.
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&share.name);
+        drop(running);
+        // Who waits for it looks up, and finds it gone.
+        share.wakers.wake();
     }
 
     fn begin(&self, name: &str, directory: &Path) -> Result<(), Error> {
         let Ground { hub, data_dir, spool, ours } = &self.ground;
         let place = Place { index: data_dir.join(share_file_name(name)), spool, boot_id: boot_id(), ours };
         let (share, thread) = Share::start(name, directory, place)?;
-        // Without it the share is as good; only who would keep a copy within it is not warned.
-        match Dir::open_root(directory).and_then(|root| premises::claim(hub, name, &root)) {
-            Ok(claim) => self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim),
-            Err(error) => tracing::warn!(share = name, %error, "agents on this machine cannot see that this is shared"),
-        }
+        let claim = Dir::open_root(directory).and_then(|root| premises::claim(hub, name, &root));
+        let claim = claim.inspect_err(|error| {
+            tracing::warn!(share = name, %error, "agents on this machine cannot see that this is shared");
+        });
         for sleeper in self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             share.wakers.add(sleeper);
         }
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let running = Running { _thread: thread, _claim: claim.ok() };
+        drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), running));
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut by_name).insert(name.to_owned(), Arc::new(share));
         Ok(())
@@ -130,7 +174,7 @@ impl Shares {
     /// Ends all of them, and waits until each has closed its index.
     pub(crate) fn end(&self) {
         self.values().for_each(|share| share.stop());
-        drop(std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)));
+        drop(std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 }
 
@@ -155,6 +199,11 @@ pub(crate) fn check(shares: &Named) -> Result<(), Error> {
         }
     }
     if shares.len() > SHARES_MAX { Err(too_many()) } else { Ok(()) }
+}
+
+fn readable(directory: &Path) -> Result<(), Error> {
+    let listed = Dir::open_root(directory).and_then(|dir| dir.list(&mut tree::at::ListBuffer::default()).map(drop));
+    listed.map_err(|source| ShareError::Directory { path: directory.to_owned(), source }.into())
 }
 
 fn too_many() -> Error {

@@ -16,6 +16,11 @@ use wire::answer::{ClientState, WhyRow};
 use wire::limits::BEHIND_MAX;
 use wire::message::{Ack, Code, Refusal};
 
+/// Why there is no such entry: it was, and was removed at the source.
+const REMOVED: &str = "removed";
+/// Why there is no such entry: it never was, as far as is known.
+const UNKNOWN: &str = "unknown";
+
 /// What is asked about.
 enum Subject {
     Share(Arc<Share>),
@@ -54,6 +59,11 @@ pub(crate) fn why(
         Subject::Entry(share, path) => format!("{}/{}", share.name, escape(path)),
         Subject::Share(_) | Subject::Value(..) => goal.what.clone(),
     };
+    if rows.iter().any(|row| row.reason == UNKNOWN) {
+        // Nobody has, or lacks, what there is not.
+        return Ok(rows);
+    }
+    let removed = rows.iter().any(|row| row.reason == REMOVED);
     let mut have = 0;
     for standing in clients {
         let row = at_client(&standing, &goal, &what, newest, name, named);
@@ -64,19 +74,15 @@ pub(crate) fn why(
         }
     }
     if !named {
-        let text = match have {
-            1 => format!("1 client has {what} as it is now"),
-            have => format!("{have} clients have {what} as it is now"),
+        let nobody = have == 0 && !rows.iter().any(|row| row.id.is_some());
+        let (reason, text) = match have {
+            0 if nobody => ("not_kept", format!("no client keeps {what}: there is nobody to have it")),
+            1 if removed => ("in_sync", format!("1 client has removed {what} as well")),
+            have if removed => ("in_sync", format!("{have} clients have removed {what} as well")),
+            1 => ("in_sync", format!("1 client has {what} as it is now")),
+            have => ("in_sync", format!("{have} clients have {what} as it is now")),
         };
-        rows.push(WhyRow {
-            what,
-            id: None,
-            name: String::new(),
-            has: true,
-            reason: "in_sync".into(),
-            text,
-            since_ms: None,
-        });
+        rows.push(WhyRow { has: true, ..source(&what, reason, text) });
     }
     Ok(rows)
 }
@@ -90,12 +96,16 @@ fn resolve(hub: &Hub, target: &str, access: &Access) -> Result<Subject, Refusal>
         path => Subject::Entry(Arc::clone(share), Bytes::copy_from_slice(path.as_bytes())),
     };
     if target.starts_with('/') {
+        let asked = std::path::Path::new(target);
         let inside = shares().filter_map(|share| {
-            let path = std::path::Path::new(target).strip_prefix(&share.directory).ok()?;
-            Some((path.as_os_str().len(), share, path.to_str()?))
+            // By the path it is shared by, or by where that leads.
+            let leads_to = || std::fs::canonicalize(&share.directory).ok();
+            let of = |directory: &std::path::Path| Some(asked.strip_prefix(directory).ok()?.to_str()?.to_owned());
+            let path = of(&share.directory).or_else(|| of(&leads_to()?))?;
+            Some((path.len(), share, path))
         });
         if let Some((_, share, path)) = inside.min_by_key(|(length, ..)| *length) {
-            return Ok(entry(&share, path));
+            return Ok(entry(&share, &path));
         }
     }
     let (first, rest) = target.split_once('/').unwrap_or((target, ""));
@@ -188,7 +198,7 @@ fn of_entry(share: &Share, path: &[u8]) -> (Vec<WhyRow>, u64) {
             rows
         }
         Some(record) => {
-            let mut rows = row("removed", format!("{what} was removed at the source, as of version {}", record.seq));
+            let mut rows = row(REMOVED, format!("{what} was removed at the source, as of version {}", record.seq));
             rows[0].has = true;
             rows
         }
@@ -202,7 +212,7 @@ fn of_entry(share: &Share, path: &[u8]) -> (Vec<WhyRow>, u64) {
                  Lockstep's own); check the name",
                 share.directory.display()
             );
-            row("unknown", text)
+            row(UNKNOWN, text)
         }
     };
     // What is wrong with other paths is no matter of this one.

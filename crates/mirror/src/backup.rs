@@ -60,7 +60,7 @@ impl Backup {
         }
         let (inner, _) = dir.open_forced(name)?;
         for entry in inner.list(&mut tree::at::ListBuffer::default())? {
-            let child = path.join(&entry.name).map_err(|e| Problem::Path(path.clone(), e))?;
+            let child = path.join(&entry.name).map_err(|_| Problem::TooDeep(path.clone()))?;
             self.save_tree(&inner, &entry.name, &child)?;
         }
         self.save_dir(path, &stat)

@@ -3,8 +3,8 @@
 use crate::backup::Backup;
 use crate::problem::Problem;
 use std::collections::HashSet;
-use tree::at::{ListBuffer, set_mode};
-use tree::{Dir, Kind, Name, RelPath, fsx};
+use tree::at::{ListBuffer, TempNames, set_mode};
+use tree::{Dir, Kind, Name, RelPath, Stat, fsx};
 
 /// What deleting has to respect.
 pub(crate) struct Care<'a> {
@@ -14,10 +14,27 @@ pub(crate) struct Care<'a> {
     pub(crate) apart: &'a [(u64, u64)],
     /// Whether an entry stays, for it is not the mirror's business.
     pub(crate) leaves: &'a mut dyn FnMut(&RelPath, Kind) -> Result<bool, Problem>,
+    /// Whether that has to be asked at all.
+    pub(crate) chooses: bool,
     /// Where what goes is put.
     pub(crate) backup: Option<&'a Backup>,
     /// Set where a directory could not be looked into without changing its mode.
     pub(crate) unread: bool,
+    /// Set to the first mount point that would be in the way.
+    pub(crate) mount: Option<RelPath>,
+}
+
+impl<'a> Care<'a> {
+    /// For what is of the destination, `leaves` being what the source has to say if it `chooses`.
+    pub(crate) fn new(
+        own: &'a HashSet<(u64, u64)>,
+        apart: &'a [(u64, u64)],
+        chooses: bool,
+        leaves: &'a mut dyn FnMut(&RelPath, Kind) -> Result<bool, Problem>,
+        backup: Option<&'a Backup>,
+    ) -> Self {
+        Self { own, apart, leaves, chooses, backup, unread: false, mount: None }
+    }
 }
 
 /// What became of an entry.
@@ -58,19 +75,13 @@ pub(crate) fn remove_tree(
         each(path, stat.kind, Fate::Gone);
         return Ok(Fate::Gone);
     }
-    if stat.mount_point || stat.dev != dir.stat_self()?.dev {
-        return Err(Problem::MountPoint(path.clone()));
-    }
-    let (inner, _) = dir.open_forced(name)?;
-    if inner.stat_self()?.id() != stat.id() {
-        return Err(Problem::Moved(path.clone()));
-    }
-    if stat.mode & 0o300 != 0o300 {
-        set_mode(&inner, stat.mode | 0o700, inner.path())?;
-    }
+    let inner = enter(dir, name, path, &stat)?;
     let mut fate = Fate::Gone;
     for entry in inner.list(&mut ListBuffer::default())? {
-        let child = path.join(&entry.name).map_err(|e| Problem::Path(path.clone(), e))?;
+        let Ok(child) = path.join(&entry.name) else {
+            remove_deep(&inner, &entry.name, path, care)?;
+            continue;
+        };
         if remove_tree(&inner, &entry.name, &child, care, each)? != Fate::Gone {
             fate = Fate::Holds;
         }
@@ -85,6 +96,60 @@ pub(crate) fn remove_tree(
     }
     each(path, Kind::Dir, fate);
     Ok(fate)
+}
+
+/// Opens a directory that is to be emptied, `stat` being what stands at `name`.
+fn enter(dir: &Dir, name: &Name, path: &RelPath, stat: &Stat) -> Result<Dir, Problem> {
+    if stat.mount_point || stat.dev != dir.stat_self()?.dev {
+        return Err(Problem::MountPoint(path.clone()));
+    }
+    let (inner, _) = dir.open_forced(name)?;
+    if inner.stat_self()?.id() != stat.id() {
+        return Err(Problem::Moved(path.clone()));
+    }
+    if stat.mode & 0o300 != 0o300 {
+        set_mode(&inner, stat.mode | 0o700, inner.path())?;
+    }
+    Ok(inner)
+}
+
+/// Removes `name` of `dir`, with everything in it, where no path of ours reaches: `path` is that of `dir`. However deep it is, one
+/// directory at a time is held: those in it are moved up first. Nobody is told of single entries.
+fn remove_deep(dir: &Dir, name: &Name, path: &RelPath, care: &Care<'_>) -> Result<(), Problem> {
+    if care.chooses || care.backup.is_some() {
+        return Err(Problem::TooDeep(path.clone()));
+    }
+    let temps = TempNames::new();
+    let mut todo = vec![name.clone()];
+    while let Some(name) = todo.pop() {
+        let Some(inner) = remove_or_enter(dir, &name, path, care)? else { continue };
+        for entry in inner.list(&mut ListBuffer::default())? {
+            // What cannot be written cannot be moved either.
+            if remove_or_enter(&inner, &entry.name, path, care)?.is_some() {
+                let up = temps.next_name();
+                inner.move_to(&entry.name, dir, &up)?;
+                todo.push(up);
+            }
+        }
+        forgive_missing(dir.remove_dir(&name))?;
+    }
+    Ok(())
+}
+
+/// A directory to be emptied; anything else is removed at once.
+fn remove_or_enter(dir: &Dir, name: &Name, path: &RelPath, care: &Care<'_>) -> Result<Option<Dir>, Problem> {
+    let Some(stat) = dir.look(name)? else { return Ok(None) };
+    if care.own.contains(&stat.id()) {
+        return Err(Problem::Protected(path.clone()));
+    }
+    if stat.kind != Kind::Dir {
+        forgive_missing(dir.remove_file(name))?;
+        return Ok(None);
+    }
+    if care.apart.contains(&stat.id()) {
+        return Err(Problem::Overlap { path: path.clone(), what: "the source" });
+    }
+    enter(dir, name, path, &stat).map(Some)
 }
 
 /// Tells each entry what [`remove_tree`] would make of it, children first, and touches nothing. What cannot be read is
@@ -111,8 +176,12 @@ pub(crate) fn each_in_tree(
                 care.unread = true;
                 continue;
             };
+            if stat.mount_point {
+                care.mount.get_or_insert_with(|| child.clone());
+            }
             let own = care.own.contains(&stat.id()) || care.apart.contains(&stat.id());
-            if own || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone {
+            if own || stat.mount_point || each_in_tree(inner, &entry.name, &child, stat.kind, care, each) != Fate::Gone
+            {
                 fate = Fate::Holds;
             }
         }
@@ -133,8 +202,11 @@ pub(crate) fn count_in(dir: &Dir, path: &RelPath, care: &mut Care<'_>) -> u64 {
     let Ok(entries) = dir.list(&mut ListBuffer::default()) else { return 0 };
     let mut count = 0;
     for entry in entries {
-        // Deeper than any path of ours may be.
-        let Ok(child) = path.join(&entry.name) else { continue };
+        // Deeper than any path of ours may be: what is in it is not counted.
+        let Ok(child) = path.join(&entry.name) else {
+            count += 1;
+            continue;
+        };
         if (care.leaves)(&child, entry.kind.unwrap_or(Kind::Dir)).unwrap_or(true) {
             continue;
         }

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tree::at::{Attributes, Grip, ListBuffer, Node, Takes, stat_of};
+use tree::at::{Attributes, Grip, ListBuffer, Node, Takes, is_beyond, stat_of};
 use tree::filter::Scope;
 use tree::{Dir, Found, Kind, Listing, Name, RelPath, Stat, fsx};
 
@@ -190,7 +190,12 @@ impl DiskSource {
         Some(match stat.kind {
             Kind::Dir => match (self.others.name(stat), self.pin.check_dir(path, stat)) {
                 (Some(what), _) => Want::Unknown(Problem::Overlap { path: path.clone(), what }),
-                (None, Ok(())) => Want::Dir(WantDir { mode, mtime_ns, found }),
+                (None, Ok(())) => {
+                    if stat.mount_point {
+                        self.remember_mount(dir, name, path, stat);
+                    }
+                    Want::Dir(WantDir { mode, mtime_ns, found })
+                }
                 (None, Err(broken)) => Want::Unknown(broken.into()),
             },
             Kind::File => Want::File(WantFile { mode, mtime_ns, size_bytes: stat.size_bytes, content: None, found }),
@@ -344,12 +349,14 @@ impl Source for DiskSource {
         // Two versions of a size can bear one time, for the clock that stamps files ticks slowly. What we copied
         // ourselves tells them apart by inode and ctime.
         let copied = want.found.is_some_and(|now| self.writes.is_outdated(path, &now));
-        let recalled = self.memory.as_ref().zip(want.found).map(|(memory, now)| memory.recall(path, &now, found));
-        let recalled = match recalled {
+        let known = self.memory.as_ref().zip(want.found).map(|(memory, now)| memory.recall(path, &now, found));
+        let recalled = match known {
             Some(Recall::Unknown) => self.memory.as_ref().is_some_and(Memory::reads_unknown),
-            recalled => recalled == Some(Recall::Changed),
+            known => known == Some(Recall::Changed),
         };
-        let named = look == Look::Content || copied || recalled;
+        // Two times of which nobody knows what they were are no sign that the content is the same.
+        let beyond = is_beyond(want.mtime_ns) && known != Some(Recall::Unchanged);
+        let named = look == Look::Content || copied || recalled || beyond;
         let read = self.options.checksum || (named && want.mtime_ns == found.mtime_ns);
         if !read {
             return Ok(if want.mtime_ns == found.mtime_ns { meta } else { Same::Different });

@@ -6,6 +6,7 @@
 
 use crate::backup::Backup;
 use crate::dirty::Dirty;
+use crate::fold::Folding;
 use crate::grain::Grain;
 use crate::guard::{DeleteLimit, Held};
 use crate::keep::{Keep, Keeping, UnkeptByWhat};
@@ -233,6 +234,8 @@ pub struct Engine {
     pub(crate) options: Options,
     pub(crate) temps: Arc<TempNames>,
     pub(crate) grain: Arc<Grain>,
+    /// Which names its disk takes for one.
+    pub(crate) folding: Arc<Folding>,
     pub(crate) scratch: Scratch,
     /// Which names are one file, on both sides.
     pub(crate) links: Links,
@@ -254,6 +257,7 @@ impl Engine {
             options,
             temps: Arc::new(TempNames::new()),
             grain: Arc::default(),
+            folding: Arc::default(),
             scratch,
             links: Links::default(),
             list_buffer: ListBuffer::default(),
@@ -272,6 +276,7 @@ impl Engine {
     pub(crate) fn hold_dest(&mut self, dest: Dir) {
         self.dest = Arc::new(dest);
         self.grain = Arc::default();
+        self.folding = Arc::default();
         self.entries_known = None;
         self.scratch = self.scratch.anew(&self.options, Arc::clone(&self.stop));
     }
@@ -312,6 +317,7 @@ impl Engine {
             options: self.options.clone(),
             temps: Arc::clone(&self.temps),
             grain: Arc::clone(&self.grain),
+            folding: Arc::clone(&self.folding),
             scratch: self.scratch.fork(),
             links: Links::default(),
             list_buffer: ListBuffer::default(),

@@ -137,7 +137,16 @@ pub enum PinBroken {
          mount it again, or start lockstep anew if that is what you want"
     )]
     Mount(RelPath),
+    /// The same, and it was mounted there at an earlier run.
+    #[error(
+        "{0} was a mount point at the last run with this --state and is not what was mounted there, so nothing at or below \
+         it is touched; mount it again, or run once with --allow-mass-delete if its copy is to go"
+    )]
+    Remembered(RelPath),
 }
+
+/// Device and inode of no directory: what stands for a mount point of an earlier run that is not mounted.
+const AWAY: (u64, u64) = (u64::MAX, u64::MAX);
 
 impl Pin {
     /// Pins a root as it is now.
@@ -163,6 +172,21 @@ impl Pin {
         }
     }
 
+    /// Pins a mount point of an earlier run; `now` is what is mounted there if that is the same.
+    pub fn recall(&mut self, path: &RelPath, now: Option<(u64, u64)>) {
+        self.mounts.insert(path.clone(), now.unwrap_or(AWAY));
+    }
+
+    /// Whether `path` was mounted at an earlier run, and is not.
+    pub fn is_away(&self, path: &RelPath) -> bool {
+        self.mounts.get(path) == Some(&AWAY)
+    }
+
+    /// What to tell of the mount point `path`, which is not what it was.
+    pub fn broken(&self, path: &RelPath) -> PinBroken {
+        if self.is_away(path) { PinBroken::Remembered(path.clone()) } else { PinBroken::Mount(path.clone()) }
+    }
+
     /// The mount points that `path` lies below or is, from the root on.
     pub fn mounts_above(&self, path: &RelPath) -> Vec<RelPath> {
         if self.mounts.is_empty() {
@@ -181,7 +205,7 @@ impl Pin {
     /// When something else was mounted there before.
     pub fn check_dir(&mut self, path: &RelPath, now: &Stat) -> Result<(), PinBroken> {
         match self.mounts.get(path) {
-            Some(pinned) if *pinned != now.id() => Err(PinBroken::Mount(path.clone())),
+            Some(pinned) if *pinned != now.id() => Err(self.broken(path)),
             None if now.mount_point => {
                 self.mounts.insert(path.clone(), now.id());
                 Ok(())
@@ -276,6 +300,8 @@ mod tests {
         let mounted = Stat { mount_point: true, ..dir(9, 2) };
         assert!(pin.check_dir(&path, &mounted).is_ok());
         assert!(pin.check_dir(&path, &mounted).is_ok());
-        assert_eq!(pin.check_dir(&path, &dir(1, 5)), Err(PinBroken::Mount(path)));
+        assert_eq!(pin.check_dir(&path, &dir(1, 5)), Err(PinBroken::Mount(path.clone())));
+        pin.recall(&path, None);
+        assert_eq!(pin.check_dir(&path, &mounted), Err(PinBroken::Remembered(path)));
     }
 }

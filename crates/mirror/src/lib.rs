@@ -1,8 +1,9 @@
 //! Reconciling one directory with another: plan, stage, switch; watch, settle.
 //!
 //! [`Engine::reconcile`] makes a destination directory what a [`Source`] says it should be. It promises that a name
-//! never shows a torn file and never vanishes for a moment, that nothing is deleted because something could not be
-//! read, and that nothing outside the destination is touched, whoever swaps directories for links meanwhile.
+//! never shows a torn file and never vanishes for a moment (unless nothing but its spelling changes, and the disk takes both
+//! for one name), that nothing is deleted because something could not be read, and that nothing outside the destination is
+//! touched, whoever swaps directories for links meanwhile.
 //!
 //! It never talks to a network and never prints: results go to a sink, problems into the [`Outcome`].
 
@@ -14,6 +15,7 @@ pub mod diff;
 pub mod dirty;
 pub mod disk;
 pub mod engine;
+mod fold;
 mod grain;
 pub mod guard;
 pub mod keep;

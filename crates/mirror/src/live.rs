@@ -4,6 +4,7 @@
 //! once; what cannot be watched is polled; everything is checked once in a while, whatever the events said. While a root
 //! is away nothing is copied or deleted, and once it is back everything is compared.
 
+mod neighbours;
 mod pulse;
 mod roots;
 mod standing;
@@ -21,6 +22,7 @@ use crate::guard::Pin;
 use crate::mirror::{Mirror, MirrorError};
 use crate::problem::Problem;
 use crate::watch::{News, Waker, Watcher};
+pub(crate) use neighbours::note_neighbours;
 pub use pulse::Pulse;
 use roots::Return;
 pub use standing::{Standing, State};
@@ -110,12 +112,13 @@ impl Mirror {
     /// comparison of everything where the end was asked for in order, else the last one that was not quiet.
     ///
     /// # Errors
-    /// When one of the directories cannot be watched at all.
+    /// When one of the directories cannot be watched at all, or another live mirror writes to where the destination lies, or in it.
     pub fn watch(
         &mut self,
         stopper: Stopper,
         report: &mut (dyn FnMut(Report<'_>) + Send),
     ) -> Result<Outcome, MirrorError> {
+        self.settle_in()?;
         self.stop_on(stopper.flag());
         self.beat_on(stopper.pulse());
         let dest_pin = roots::pin_of(self.engine.dest())?;
@@ -146,7 +149,9 @@ impl Mirror {
             ending: false,
         };
         live.start()?;
-        Ok(live.run())
+        let outcome = live.run();
+        self.claim = None;
+        Ok(outcome)
     }
 }
 

@@ -2,22 +2,28 @@
 //!
 //! Size and time can stay what they were while the content changes; ctime cannot be set by anybody. A file whose inode
 //! or ctime is another one than was remembered is read. What is remembered of a file is 32 bytes, hashes of its path and
-//! of what both disks said, so a file of them is small, is searched where it lies, and tells nobody any names.
+//! of what both disks said, so a file of them is small, is searched where it lies, and tells nobody any names. Beside them stands
+//! what was mounted below the source, with its paths: whatever is to be deleted is asked for mount points in it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tree::at::TempNames;
+use tree::at::{Identity, TempNames};
+use tree::path::PATH_BYTES_MAX;
 use tree::{Dir, Name, RelPath, Stat, fsx};
 
 /// What such a file begins with.
-const MAGIC: &[u8; 16] = b"lockstep state 1";
+const MAGIC: &[u8; 16] = b"lockstep state 2";
 /// The most files that are remembered; the others are compared by size and time, as all are without memory.
 const FILES_MAX: usize = 1 << 21;
+/// The most mount points that are remembered.
+const MOUNTS_MAX: usize = 4_096;
 const ENTRY: usize = 32;
+/// Of a mount point, before its path: the length of that, and what is mounted there.
+const MOUNT: usize = 2 + 3 * 8;
 const KEY: usize = 16;
 const HEAD: usize = 16 + 32 + 8;
 const HASH: usize = 32;
@@ -49,23 +55,33 @@ pub(crate) struct Memory {
     now: Vec<Entry>,
     /// What was deleted by this run.
     gone: HashSet<[u8; KEY]>,
+    /// What is, or should be, mounted below the source.
+    mounts: BTreeMap<RelPath, Identity>,
     /// More files than are remembered.
     full: bool,
+}
+
+/// What a file of them holds.
+#[derive(Debug, Default)]
+struct Kept {
+    files: Vec<Entry>,
+    mounts: BTreeMap<RelPath, Identity>,
 }
 
 impl Memory {
     /// Reads what is in `path`. What is there but cannot be used is told as a note, and is not used.
     pub(crate) fn open(path: &Path, source: &Dir, dest: &Dir) -> Result<(Self, Option<String>), fsx::Error> {
         let pair = pair(source, dest)?;
-        let (before, note) = match read(path, &pair) {
-            Ok(before) => (Arc::new(before), None),
+        let (kept, note) = match read(path, &pair) {
+            Ok(kept) => (kept, None),
             Err(why) => {
                 let shown = tree::path::escape(path.as_os_str().as_encoded_bytes());
                 let note = format!("the state in {shown} {why}, so it is not used: this run reads every file");
-                (Arc::default(), Some(note))
+                (Kept::default(), Some(note))
             }
         };
-        Ok((Self { path: path.to_owned(), pair, before, now: Vec::new(), gone: HashSet::new(), full: false }, note))
+        let (path, before, mounts) = (path.to_owned(), Arc::new(kept.files), kept.mounts);
+        Ok((Self { path, pair, before, now: Vec::new(), gone: HashSet::new(), mounts, full: false }, note))
     }
 
     /// What is known of a file that the disks now describe so.
@@ -107,14 +123,40 @@ impl Memory {
         self.now.push(entry);
     }
 
+    /// What is mounted where, as far as it is remembered.
+    pub(crate) fn mounts(&self) -> &BTreeMap<RelPath, Identity> {
+        &self.mounts
+    }
+
+    /// What is mounted, or should be, at `path`.
+    pub(crate) fn mounted(&self, path: &RelPath) -> Option<Identity> {
+        self.mounts.get(path).copied()
+    }
+
+    /// Remembers what is mounted at `path`.
+    pub(crate) fn remember_mount(&mut self, path: &RelPath, identity: Identity) {
+        if self.mounts.len() < MOUNTS_MAX {
+            self.mounts.insert(path.clone(), identity);
+        } else {
+            self.full = true;
+        }
+    }
+
+    /// Nothing has to be mounted there any more.
+    pub(crate) fn forget_mount(&mut self, path: &RelPath) {
+        self.mounts.remove(path);
+    }
+
     /// One for another thread: it knows the same of the last run, and what it remembers comes back by [`Memory::join`].
     pub(crate) fn fork(&self) -> Self {
         let (path, before) = (self.path.clone(), Arc::clone(&self.before));
-        Self { path, pair: self.pair, before, now: Vec::new(), gone: HashSet::new(), full: false }
+        let mounts = self.mounts.clone();
+        Self { path, pair: self.pair, before, now: Vec::new(), gone: HashSet::new(), mounts, full: false }
     }
 
     pub(crate) fn join(&mut self, other: Self) {
         self.gone.extend(other.gone);
+        other.mounts.iter().for_each(|(path, identity)| self.remember_mount(path, *identity));
         self.full |= other.full || self.now.len() + other.now.len() > FILES_MAX;
         self.now.extend(other.now.into_iter().take(FILES_MAX - self.now.len()));
     }
@@ -139,12 +181,18 @@ impl Memory {
         bytes.extend_from_slice(&self.pair);
         bytes.extend_from_slice(&(self.now.len() as u64).to_le_bytes());
         self.now.iter().for_each(|entry| bytes.extend_from_slice(entry));
+        for (path, Identity { kind, id, ino }) in &self.mounts {
+            let len = u16::try_from(path.as_bytes().len()).unwrap_or_default();
+            bytes.extend_from_slice(&len.to_le_bytes());
+            [kind, id, ino].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+            bytes.extend_from_slice(path.as_bytes());
+        }
         bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
         write(&self.path, &bytes)?;
         self.before = Arc::new(std::mem::take(&mut self.now));
-        Ok(self
-            .full
-            .then(|| format!("only {FILES_MAX} files are remembered; the others are compared by size and time")))
+        Ok(self.full.then(|| {
+            format!("only {FILES_MAX} files and {MOUNTS_MAX} mount points are remembered; the others are not")
+        }))
     }
 }
 
@@ -184,20 +232,20 @@ fn pair(source: &Dir, dest: &Dir) -> Result<[u8; 32], fsx::Error> {
 }
 
 /// Reads a state, or says why it is none.
-fn read(path: &Path, pair: &[u8; 32]) -> Result<Vec<Entry>, String> {
+fn read(path: &Path, pair: &[u8; 32]) -> Result<Kept, String> {
     let mut bytes = Vec::new();
-    let most = (HEAD + FILES_MAX * ENTRY + HASH) as u64;
+    let most = (HEAD + FILES_MAX * ENTRY + MOUNTS_MAX * (MOUNT + PATH_BYTES_MAX) + HASH) as u64;
     match File::open(path) {
         Ok(file) => {
             file.take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read ({e})"))?;
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
         Err(e) => return Err(format!("cannot be read ({e})")),
     }
     parse(&bytes, pair).map_err(str::to_owned)
 }
 
-fn parse(bytes: &[u8], pair: &[u8; 32]) -> Result<Vec<Entry>, &'static str> {
+fn parse(bytes: &[u8], pair: &[u8; 32]) -> Result<Kept, &'static str> {
     let Some((content, hash)) = bytes.split_last_chunk::<HASH>() else { return Err("is torn") };
     if !content.starts_with(MAGIC) {
         return Err("is no state, or one of another version");
@@ -205,15 +253,30 @@ fn parse(bytes: &[u8], pair: &[u8; 32]) -> Result<Vec<Entry>, &'static str> {
     if blake3::hash(content) != *hash || content.len() < HEAD {
         return Err("is torn");
     }
-    let (head, entries) = content.split_at(HEAD);
+    let (head, rest) = content.split_at(HEAD);
     if head[16..48] != pair[..] {
         return Err("is of another pair of directories");
     }
-    let (entries, rest) = entries.as_chunks::<ENTRY>();
-    if !rest.is_empty() || head[48..] != (entries.len() as u64).to_le_bytes() {
-        return Err("is torn");
+    let (chunks, _) = rest.as_chunks::<ENTRY>();
+    let count = head[48..].first_chunk().and_then(|count| usize::try_from(u64::from_le_bytes(*count)).ok());
+    let files = count.and_then(|count| chunks.get(..count)).ok_or("is torn")?.to_vec();
+    let mounts = parse_mounts(&rest[files.len() * ENTRY..]).ok_or("is torn")?;
+    Ok(Kept { files, mounts })
+}
+
+fn parse_mounts(mut bytes: &[u8]) -> Option<BTreeMap<RelPath, Identity>> {
+    let mut mounts = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (len, rest) = bytes.split_first_chunk()?;
+        let (numbers, rest) = rest.split_at_checked(MOUNT - len.len())?;
+        let (path, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        let ([kind, id, ino], []) = numbers.as_chunks() else { return None };
+        let identity =
+            Identity { kind: u64::from_le_bytes(*kind), id: u64::from_le_bytes(*id), ino: u64::from_le_bytes(*ino) };
+        mounts.insert(RelPath::new(path).ok()?, identity);
+        bytes = rest;
     }
-    Ok(entries.to_vec())
+    (mounts.len() <= MOUNTS_MAX).then_some(mounts)
 }
 
 /// Replaces the file at once, or leaves it as it is.
@@ -323,10 +386,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mounted_is_known_to_the_next_run_until_it_is_forgotten() {
+        let scene = Scene::new();
+        let (mut memory, _) = scene.open();
+        memory.remember(&path("f"), &stat(1, 1), &stat(2, 2));
+        let (deep, identity) = (path("p/m"), Identity { kind: 1, id: 2, ino: 3 });
+        memory.remember_mount(&deep, identity);
+        memory.remember_mount(&path("m"), Identity { ino: 4, ..identity });
+        memory.save(true).unwrap();
+        let (mut memory, note) = scene.open();
+        assert_eq!((note, memory.mounts().len(), memory.mounted(&deep)), (None, 2, Some(identity)));
+        assert_eq!(memory.recall(&path("f"), &stat(1, 1), &stat(2, 2)), Recall::Unchanged);
+        memory.forget_mount(&deep);
+        memory.save(true).unwrap();
+        let (mut memory, _) = scene.open();
+        assert_eq!((memory.mounts().len(), memory.mounted(&deep)), (1, None));
+        for n in 0..MOUNTS_MAX {
+            memory.remember_mount(&path(&format!("m{n}")), identity);
+        }
+        assert!(memory.save(true).unwrap().is_some());
+        assert_eq!((scene.open().1, scene.open().0.mounts().len()), (None, MOUNTS_MAX));
+    }
+
+    #[test]
     fn a_state_with_any_byte_changed_or_missing_is_not_used_and_said_to_be_torn() {
         let scene = Scene::new();
         let (mut memory, _) = scene.open();
         memory.remember(&path("f"), &stat(1, 1), &stat(2, 2));
+        memory.remember_mount(&path("m"), Identity { kind: 1, id: 2, ino: 3 });
         memory.save(true).unwrap();
         let whole = std::fs::read(scene.file()).unwrap();
         for at in 0..whole.len() {

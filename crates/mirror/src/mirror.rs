@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tree::premises::Claim;
 use tree::{Dir, RelPath, fsx};
 
 /// What the default destination's name ends with.
@@ -109,9 +110,28 @@ pub enum MirrorError {
         /// What is wrong with it.
         why: String,
     },
+    /// The file of `--state` has no place.
+    #[error("the state cannot be kept in {}: {why}; nothing was done", shown(path))]
+    State {
+        /// The file, as given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Another process keeps this destination.
     #[error("another lockstep is writing to {}; wait for it or stop it, nothing was done", shown(_0))]
     Busy(PathBuf),
+    /// Two live mirrors of which one would delete what the other copies.
+    #[error(
+        "{} {why}; choose another destination, or exclude what is mirrored by the other one, nothing was done",
+        shown(path)
+    )]
+    Nested {
+        /// The destination, as given.
+        path: PathBuf,
+        /// How it lies to the other one.
+        why: &'static str,
+    },
     /// The watch could not be started.
     #[error(transparent)]
     Watch(#[from] crate::watch::WatchError),
@@ -127,8 +147,10 @@ pub struct Mirror {
     pub(crate) engine: Engine,
     pub(crate) dest_path: PathBuf,
     pub(crate) check_every: Duration,
-    choice: Choice,
+    pub(crate) choice: Choice,
     notes: Vec<String>,
+    /// Tells other mirrors that this one writes there, while it is live.
+    pub(crate) claim: Option<Claim>,
     /// Stands in for a destination that a dry run must not make.
     _stand_in: Option<StandIn>,
 }
@@ -146,19 +168,24 @@ impl Mirror {
         let mut disk = DiskSource::open(source, disk).map_err(|e| refuse(&e))?;
         // A directory that opens may still not be listed.
         disk.root().list(&mut tree::at::ListBuffer::default()).map_err(|e| refuse(&e))?;
+        options.state.as_deref().map_or(Ok(()), check_state)?;
         let (dir, stand_in) = open_dest(disk.root(), source, dest, dry_run)?;
         disk.others.dest = Some(dir.stat_self()?.id());
         if !dry_run && !dir.try_lock()? {
             return Err(MirrorError::Busy(dest.to_owned()));
         }
+        let mut notes = Vec::new();
+        if !dry_run {
+            notes.extend(crate::live::note_neighbours(&dir, dest)?);
+        }
         let backup = match &options.backup_dir {
             Some(path) => open_backup(path, disk.root(), &dir, dry_run)?,
             None => Opened { backup: None, inside: None },
         };
-        let mut notes = Vec::new();
         if let Some(path) = &options.state {
             let (memory, note) = Memory::open(path, disk.root(), &dir)?;
             disk.memory = Some(memory);
+            disk.recall_mounts(allow_mass_delete);
             notes.extend(note);
         }
         disk.others.backup = backup.backup.as_ref().map(|(_, id)| *id);
@@ -181,7 +208,8 @@ impl Mirror {
             },
         );
         let check_every = options.check_every.unwrap_or(crate::live::CHECK_EVERY);
-        Ok(Self { source: disk, engine, dest_path: dest.to_owned(), check_every, choice, notes, _stand_in: stand_in })
+        let dest_path = dest.to_owned();
+        Ok(Self { source: disk, engine, dest_path, check_every, choice, notes, claim: None, _stand_in: stand_in })
     }
 
     /// Where the mirror goes when nobody says where: beside the source, with [`DEFAULT_SUFFIX`].
@@ -366,7 +394,10 @@ fn open_dest(
             Ok((dir, None))
         }
         Err(e) if e.is_missing() => {
-            let parent = Dir::open_root(above(dest)).map_err(|e| refuse(&e))?;
+            let parent = Dir::open_root(above(dest)).map_err(|e| MirrorError::Destination {
+                path: dest.to_owned(),
+                why: format!("cannot be made: {} {}", shown(above(dest)), why(&e, "create it first")),
+            })?;
             if parent.lineages()?.iter().any(|id| Some(id) == source_line.first()) {
                 return Err(overlap("is inside"));
             }
@@ -425,6 +456,13 @@ fn check_backup(dir: &Dir, source: &Dir) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// Whether the state can be where it is to be, found out before and not when all is done.
+fn check_state(path: &Path) -> Result<(), MirrorError> {
+    let refuse = |why| MirrorError::State { path: path.to_owned(), why };
+    Dir::open_root(above(path)).map_err(|e| refuse(format!("its directory {}", why(&e, "create it first"))))?;
+    if path.is_dir() { Err(refuse("it is a directory".into())) } else { Ok(()) }
 }
 
 /// The directory that `path` is in.

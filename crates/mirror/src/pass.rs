@@ -9,6 +9,7 @@
 mod compare;
 mod crew;
 mod finish;
+mod fold;
 mod fresh;
 mod keep;
 mod links;
@@ -79,6 +80,8 @@ struct Found {
     covered: BTreeSet<RelPath>,
     /// Names of files with several, which one thread alone deals with once all else was looked at.
     linked: BTreeSet<RelPath>,
+    /// Names that were spelt otherwise, and were given their own.
+    respelt: BTreeSet<RelPath>,
     /// What could not be reached, for a directory above it is none.
     blocked: Vec<Job>,
     tally: Tally,
@@ -118,6 +121,9 @@ impl<'a, 't, S: Source> Pass<'a, 't, S> {
 
     fn run(mut self) -> Outcome {
         let dirty = self.dirty;
+        if dirty.is_whole() {
+            self.engine.folding.forget();
+        }
         if dirty.root_entry() {
             self.compare_root();
         }
@@ -162,7 +168,8 @@ impl<'a, 't, S: Source> Pass<'a, 't, S> {
 
     fn keep(&mut self, path: &RelPath, want: &Want, found: &Stat) {
         self.source.kept(path, want, found);
-        self.tell(Action::Skipped, path, want.kind(), 0);
+        let respelt = !self.found.respelt.is_empty() && self.found.respelt.remove(path);
+        self.tell(if respelt { Action::Updated } else { Action::Skipped }, path, want.kind(), 0);
     }
 
     /// What changed underneath is looked at again; until then it is not known to be the same.

@@ -1,7 +1,7 @@
 //! Why one entry could not be made equal while the rest went on.
 
 use tree::path::PathError;
-use tree::{Kind, RelPath, fsx};
+use tree::{Kind, Name, RelPath, fsx};
 
 /// One entry's failure: named, counted, tried again later, and never a reason to stop the others.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,9 +27,26 @@ pub enum Problem {
     /// A source name of the form of our own temporaries.
     #[error("{0} has a name that is reserved for temporaries; rename it at the source")]
     Reserved(RelPath),
+    /// Two names of the source that the destination's disk takes for one.
+    #[error(
+        "{path} is not copied: to the disk of the destination that is the same name as {other}, which stands there and is left \
+         as it is; give one of them another name at the source"
+    )]
+    Collision {
+        /// The one that has no place there.
+        path: RelPath,
+        /// The name beside it that has.
+        other: Name,
+    },
     /// A path longer or deeper than is handled.
     #[error("a path in {0} is {1}; shorten it at the source")]
     Path(RelPath, PathError),
+    /// A directory of the destination holds what is deeper than any path of ours, and has to be judged or saved by its path.
+    #[error(
+        "{0} holds, at the destination, what lies too deep to be named, so whether it is excluded is not known, and it cannot be \
+         saved; remove it there"
+    )]
+    TooDeep(RelPath),
     /// Something else is mounted there, which is never emptied.
     #[error("{0} is a mount point at the destination, so it is not deleted; unmount it first")]
     MountPoint(RelPath),

@@ -71,7 +71,7 @@ impl Step {
     }
 
     /// Switches, and reads back what stands there now. After an error nothing of the new is left, and the old stands as it
-    /// did.
+    /// did; but a directory that has to be removed first may be gone in part.
     pub(crate) fn run(&self, temps: &TempNames, backup: Option<&Backup>) -> Result<Switched, Problem> {
         let done = self.switch(temps, backup);
         if done.is_err() {
@@ -139,11 +139,15 @@ impl Step {
         let Step { dir, name, .. } = self;
         match dir.exchange(temp, name) {
             Err(e) if matches!(e.errno, Errno::INVAL | Errno::NOSYS) => {}
+            Err(e) if e.errno == Errno::XDEV && found.kind == Kind::Dir => return self.remove_first(temp),
             done => return Ok(done?),
         }
         // The file system cannot exchange, so the name is missing between these two renames.
         let aside = temps.next_name();
-        dir.rename_no_replace(name, &aside)?;
+        match dir.rename_no_replace(name, &aside) {
+            Err(e) if e.errno == Errno::XDEV && found.kind == Kind::Dir => return self.remove_first(temp),
+            done => done?,
+        }
         if dir.rename_no_replace(temp, name).is_err() {
             dir.rename_no_replace(&aside, name)?;
             let wanted = self.want.kind().unwrap_or(Kind::Special);
@@ -151,6 +155,17 @@ impl Step {
         }
         // The caller removes `temp`, where the old one would be after an exchange.
         Ok(dir.rename_no_replace(&aside, temp)?)
+    }
+
+    /// An overlay renames no directory that is, or has parts, in a lower layer. So it is emptied and removed where it stands, and its name
+    /// is missing until the new one has it.
+    fn remove_first(&self, temp: &Name) -> Result<(), Problem> {
+        let Step { dir, name, path, .. } = self;
+        remove_all(dir, name, path)?;
+        match dir.rename_no_replace(temp, name) {
+            Err(e) if e.errno == Errno::EXIST => Err(Problem::Moved(path.clone())),
+            done => Ok(done?),
+        }
     }
 
     /// Sets what differs, through a descriptor of exactly what was found; whether anything did.
@@ -203,15 +218,20 @@ impl Step {
 
 /// Removes a temporary of any kind.
 pub(crate) fn remove_temp(dir: &Dir, temp: &Name, path: &RelPath) -> Result<(), Problem> {
-    let mut care =
-        Care { own: &HashSet::new(), apart: &[], leaves: &mut |_, _| Ok(false), backup: None, unread: false };
-    match remove_tree(dir, temp, path, &mut care, &mut |_, _, _| {}) {
-        Ok(_) => Ok(()),
+    match remove_all(dir, temp, path) {
+        Ok(()) => Ok(()),
         Err(problem) => {
             let at = tree::path::escape(dir.path_of(temp).as_os_str().as_bytes());
             Err(Problem::LeftOver { at, why: problem.to_string() })
         }
     }
+}
+
+/// Removes what nothing in it is to stay of.
+fn remove_all(dir: &Dir, name: &Name, path: &RelPath) -> Result<(), Problem> {
+    let (own, mut leaves) = (HashSet::new(), |_: &RelPath, _| Ok(false));
+    let mut care = Care::new(&own, &[], false, &mut leaves, None);
+    remove_tree(dir, name, path, &mut care, &mut |_, _, _| {}).map(drop)
 }
 
 /// [`remove_temp`] after a failure that is told anyway: what stays is left to the next sweep.

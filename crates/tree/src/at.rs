@@ -9,6 +9,7 @@
 mod attributes;
 mod dir;
 mod grip;
+mod identity;
 mod meta;
 mod mounts;
 mod node;
@@ -17,6 +18,7 @@ mod temp;
 pub use attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, Takes};
 pub use dir::{Dir, DirEntry, ListBuffer};
 pub use grip::Grip;
-pub use meta::{Stat, let_changes_finish, set_mode, set_times, stat_of};
+pub use identity::Identity;
+pub use meta::{Stat, is_beyond, let_changes_finish, set_mode, set_times, stat_of};
 pub use node::Node;
 pub use temp::{TEMP_PREFIX, TempNames, is_temp_name};

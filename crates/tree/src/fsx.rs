@@ -48,8 +48,8 @@ impl Error {
 /// For what a person can cure, how.
 fn cure(errno: Errno) -> &'static str {
     match errno {
-        Errno::NOSPC => "; free some space there, it is tried again",
-        Errno::DQUOT => "; free some space or raise the quota, it is tried again",
+        Errno::NOSPC => "; free some space there",
+        Errno::DQUOT => "; free some space there or raise the quota",
         Errno::ACCESS | Errno::PERM => "; give the user that lockstep runs as the right to it",
         Errno::ROFS => "; mount it writable",
         Errno::NAMETOOLONG => "; the file system there cannot hold this name, shorten it at the source",
@@ -65,6 +65,6 @@ mod tests {
     #[test]
     fn an_error_names_the_step_the_path_and_the_cure() {
         let text = Error::new("create", "/a\nb", Errno::NOSPC).to_string();
-        assert_eq!(text, "cannot create /a\\x0ab: No space left on device; free some space there, it is tried again");
+        assert_eq!(text, "cannot create /a\\x0ab: No space left on device; free some space there");
     }
 }

@@ -1,7 +1,8 @@
 //! Which directories of this machine are shared by whom, so that nobody keeps a copy of a share within it, where the copy would be
-//! shared in turn and without end, or around it, where the share itself would be what is extra.
+//! shared in turn and without end, or around it, where the share itself would be what is extra. And which are destinations of
+//! mirrors, so that no two of them lie in each other, where one would delete what the other copies.
 //!
-//! Whoever shares a directory holds a socket with a name in the kernel's abstract space for it, and one for each directory above. It
+//! Whoever shares a directory, or mirrors to one, holds a socket with a name in the kernel's abstract space for it, and one for each directory above. It
 //! goes with the process, needs no file, and is seen by all processes of this network namespace; it is believed where it belongs
 //! to root or to who asks.
 
@@ -17,7 +18,10 @@ use std::path::Path;
 /// Connections that wait unaccepted; nobody accepts any, and where there are more the name is held all the same.
 const BACKLOG: i32 = 16;
 
-/// What tells that a directory is shared, for as long as it lives.
+/// Mirrors that are known of below one directory; of more, some may not be noticed.
+const SLOTS: u8 = 16;
+
+/// What tells that a directory is shared or mirrored to, for as long as it lives.
 #[derive(Debug)]
 pub struct Claim {
     _sockets: Vec<OwnedFd>,
@@ -57,6 +61,65 @@ pub fn conflict(hub: &str, share: &str, path: &Path) -> Result<Option<Conflict>,
     }
     let around = there == path && is_held(&name((hub, share), lineage[0], true));
     Ok(around.then_some(Conflict::Around))
+}
+
+/// What a mirror does with its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Whatever its source does not have goes.
+    All,
+    /// Some of it is left alone.
+    Part,
+}
+
+/// Which destinations of other mirrors lie around and within one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// It lies within one.
+    pub around: Option<Writes>,
+    /// One lies within it.
+    pub within: bool,
+}
+
+/// Tells that a mirror writes to `root`.
+///
+/// # Errors
+/// As [`claim`].
+pub fn claim_destination(root: &Dir, writes: Writes) -> Result<Claim, Error> {
+    let mut sockets = Vec::new();
+    for (above, id) in root.lineages()?.into_iter().enumerate() {
+        let names = match above {
+            0 => vec![destination(id, writes)],
+            _ => (0..SLOTS).map(|slot| above_destination(id, slot)).collect(),
+        };
+        for name in names {
+            if let Some(socket) = hold(&name).map_err(|e| Error::new("claim", root.path(), e))? {
+                sockets.push(socket);
+                break;
+            }
+        }
+    }
+    Ok(Claim { _sockets: sockets })
+}
+
+/// Whether other mirrors write to where `root` lies, or to something in it.
+///
+/// # Errors
+/// When the directories above may not be searched.
+pub fn neighbours(root: &Dir) -> Result<Neighbours, Error> {
+    let lineage = root.lineages()?;
+    let writes = |writes| lineage[1..].iter().any(|id| is_held(&destination(*id, writes)));
+    let around = [Writes::All, Writes::Part].into_iter().find(|kind| writes(*kind));
+    let within = (0..SLOTS).any(|slot| is_held(&above_destination(lineage[0], slot)));
+    Ok(Neighbours { around, within })
+}
+
+fn destination(id: (u64, u64), writes: Writes) -> String {
+    name(("mirror", if writes == Writes::All { "all" } else { "part" }), id, false)
+}
+
+fn above_destination(id: (u64, u64), slot: u8) -> String {
+    name(("mirror", &slot.to_string()), id, true)
 }
 
 fn name((hub, share): (&str, &str), (device, inode): (u64, u64), above: bool) -> String {
@@ -124,5 +187,28 @@ mod tests {
         }
         drop(claimed);
         assert_eq!(look("one", "around/share"), None);
+    }
+
+    #[test]
+    fn mirrors_around_and_within_a_destination_are_known_as_long_as_any_of_them_is_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(scratch.path().join("d/x/deep")).unwrap();
+        std::fs::create_dir(scratch.path().join("d/y")).unwrap();
+        let at = |path: &str| Dir::open_root(&scratch.path().join(path)).unwrap();
+        let look = |path: &str| neighbours(&at(path)).unwrap();
+        let (nobody, around) = (Neighbours::default(), |writes| Neighbours { around: Some(writes), within: false });
+        let x = claim_destination(&at("d/x"), Writes::Part).unwrap();
+        let y = claim_destination(&at("d/y"), Writes::All).unwrap();
+        assert_eq!(look("d"), Neighbours { around: None, within: true });
+        assert_eq!((look("d/x"), look("d/y")), (nobody, nobody), "beside each other, and not of themselves");
+        assert_eq!(look("d/x/deep"), around(Writes::Part));
+        drop(x);
+        assert!(look("d").within, "the other one is still there");
+        assert_eq!(look("d/x/deep"), nobody);
+        drop(y);
+        let d = claim_destination(&at("d"), Writes::All).unwrap();
+        assert_eq!((look("d"), look("d/x"), look("d/x/deep")), (nobody, around(Writes::All), around(Writes::All)));
+        drop(d);
+        assert_eq!(look("d/x"), nobody);
     }
 }

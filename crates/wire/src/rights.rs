@@ -6,6 +6,7 @@
 
 use crate::id::ClientId;
 use crate::limits::{RIGHTS_PATTERNS_MAX, TAG_BYTES_MAX, TAGS_MAX, VALUE_NAME_BYTES_MAX};
+use crate::message::Code;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -119,6 +120,14 @@ pub enum BadRights {
     /// A pattern that is none.
     #[error("a pattern of {0} has at most {max} bytes and no control characters", max = VALUE_NAME_BYTES_MAX + 1)]
     Pattern(&'static str),
+    /// A `*` where it stands for itself, which nobody means.
+    #[error("{text:?}: a pattern of {what} is a name, or the beginning of names with one * behind it, as price/*")]
+    Star {
+        /// Of what.
+        what: &'static str,
+        /// The pattern.
+        text: String,
+    },
     /// A tag that is none.
     #[error(
         "a tag has 1 to {TAG_BYTES_MAX} letters, digits, '.', '-', '_' or ':', and begins with a letter or a digit"
@@ -130,6 +139,22 @@ pub enum BadRights {
     /// The range ends before it begins.
     #[error("a range of IDs is FIRST-LAST, and does not end before it begins: 100-199")]
     Range,
+}
+
+impl BadRights {
+    /// What it is refused as.
+    pub fn code(&self) -> Code {
+        match self {
+            BadRights::TooMany(..) | BadRights::Tags => Code::Limit,
+            BadRights::Pattern(_) | BadRights::Star { .. } | BadRights::Tag | BadRights::Range => Code::Protocol,
+        }
+    }
+}
+
+/// Whether `*` stands nowhere in `pattern` but at its end. Elsewhere it is a character of a name, which nobody means who writes a
+/// pattern by hand.
+pub fn stars_at_the_end_alone(pattern: &str) -> bool {
+    !pattern.strip_suffix('*').unwrap_or(pattern).contains('*')
 }
 
 impl Rights {
@@ -169,6 +194,9 @@ fn patterns_of(what: &'static str, given: &[String]) -> Result<Option<Vec<String
     let fits = |text: &String| text.len() <= VALUE_NAME_BYTES_MAX + 1 && !text.contains(char::is_control);
     if !given.iter().all(fits) {
         return Err(BadRights::Pattern(what));
+    }
+    if let Some(text) = given.iter().find(|text| !stars_at_the_end_alone(text)) {
+        return Err(BadRights::Star { what, text: text.clone() });
     }
     let mut patterns = given.to_vec();
     patterns.sort();
@@ -273,6 +301,12 @@ mod tests {
         assert!(with(vec!["x".repeat(VALUE_NAME_BYTES_MAX + 1)]).is_ok());
         for bad in ["x".repeat(VALUE_NAME_BYTES_MAX + 2), "a\nb".to_owned()] {
             assert!(matches!(with(vec![bad]), Err(BadRights::Pattern(_))));
+        }
+        for (pattern, good) in [("a*b", false), ("**", false), ("*a", false), ("a**", false), ("a*", true), ("", true)]
+        {
+            let taken = with(vec![pattern.to_owned()]);
+            assert_eq!(taken.is_ok(), good, "{pattern}");
+            assert!(good || matches!(taken, Err(BadRights::Star { .. })), "{pattern}");
         }
         assert!(tags_changed(&[], &names(TAGS_MAX), &[]).is_ok());
         assert_eq!(tags_changed(&[], &names(TAGS_MAX + 1), &[]), Err(BadRights::Tags));

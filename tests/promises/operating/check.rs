@@ -35,7 +35,7 @@ fn a_check_of_what_would_start_says_so_and_makes_nothing() {
     let share = format!("site={}", site.display());
     let (code, found) = check(&home, &["--listen", "127.0.0.1:0", "--share", &share, "--max-clients", "7"]);
     assert_eq!(code, Some(0), "{found:?}");
-    assert!(told(&found, "share", "good").contains("with 1 entries"), "{found:?}");
+    assert!(told(&found, "share", "good").contains("with 1 entry in it"), "{found:?}");
     assert!(told(&found, "data", "note").contains("is made at the start"), "{found:?}");
     assert!(told(&found, "enrol", "good").contains("anybody"), "{found:?}");
     assert!(told(&found, "limits", "good").contains("7 clients"), "{found:?}");

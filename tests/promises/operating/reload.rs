@@ -107,7 +107,7 @@ fn each_origin_that_is_named_may_read_and_that_changes_with_the_configuration() 
 }
 
 #[test]
-fn a_share_is_added_without_cutting_anybody_off_and_one_that_is_taken_away_stays_and_is_told() {
+fn a_share_comes_without_cutting_anybody_off_goes_without_touching_a_copy_and_comes_back() {
     let dir = scratch();
     let (file, home) = (dir.join("lockstep.toml"), dir.join("home"));
     for share in ["a", "b"] {
@@ -143,7 +143,7 @@ fn a_share_is_added_without_cutting_anybody_off_and_one_that_is_taken_away_stays
     let told = reload(&mut hub);
     assert!(told.contains("changed: share"), "{told}");
     until(PATIENCE, "both to be dealt with", || {
-        log().contains("shared from now on: b") && log().contains("a share was not added: ")
+        log().contains("shared from now on: b") && log().contains("a share was not taken over: ")
     });
     assert!(log().contains("missing"), "{}", log());
     let second = join(2, "b");
@@ -154,13 +154,53 @@ fn a_share_is_added_without_cutting_anybody_off_and_one_that_is_taken_away_stays
     fs::create_dir(dir.join("missing")).unwrap();
     reload(&mut hub);
     until(PATIENCE, "what was missing", || log().contains("shared from now on: missing"));
-    // Taken away, or elsewhere: told, and nothing changes for those who have it.
+    assert!(!log().contains("left id="), "nobody was cut off: {}", log());
+    // Taken away: who had it is told and keeps its copy, the others go on.
     write(&["b"]);
     let told = reload(&mut hub);
-    assert!(told.contains("only a new start takes it over") && told.contains("share a (taken away"), "{told}");
-    fs::write(dir.join("a/f"), "as ever").unwrap();
-    until(PATIENCE, "a change of the other", || fs::read(dir.join("copy1/f")).is_ok_and(|f| f == b"as ever"));
-    assert!(!log().contains("left id="), "nobody was cut off: {}", log());
+    assert!(told.contains("changed: share"), "{told}");
+    until(PATIENCE, "it to go", || log().contains("not shared any more: a, missing; the copies stay as they are"));
+    let ended = || log().matches("left id=").count();
+    until(PATIENCE, "who had it to come in anew", || ended() == 1);
+    fs::write(dir.join("a/f"), "unseen").unwrap();
+    fs::write(dir.join("b/f"), "goes on").unwrap();
+    until(PATIENCE, "a change of the other", || fs::read(dir.join("copy2/f")).is_ok_and(|f| f == b"goes on"));
+    assert_eq!(fs::read(dir.join("copy1/f")).unwrap(), b"a");
+    // One that cannot be told by its name takes none away.
+    fs::write(
+        &file,
+        format!("[hub]\nlisten = \"127.0.0.1:0\"\nhttp = \"none\"\nshare = [\"{}\"]\n", dir.join("none").display()),
+    )
+    .unwrap();
+    let told = reload(&mut hub);
+    assert!(told.contains("none is taken away") && told.contains("changed: nothing"), "{told}");
+    // It comes back, and its copy with it.
+    write(&["a", "b"]);
+    reload(&mut hub);
+    until(PATIENCE, "it to come back", || fs::read(dir.join("copy1/f")).is_ok_and(|f| f == b"unseen"));
+    assert_eq!(ended(), 1, "nobody else was cut off: {}", log());
+    // From another directory: nothing of it goes out before somebody says that it is the right one.
+    fs::create_dir(dir.join("elsewhere")).unwrap();
+    fs::write(dir.join("elsewhere/f"), "another").unwrap();
+    let moved = share("b").replace("/b\"", "/elsewhere\"");
+    let text = fs::read_to_string(&file).unwrap().replace(&share("b"), &moved);
+    fs::write(&file, text).unwrap();
+    reload(&mut hub);
+    until(PATIENCE, "it to be guarded", || log().contains("is not the directory that was shared before"));
+    assert_eq!(fs::read(dir.join("copy2/f")).unwrap(), b"goes on");
+    let allow = || {
+        lockstep_at(&home)
+            .args(["allow-deletes", "b", "--data"])
+            .arg(home.join("hub"))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    until(PATIENCE, "it to be allowed", allow);
+    until(PATIENCE, "the other directory", || fs::read(dir.join("copy2/f")).is_ok_and(|f| f == b"another"));
+    fs::write(dir.join("elsewhere/f"), "live").unwrap();
+    until(PATIENCE, "a change in it", || fs::read(dir.join("copy2/f")).is_ok_and(|f| f == b"live"));
     // In order, with what was added: it is as any other.
     drop((first, second));
     hub.terminate();

@@ -96,9 +96,19 @@ fn what_would_not_start_or_is_somebody_elses_is_not_installed() {
         (&["hub", "--root", at, "--", "--frobnicate"][..], "lockstep hub would not start"),
         (&["mirror", "--root", at, "--", "/a", "b"], "begin it with /"),
         (&["join", "--root", at, "--", "hub.example", "copy"], "begin it with /"),
+        (&["monitor", "--root", at, "--", "--history", "/var/tmp/history"], "a /tmp of its own"),
+        (&["monitor", "--root", at, "--", "--history", "/home/me/history"], "nobody's home"),
+        (&["hub", "--dry-run", "--as", "nobody is called so"], "there is no such user"),
+        (&["mirror", "--root", at, "--config", "pairs.toml"], "pairs.toml"),
     ] {
         let (code, said) = ended(&mut service(&dir, &[&["install"], args].concat()));
         assert!(code == Some(2) && said.contains(why), "{said}");
+    }
+    let missing = dir.join("missing");
+    for (what, flag) in [("hub", "--share"), ("mirror", "--watch")] {
+        let args = ["install", what, "--user", "--dry-run", "--", flag, missing.to_str().unwrap()];
+        let (code, said) = ended(service(&dir, &args).args((what == "mirror").then_some("/srv/b")));
+        assert!(code == Some(3) && said.contains("would not start") && said.contains("missing"), "{what}: {said}");
     }
     assert!(!root.exists());
     let unit = root.join("etc/systemd/system/lockstep-hub.service");

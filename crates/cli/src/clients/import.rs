@@ -28,7 +28,7 @@ pub(super) fn run(
     let inventory = hub::read_inventory(&bytes).map_err(|wrong| refuse(file, wrong))?;
     let (lines, rows): (Vec<u64>, Vec<_>) = inventory.into_iter().unzip();
     let Answer::Imported(imported) = ask(Question::Import { rows, dry_run })? else {
-        return Err(Failure::could_not_run(anyhow::anyhow!("the hub answered something else; is it another release?")));
+        return Err(Failure::something_else());
     };
     if !imported.wrong.is_empty() {
         let line = |number: u64| usize::try_from(number).ok().and_then(|at| lines.get(at).copied()).unwrap_or_default();

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
 use serde_json::json;
 use wire::answer::{Answer, Question};
 
@@ -51,7 +50,7 @@ pub(super) fn backup(args: &BackupArgs, data: &Path) -> Result<Exit, Failure> {
         let Some(mut client) = reach::served(data).await? else { return Ok(None) };
         match client.ask(Question::Backup).await.map_err(answered)? {
             Answer::Backup { directory } => Ok::<_, Failure>(Some(PathBuf::from(directory))),
-            _ => Err(Failure::could_not_run(anyhow!("the hub answered something else; is it another release?"))),
+            _ => Err(Failure::something_else()),
         }
     })?;
     let running = staged.is_some();

@@ -29,8 +29,8 @@ pub(super) async fn keep(
 
 /// Takes over what can be, tells what cannot; gives what is in force then.
 fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
-    let (shares, of_shares) = shares(&set.borrow().shares, &new);
-    let waiting: Vec<String> = waiting(&now, &new).into_iter().map(str::to_owned).chain(of_shares).collect();
+    let shares = shares(&set.borrow().shares, &new);
+    let waiting = waiting(&now, &new);
     if !waiting.is_empty() {
         tracing::warn!("changed in the configuration, but only a new start takes it over: {}", waiting.join(", "));
     }
@@ -60,7 +60,7 @@ fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
         changed.extend(both(moved, "cert and key"));
         (in_force.cert, in_force.key) = (new.cert, new.key);
     }
-    changed.extend(both(set.borrow().shares.len() != shares.len(), "share"));
+    changed.extend(both(set.borrow().shares != shares, "share"));
     in_force.share = new.share;
     // Also where nothing differs: certificates are read again.
     match in_force.settings(shares) {
@@ -72,27 +72,26 @@ fn take(now: Args, new: Args, set: &watch::Sender<hub::Settings>) -> Args {
     in_force
 }
 
-/// What is shared from now on, and what of it only a new start takes over: a share is added while the hub runs, not taken away,
-/// and does not move to another directory.
-fn shares(running: &Shares, new: &Args) -> (Shares, Vec<String>) {
+/// What is shared from now on. Where one of those that are named cannot be told by its name, as its directory is not there, it may be
+/// any that is shared now: then none is taken away.
+fn shares(running: &Shares, new: &Args) -> Shares {
     let mut wanted = Vec::new();
+    let mut unknown = false;
     for share in &new.share {
         match named(share) {
             Ok(share) => wanted.push(share),
-            Err(failure) => tracing::error!("a share was not added: {:#}", failure.error),
+            Err(failure) => {
+                tracing::error!("a share was not added, and none is taken away: {:#}", failure.error);
+                unknown = true;
+            }
         }
     }
-    let mut waiting = Vec::new();
-    for (name, directory) in running {
-        match wanted.iter().find(|(wanted, _)| wanted == name) {
-            Some((_, there)) if there == directory => {}
-            Some(_) => waiting.push(format!("share {name} (another directory)")),
-            None => waiting.push(format!("share {name} (taken away; it is shared until then)")),
-        }
+    if unknown {
+        let is_new = |(name, _): &&(String, _)| !wanted.iter().any(|(wanted, _)| wanted == name);
+        let kept: Vec<_> = running.iter().filter(is_new).cloned().collect();
+        wanted.extend(kept);
     }
-    let is_new = |(name, _): &(String, _)| !running.iter().any(|(there, _)| there == name);
-    let shares = running.iter().cloned().chain(wanted.into_iter().filter(is_new)).collect();
-    (shares, waiting)
+    wanted
 }
 
 /// What differs and cannot be taken over while the hub runs, by name.

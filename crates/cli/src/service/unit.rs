@@ -62,6 +62,8 @@ pub(super) struct Service {
     pub(super) stdin: Option<PathBuf>,
     /// Directories beyond its own that it may write.
     pub(super) writes: Vec<PathBuf>,
+    /// It keeps something in `/tmp` or `/var/tmp`, so these are not its own.
+    pub(super) sees_tmp: bool,
     /// Whom the system's manager runs it as; `None`: root, with next to no rights.
     pub(super) run_as: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Service {
         } else {
             self.places(&mut lines);
             self.rights(&mut lines);
+            lines.set("PrivateTmp", if self.sees_tmp { "no" } else { "yes" });
             lines.all(&CONFINED);
             lines.all(&CONFINED_ANYWHERE);
         }
@@ -205,8 +208,7 @@ impl Service {
 }
 
 /// Of the system nothing but what is read-only anyway. What reads /proc needs all of it.
-const CONFINED: [(&str, &str); 10] = [
-    ("PrivateTmp", "yes"),
+const CONFINED: [(&str, &str); 9] = [
     ("PrivateDevices", "yes"),
     ("PrivateMounts", "yes"),
     ("ProtectKernelTunables", "yes"),
@@ -285,7 +287,16 @@ mod tests {
     fn service(what: What) -> Service {
         let args = vec!["a b".into(), "100%".into(), "$HOME".into()];
         let program = PathBuf::from("/usr/bin/lockstep");
-        Service { what, user: false, program, args, stdin: None, writes: vec!["/srv/x y".into()], run_as: None }
+        Service {
+            what,
+            user: false,
+            program,
+            args,
+            stdin: None,
+            writes: vec!["/srv/x y".into()],
+            sees_tmp: false,
+            run_as: None,
+        }
     }
 
     #[test]
@@ -315,6 +326,9 @@ mod tests {
                     && unit.contains("\nNoNewPrivileges=yes\n")
             );
             assert!(unit.contains("\nReadWritePaths=\"/srv/x y\"\n") && unit.contains("\nProtectSystem=strict\n"));
+            assert!(unit.contains("\nPrivateTmp=yes\n"));
+            let there = Service { sees_tmp: true, ..service(what) }.unit();
+            assert!(there.contains("\nPrivateTmp=no\n"), "what it keeps there it sees");
             let other = Service { run_as: Some("www".into()), ..service(what) }.unit();
             assert!(other.contains("\nCapabilityBoundingSet=\n"), "another user has none of root's rights");
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::exit::{Exit, Failure};
 use crate::logging::say;
 use crate::mirror::{Asked, PairStatus, Process, Stand, ask_all, status_dir};
-use crate::table::escaped;
+use crate::table::{count, escaped};
 
 /// A loop that was silent for longer than this is told of: one with nothing to do goes round once a second.
 const SILENT_MS: u64 = 5_000;
@@ -76,17 +76,17 @@ fn print_pair(out: &mut impl Write, pair: &PairStatus) -> io::Result<()> {
         ),
     )?;
     if let Some(change) = &pair.last_change {
-        row("", format!("last change: {} {} at {}", change.action, change.path, change.time))?;
+        row("", format!("last change: {} {} at {}", change.action, entry(&change.path), change.time))?;
     }
     if pair.polled > 0 {
         row("", format!("{} directories have no watch and are polled", pair.polled))?;
     }
     for named in &pair.named {
-        row("", format!("problem: {}: {}", named.path, named.error))?;
+        row("", format!("problem: {}: {}", entry(&named.path), named.error))?;
     }
     let unnamed = pair.problems.saturating_sub(pair.named.len() as u64);
     if unnamed > 0 {
-        row("", format!("and {unnamed} more problems"))?;
+        row("", format!("and {}", count(unnamed, "problem more", "problems more")))?;
     }
     let Some(after) = &pair.after else { return Ok(()) };
     let now = if after.running { ", runs now" } else { "" };
@@ -101,10 +101,15 @@ fn print_pair(out: &mut impl Write, pair: &PairStatus) -> io::Result<()> {
     Ok(())
 }
 
+/// The directory itself has no name in it.
+fn entry(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
 fn state(pair: &PairStatus) -> String {
     let count = match (pair.looked_at, pair.entries) {
         (Some(looked_at), _) => format!(", {looked_at} entries so far"),
-        (None, Some(entries)) => format!(", {entries} entries"),
+        (None, Some(entries)) => format!(", {}", count(entries, "entry", "entries")),
         (None, None) => String::new(),
     };
     let held = pair.held.map(|held| format!(", {held} deletions")).unwrap_or_default();
@@ -121,7 +126,7 @@ mod tests {
     fn a_pair_is_told_with_all_that_is_wrong_and_nothing_of_it_can_write_to_the_terminal() {
         let text = r#"{"name": "a", "source": "/s", "destination": "/d\u001b[0m", "state": "away", "since": "t",
             "why": "the source was unmounted", "silent_ms": 9000, "entries": 7, "problems": 3,
-            "named": [{"path": "x", "error": "no right"}], "held": 2, "last_change": null,
+            "named": [{"path": "x", "error": "no right"}, {"path": "", "error": "gone"}], "held": 2, "last_change": null,
             "after": {"program": "p", "runs": 2, "failed": 1, "waiting": 4, "last":
               {"time": "t", "end": "exited", "code": 3, "ms": 12, "paths": 5, "said": "no"}}, "unknown": 1}"#;
         let pair: PairStatus = serde_json::from_str(text).unwrap();
@@ -133,7 +138,8 @@ mod tests {
             "away, 7 entries, 2 deletions since t: the source was unmounted",
             "no sign of life for 9 s",
             "problem: x: no right",
-            "and 2 more problems",
+            "problem: .: gone",
+            "and 1 problem more",
             "after: p: 2 runs, 1 failed, 4 paths wait for it",
             "last exited with 3 at t after 12 ms, 5 paths: no",
         ] {

@@ -2,11 +2,13 @@
 # the one that stands here, sees that it runs on this machine, and only then gives it its name. The line has compared the SHA-256 of this
 # script already, so nothing runs that is not what the hub printed. Plain POSIX sh; needs curl.
 #
-# $1: where the hub serves HTTP, such as https://hub.example:7118. $2: a join link, only to be shown again at the end.
+# $1: where the hub serves HTTP, such as https://hub.example:7118. $2: `-` where standard input has a join link, only to be shown
+# again at the end: it lets somebody in, and a command line can be read by everybody.
 # LOCKSTEP_INSTALL_DIR: where to; else /usr/local/bin for root, ~/.local/bin for everybody else.
 set -u
 hub=$1
-link=${2-LINK}
+link=LINK
+[ "${2-}" != - ] || IFS= read -r link || link=LINK
 part=
 set --
 

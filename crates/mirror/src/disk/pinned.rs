@@ -4,7 +4,7 @@ use super::DiskSource;
 use crate::guard::{Pin, PinBroken};
 use crate::problem::Problem;
 use std::sync::Arc;
-use tree::{Dir, RelPath, fsx};
+use tree::{Dir, Name, RelPath, Stat, fsx};
 
 impl DiskSource {
     /// Holds `dir` from now on, if it is the directory that was pinned, perhaps mounted anew.
@@ -64,7 +64,7 @@ impl DiskSource {
     /// When it is not, or cannot be looked at.
     pub(super) fn check_mount(&self, path: &RelPath, dir: &Dir) -> Result<(), Problem> {
         match self.pin.mounts.get(path) {
-            Some(pinned) if *pinned != dir.stat_self()?.id() => Err(PinBroken::Mount(path.clone()).into()),
+            Some(pinned) if *pinned != dir.stat_self()?.id() => Err(self.pin.broken(path).into()),
             _ => Ok(()),
         }
     }
@@ -85,13 +85,50 @@ impl DiskSource {
                 continue;
             }
             let pinned = self.pin.mounts.get(&mount);
-            let mut others = self.pin.mounts.iter().filter(|(other, id)| **other != mount && Some(*id) == pinned);
+            let identity =
+                self.memory.as_ref().and_then(|memory| memory.mounted(&mount)).filter(|mounted| mounted.id != 0);
+            let is_same = |other: &RelPath, id: &(u64, u64)| match self.pin.is_away(&mount) {
+                true => identity.is_some() && self.memory.as_ref().and_then(|memory| memory.mounted(other)) == identity,
+                false => Some(id) == pinned,
+            };
+            let mut others = self.pin.mounts.iter().filter(|(other, id)| **other != mount && is_same(other, id));
             if !others.any(|(other, _)| self.is_mounted(other)) {
-                return Err(PinBroken::Mount(mount));
+                return Err(self.pin.broken(&mount));
             }
             self.pin.mounts.remove(&mount);
+            if let Some(memory) = &mut self.memory {
+                memory.forget_mount(&mount);
+            }
         }
         Ok(())
+    }
+
+    /// Takes what was mounted below at the last run for what has to be mounted there now. With `release` what is not is forgotten.
+    pub(crate) fn recall_mounts(&mut self, release: bool) {
+        let Some(memory) = &mut self.memory else { return };
+        for (path, identity) in memory.mounts().clone() {
+            let now = self.root.walk(&path).and_then(|dir| Ok((dir.mounted()?, dir.stat_self()?.id())));
+            let now = now.ok().filter(|(mounted, _)| *mounted == Some(identity)).map(|(_, id)| id);
+            match (now, release) {
+                (None, true) => memory.forget_mount(&path),
+                (now, _) => self.pin.recall(&path, now),
+            }
+        }
+    }
+
+    /// Has the next run know what is mounted at `name` of `dir`, `stat` being what it is.
+    pub(super) fn remember_mount(&mut self, dir: &Dir, name: &Name, path: &RelPath, stat: &Stat) {
+        let Some(memory) = &mut self.memory else { return };
+        if memory.mounted(path).is_some() {
+            return;
+        }
+        let mounted = dir.open(name).and_then(|dir| Ok((dir.stat_self()?.id(), dir.mounted()?)));
+        match mounted {
+            Ok((id, Some(identity))) if id == stat.id() => memory.remember_mount(path, identity),
+            Ok(_) => {}
+            // It cannot be listed either, which is told.
+            Err(e) => tracing::debug!("{e}"),
+        }
     }
 
     fn is_mounted(&self, mount: &RelPath) -> bool {

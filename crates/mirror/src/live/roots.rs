@@ -74,6 +74,7 @@ pub(super) fn return_dest(mirror: &mut Mirror, pin: &mut Pin) -> Return {
         Ok(true) => {
             mirror.source.others.dest = Some(now.root);
             *pin = now;
+            mirror.claim();
             Return::Back
         }
         Ok(false) => Return::Other(format!("another lockstep is writing to {}", shown(&path))),

@@ -36,6 +36,9 @@ impl<S: Source> Pass<'_, '_, S> {
 
     /// One directory that was marked.
     pub(super) fn visit(&mut self, path: &RelPath, look: &dirty::Look) {
+        if !self.is_way_to(path) {
+            return;
+        }
         let at = match self.open(path) {
             Ok(Opened::Dir(at)) => at,
             Ok(Opened::Blocked(at, name)) => return self.blocked(Job::Look(path.clone()), &at, &name),
@@ -52,7 +55,9 @@ impl<S: Source> Pass<'_, '_, S> {
             if self.stopped() {
                 return;
             }
-            self.compare(&at, name, false);
+            if self.compare(&at, name, false) {
+                return;
+            }
         }
     }
 
@@ -79,16 +84,25 @@ impl<S: Source> Pass<'_, '_, S> {
             }
         }
         let content = self.is_content_named(&at.path);
+        let mut otherwise = match self.otherwise(at, &wanted, &found) {
+            Ok(otherwise) => otherwise,
+            Err(e) => return self.fail(&at.path, e.into()),
+        };
+        let spoken_for = otherwise.extras();
         for pair in plan::join(wanted, found) {
             if self.stopped() {
                 return;
             }
             match pair {
-                Pair::New(name, want) => self.one(at, name, Some(want), None, recursive, content),
+                Pair::New(name, want) => match otherwise.remove(&name) {
+                    None => self.one(at, name, Some(want), None, recursive, content),
+                    Some(stands) => self.stands_otherwise(at, name, want, stands),
+                },
                 Pair::Both(name, want, _) => match at.dir.look(&name) {
                     Ok(stat) => self.one(at, name, Some(want), stat, recursive, content),
                     Err(e) => self.fail_in(at, &name, e.into()),
                 },
+                Pair::Extra(entry) if spoken_for.contains(&entry.name) => {}
                 Pair::Extra(entry) if is_temp_name(&entry.name) => self.sweep(at, &entry.name),
                 Pair::Extra(entry) => match at.dir.look(&entry.name) {
                     Ok(stat) => self.one(at, entry.name, None, stat, recursive, content),
@@ -99,21 +113,24 @@ impl<S: Source> Pass<'_, '_, S> {
     }
 
     /// Whether events named the content of files in a directory, too many to say which.
-    fn is_content_named(&self, dir: &RelPath) -> bool {
+    pub(super) fn is_content_named(&self, dir: &RelPath) -> bool {
         self.dirty.get(dir).and_then(|look| look.all).is_some_and(|all| all.content)
     }
 
-    /// Compares one name.
-    pub(super) fn compare(&mut self, at: &At, name: &Name, recursive: bool) {
-        let Some(path) = self.join(at, name) else { return };
+    /// Compares one name. Whether all of its directory was compared for that.
+    pub(super) fn compare(&mut self, at: &At, name: &Name, recursive: bool) -> bool {
+        let Some(path) = self.join(at, name) else { return false };
         if is_temp_name(name) {
             // Ours, and gone by itself, unless the source has it.
             if let Ok(Some(_)) = self.source.entry(&path) {
                 self.fail(&path, Problem::Reserved(path.clone()));
             }
-            return;
+            return false;
         }
         match (self.source.entry(&path), at.dir.look(name)) {
+            (Ok(want), Ok(Some(found))) if self.folds(at, name) => {
+                return self.compare_folded(at, name, want, found, recursive);
+            }
             (Ok(want), Ok(found)) => {
                 let content = self.is_content_named(&at.path);
                 self.one(at, name.clone(), want, found, recursive, content);
@@ -121,6 +138,7 @@ impl<S: Source> Pass<'_, '_, S> {
             (Err(problem), _) => self.fail(&path, problem),
             (_, Err(e)) => self.fail(&path, e.into()),
         }
+        false
     }
 
     /// Acts on one name: what should be there and what is.
@@ -309,7 +327,7 @@ impl<S: Source> Pass<'_, '_, S> {
     }
 
     /// Whether `path` is where backups are, or in there: none of a mirror's business.
-    fn is_left_alone(&self, path: &RelPath) -> bool {
+    pub(super) fn is_left_alone(&self, path: &RelPath) -> bool {
         self.engine.options.left_alone.as_ref().is_some_and(|backup| path.starts_with(backup))
     }
 
@@ -323,7 +341,7 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.fail(&at.path, problem);
         }
         match self.open(&parent) {
-            Ok(Opened::Dir(parent)) => self.compare(&parent, &name, false),
+            Ok(Opened::Dir(parent)) => drop(self.compare(&parent, &name, false)),
             Ok(Opened::Blocked(..)) => self.look_again(&at.path),
             Err(problem) => self.fail(&parent, problem),
         }

@@ -139,11 +139,10 @@ impl<S: Source> Pass<'_, '_, S> {
             return deletes;
         }
         let dest = Arc::clone(&self.engine.dest);
-        let apart = self.source.roots();
+        let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, found: Found { tally, .. }, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care =
-            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup: None, unread: false };
+        let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, None);
         let mut there = tally.dest_entries;
         let (mut gone, mut reported) = (0, 0);
         for delete in &deletes {
@@ -198,7 +197,11 @@ impl<S: Source> Pass<'_, '_, S> {
         let mut gone = Vec::new();
         let fate = match self.engine.dest.walk(dir) {
             Ok(dir) => self.each_below(&dir, name, path, found.kind, &mut gone),
-            Err(_) => Fate::Gone,
+            Err(_) => Ok(Fate::Gone),
+        };
+        let fate = match fate {
+            Ok(fate) => fate,
+            Err(problem) => return self.fail(path, problem),
         };
         match instead {
             None => gone.into_iter().for_each(|(path, kind, fate)| self.tell_fate(&path, kind, fate)),
@@ -221,6 +224,9 @@ impl<S: Source> Pass<'_, '_, S> {
     }
 
     /// What would become of everything at `name` of `dir`, without touching it.
+    ///
+    /// # Errors
+    /// When something is mounted in it.
     fn each_below(
         &mut self,
         dir: &Dir,
@@ -228,16 +234,18 @@ impl<S: Source> Pass<'_, '_, S> {
         path: &RelPath,
         kind: Kind,
         told: &mut Vec<(RelPath, Kind, Fate)>,
-    ) -> Fate {
-        let apart = self.source.roots();
+    ) -> Result<Fate, Problem> {
+        let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
-        let mut care =
-            Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup: None, unread: false };
+        let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, None);
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let fate = each_in_tree(dir, name, path, kind, &mut care, each);
+        if let Some(mount) = care.mount {
+            return Err(Problem::MountPoint(mount));
+        }
         // What could not be looked into may hold what is to stay.
-        if care.unread && source.chooses() { Fate::Holds } else { fate }
+        Ok(if care.unread && source.chooses() { Fate::Holds } else { fate })
     }
 
     fn delete(&mut self, at: &At, delete: Delete) {
@@ -252,11 +260,11 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.replace_dir(at, name, path, want, found);
         }
         let mut told = Vec::new();
-        let apart = self.source.roots();
+        let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
         let backup = engine.options.backup.as_deref();
-        let mut care = Care { own: &engine.options.own, apart: &apart, leaves: &mut leaves, backup, unread: false };
+        let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, backup);
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let done = remove_tree(&at.dir, &name, &path, &mut care, each);
         for (gone, kind, fate) in told {
@@ -277,8 +285,10 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.fail(&path, Problem::MountPoint(path.clone()));
         }
         let mut gone = Vec::new();
-        if self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) != Fate::Gone {
-            return self.fail(&path, Problem::Protected(path.clone()));
+        match self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) {
+            Ok(Fate::Gone) => {}
+            Ok(_) => return self.fail(&path, Problem::Protected(path.clone())),
+            Err(problem) => return self.fail(&path, problem),
         }
         let before = self.found.steps.len();
         let portion = std::mem::replace(&mut self.engine.options.portion, usize::MAX);
@@ -342,6 +352,7 @@ impl<S: Source> Pass<'_, '_, S> {
         for (path, look) in dirty.iter() {
             if look.names.values().any(|hint| hint.by_event)
                 && let Ok(Some(Want::Dir(want))) = self.source.entry(path)
+                && self.is_way_to(path)
                 && let Err(problem) = self.finish_dir(path, &want, Why::Touched)
             {
                 self.not_dressed(path, problem);

@@ -105,7 +105,8 @@ impl<S: Source> Pass<'_, '_, S> {
         match above.at.dir.make_dir(name).and_then(|()| above.at.dir.open(name)) {
             Ok(dir) => self.fill_all(top, Some(Arc::clone(above)), At { path, dir: Arc::new(dir) }, want, wanted),
             Err(e) => {
-                self.fail(&path, e.into());
+                let problem = self.not_made(&above.at.dir, name, &path, e);
+                self.fail(&path, problem);
                 self.filled(above);
             }
         }
@@ -269,6 +270,10 @@ impl<S: Source> Pass<'_, '_, S> {
                     Ok(_) => return self.look_again(path),
                     Err(problem) => return self.fail(path, problem),
                 },
+                Err(Failed::Fs(e)) => {
+                    let problem = self.not_made(&at.dir, name, path, e);
+                    return self.fail(path, problem);
+                }
                 Err(failed) => return self.not_staged(path, failed),
             }
         }
@@ -278,7 +283,8 @@ impl<S: Source> Pass<'_, '_, S> {
     fn fill_link(&mut self, at: &At, name: &Name, path: &RelPath, want: &Want) {
         let Want::Link(link) = want else { return };
         if let Err(e) = at.dir.make_link(name, &link.target) {
-            return self.fail(path, e.into());
+            let problem = self.not_made(&at.dir, name, path, e);
+            return self.fail(path, problem);
         }
         let dressed = self.dress(&at.dir, name, path, want);
         match dressed.and_then(|()| Ok(at.dir.stat(name)?)) {

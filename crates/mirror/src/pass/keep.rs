@@ -235,7 +235,10 @@ impl<S: Source> Pass<'_, '_, S> {
             return;
         }
         if let Err(e) = at.dir.make_node(name, node) {
-            return self.node_not_made(path, node, e);
+            return match self.not_made(&at.dir, name, path, e) {
+                Problem::Fs(e) => self.node_not_made(path, node, e),
+                problem => self.fail(path, problem),
+            };
         }
         let dressed = self.dress(&at.dir, name, path, want);
         match dressed.and_then(|()| Ok(at.dir.stat(name)?)) {

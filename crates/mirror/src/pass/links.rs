@@ -338,7 +338,8 @@ impl<S: Source> Pass<'_, '_, S> {
                 false
             }
             Err(e) => {
-                self.fail(path, e.into());
+                let problem = self.not_made(&at.dir, name, path, e);
+                self.fail(path, problem);
                 true
             }
         }
@@ -458,8 +459,11 @@ impl<S: Source> Pass<'_, '_, S> {
 
     fn look_at(&mut self, path: &RelPath) {
         let Some((parent, name)) = path.split() else { return };
+        if !self.is_way_to(&parent) {
+            return;
+        }
         match self.open(&parent) {
-            Ok(Opened::Dir(at)) => self.compare(&at, &name, false),
+            Ok(Opened::Dir(at)) => drop(self.compare(&at, &name, false)),
             Ok(Opened::Blocked(..)) => {}
             Err(problem) => self.fail(path, problem),
         }

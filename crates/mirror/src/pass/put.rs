@@ -140,6 +140,7 @@ impl<S: Source> Pass<'_, '_, S> {
                     if let Want::Dir(_) = step.want {
                         self.source.removed(&step.path);
                     }
+                    let problem = self.not_switched(&step, problem);
                     self.fail(&step.path, problem);
                 }
             }

@@ -284,7 +284,7 @@ fn tell_all(told: &mut Vec<Told>, sink: &mut dyn FnMut(&Event<'_>)) {
 impl Found {
     /// Adds what another thread found.
     fn take_in(&mut self, other: Found) {
-        let Found { out, steps, deletes, finals, writable, covered, linked, blocked, tally } = other;
+        let Found { out, steps, deletes, finals, writable, covered, linked, respelt, blocked, tally } = other;
         self.out.take_in(out);
         self.steps.extend(steps);
         self.deletes.extend(deletes);
@@ -295,6 +295,7 @@ impl Found {
         self.writable.extend(writable);
         self.covered.extend(covered);
         self.linked.extend(linked);
+        self.respelt.extend(respelt);
         self.blocked.extend(blocked);
         self.tally.source_empty |= tally.source_empty;
         self.tally.whole |= tally.whole;

@@ -13,7 +13,7 @@ use crate::scene::{Scene, Seen, look, stamp};
 /// Patterns simple enough that the model below needs none of the code under test.
 const PATTERNS: [&str; 3] = ["a", "b/", "c"];
 
-fn options(patterns: &[&str], delete_excluded: bool, dry_run: bool) -> MirrorOptions {
+pub(crate) fn options(patterns: &[&str], delete_excluded: bool, dry_run: bool) -> MirrorOptions {
     let patterns = Patterns::new(patterns.iter().map(|pattern| pattern.as_bytes())).unwrap();
     let filter = Filter { patterns, delete_excluded, ..Filter::default() };
     let choice = Choice { filter, ..Choice::default() };

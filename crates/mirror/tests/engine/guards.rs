@@ -288,3 +288,49 @@ fn a_source_name_of_our_temporaries_and_a_fifo_are_problems() {
     assert_eq!(outcome.problems.len(), 2, "{:?}", outcome.problems);
     assert!(scene.d("a").exists() && !scene.d("fifo").exists());
 }
+
+/// Makes so many directories in each other, and in every thirtieth a file and an empty directory that keeps its owner out.
+fn make_deep(top: &std::path::Path, name: &str, levels: usize) {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let (flags, mode) = (OFlags::RDONLY | OFlags::DIRECTORY, Mode::from_raw_mode(0o755));
+    let mut at = openat(CWD, top, flags, mode).unwrap();
+    for level in 0..levels {
+        if level % 30 == 29 {
+            drop(openat(&at, "file", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644)).unwrap());
+            mkdirat(&at, "shut", Mode::from_raw_mode(0o000)).unwrap();
+        }
+        mkdirat(&at, name, mode).unwrap();
+        at = openat(&at, name, flags, mode).unwrap();
+    }
+}
+
+#[test]
+fn m2_3_what_is_extra_goes_however_deep_it_is() {
+    let long = "n".repeat(255);
+    for (name, levels) in [("d", 700), (long.as_str(), 30)] {
+        let scene = Scene::new();
+        fs::write(scene.s("becomes a file"), "v").unwrap();
+        for extra in ["extra", "becomes a file"] {
+            fs::create_dir(scene.d(extra)).unwrap();
+            make_deep(&scene.d(extra), name, levels);
+        }
+        let outcome = scene.run();
+        assert!(outcome.problems.is_empty(), "{levels}: {:?}", outcome.problems);
+        scene.assert_equal();
+    }
+}
+
+#[test]
+fn what_is_too_deep_to_be_judged_or_saved_stays_and_is_told() {
+    let scene = Scene::new();
+    fs::create_dir(scene.d("extra")).unwrap();
+    make_deep(&scene.d("extra"), "d", 300);
+    let saving = MirrorOptions { backup_dir: Some(scene.scratch.path().join("kept")), ..MirrorOptions::default() };
+    for options in [crate::choosing::options(&["file"], false, false), saving, MirrorOptions::default()] {
+        let told = scene.told(MirrorOptions { allow_mass_delete: true, ..options.clone() }).0.problems;
+        let careful = options.backup_dir.is_some() || !options.choice.is_everything();
+        let too_deep = told.iter().all(|(_, problem)| matches!(problem, Problem::TooDeep(_)));
+        assert!(told.len() == usize::from(careful) && too_deep, "{told:?}");
+        assert_eq!(scene.d("extra").exists(), careful);
+    }
+}

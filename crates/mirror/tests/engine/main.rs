@@ -5,6 +5,7 @@
 mod away;
 mod choosing;
 mod contain;
+mod folding;
 mod grain;
 mod guards;
 mod live;

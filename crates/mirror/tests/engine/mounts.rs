@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use mirror::guard::PinBroken;
 use mirror::{Action, Choice, Dirty, Mirror, MirrorError, MirrorOptions, Problem, Stopper};
 
 use crate::away::{Mounted, told};
@@ -143,6 +144,94 @@ fn with_one_file_system_an_unmount_in_the_middle_of_a_run_touches_nothing_below(
     assert!(scene.d("m/own").exists(), "{:?}", outcome.problems);
 }
 
+/// A run that leaves for the next what it knows.
+fn run_with_state(scene: &Scene, allow_mass_delete: bool) -> (Vec<Problem>, u64) {
+    let state = Some(scene.scratch.path().join("state"));
+    let options = MirrorOptions { state, allow_mass_delete, ..MirrorOptions::default() };
+    let outcome = scene.told(options).0;
+    (outcome.problems.into_iter().map(|(_, problem)| problem).collect(), outcome.counts.deleted)
+}
+
+#[track_caller]
+fn is_clean((problems, deleted): &(Vec<Problem>, u64), expected: u64) {
+    assert!(problems.is_empty() && *deleted == expected, "{problems:?} {deleted}");
+}
+
+#[track_caller]
+fn is_remembered((problems, deleted): &(Vec<Problem>, u64)) {
+    let remembered = |problem: &Problem| matches!(problem, Problem::Pin(PinBroken::Remembered(_)));
+    assert!(!problems.is_empty() && problems.iter().all(remembered) && *deleted == 0, "{problems:?} {deleted}");
+}
+
+#[test]
+fn m2_3_what_was_unmounted_between_two_runs_with_a_state_deletes_nothing() {
+    for at in ["m", "p/m"] {
+        let scene = Scene::new();
+        let Some(there) = mounted(&scene, at) else { return };
+        is_clean(&run_with_state(&scene, false), 0);
+        assert!(equal(&scene));
+        there.unmount(false);
+        fs::write(scene.s("after"), "v").unwrap();
+        is_remembered(&run_with_state(&scene, false));
+        assert!(scene.d(at).join("in/g").exists() && scene.d("after").exists(), "{at}");
+        // Something else that is mounted there is not it.
+        let other = Mounted::bind(&scene.s(""), &scene.s(at)).unwrap();
+        is_remembered(&run_with_state(&scene, false));
+        other.unmount(true);
+        // Nor is it known by another run in between, or without its mount point and what that was in.
+        fs::remove_dir_all(scene.s(at.split('/').next().unwrap())).unwrap();
+        is_remembered(&run_with_state(&scene, false));
+        assert!(scene.d(at).join("in/g").exists(), "{at}");
+        // Mounted again it is followed: of a file system in memory no number lasts.
+        let Some(_again) = mounted(&scene, at) else { return };
+        fs::remove_file(scene.s(at).join("f")).unwrap();
+        is_clean(&run_with_state(&scene, false), 1);
+        assert!(equal(&scene));
+    }
+}
+
+#[test]
+fn m2_3_the_copy_of_what_was_unmounted_goes_where_that_is_allowed_and_is_asked_for_no_more() {
+    let scene = Scene::new();
+    let Some(there) = mounted(&scene, "m") else { return };
+    is_clean(&run_with_state(&scene, false), 0);
+    there.unmount(false);
+    is_remembered(&run_with_state(&scene, false));
+    is_clean(&run_with_state(&scene, true), 3);
+    is_clean(&run_with_state(&scene, false), 0);
+    assert!(equal(&scene));
+}
+
+/// A disk that has a number of its own is known by it wherever it is mounted.
+#[test]
+fn a_disk_that_is_mounted_elsewhere_at_the_next_run_is_known_there() {
+    let scene = Scene::new();
+    let image = scene.scratch.path().join("image");
+    fs::create_dir(scene.s("m")).unwrap();
+    let Some(there) = Mounted::coarse(&image, &scene.s("m")) else { return };
+    fs::write(scene.s("m/f"), "v").unwrap();
+    is_clean(&run_with_state(&scene, false), 0);
+    there.unmount(false);
+    fs::rename(scene.s("m"), scene.s("n")).unwrap();
+    is_remembered(&run_with_state(&scene, false));
+    let there = Mounted::with(&["-o", "loop", image.to_str().unwrap()], &scene.s("n")).unwrap();
+    // The file, the directory of the disk itself, and its mount point.
+    is_clean(&run_with_state(&scene, false), 3);
+    assert!(equal(&scene));
+    drop(there);
+    is_remembered(&run_with_state(&scene, false));
+}
+
+/// What the tests above look at tells of a mirror that knows nothing of the last run.
+#[test]
+fn a_run_without_a_state_knows_of_no_mount_points_before_it() {
+    let scene = Scene::new();
+    let Some(there) = mounted(&scene, "m") else { return };
+    assert!(scene.run().problems.is_empty());
+    there.unmount(false);
+    assert_eq!((scene.run().counts.deleted, scene.d("m/f").exists()), (3, false));
+}
+
 /// Two directories, one in the other by what is mounted, are refused before anything is touched.
 #[test]
 fn one_directory_inside_the_other_by_a_mount_is_refused() {
@@ -222,5 +311,78 @@ fn the_source_met_in_the_destination_by_a_later_mount_is_touched_by_nothing() {
         let outcome = mirror.once(&mut |_| {});
         assert!(outcome.problems.iter().any(|(_, problem)| problem.is_overlap()), "{at}: {:?}", outcome.problems);
         assert!(scene.s("f").exists() && scene.d(at).join("f").exists(), "{at}");
+    }
+}
+
+/// A directory of the destination that has to go, or to become a file, with something mounted in it.
+#[test]
+fn what_is_mounted_in_a_directory_that_has_to_go_is_named_and_stays() {
+    for (becomes_file, dry_run) in [(true, false), (true, true), (false, false), (false, true)] {
+        let scene = Scene::new();
+        fs::create_dir_all(scene.d("p/deep/m")).unwrap();
+        fs::write(scene.d("p/beside"), "v").unwrap();
+        let Some(there) = Mounted::tmpfs(&scene.d("p/deep/m"), "1m") else { return };
+        fs::write(scene.d("p/deep/m/f"), "v").unwrap();
+        fs::write(scene.s("other"), "v").unwrap();
+        if becomes_file {
+            fs::write(scene.s("p"), "file").unwrap();
+        }
+        let options = MirrorOptions { dry_run, ..MirrorOptions::default() };
+        for _ in 0..2 {
+            let (outcome, _) = scene.told(options.clone());
+            let problems: Vec<String> = outcome.problems.iter().map(|(_, problem)| problem.to_string()).collect();
+            assert!(problems.len() == 1 && problems[0].starts_with("p/deep/m is a mount point"), "{problems:?}");
+            assert!(scene.d("p/deep/m/f").exists());
+            assert!(!becomes_file || scene.d("p/beside").exists());
+            let names = fs::read_dir(scene.d("")).unwrap().count();
+            assert_eq!(names, 1 + usize::from(!dry_run), "nothing is left over");
+        }
+        there.unmount(false);
+        assert!(dry_run || scene.run().problems.is_empty() && equal(&scene));
+    }
+}
+
+/// An overlay with something in its lower layer; `None` where this user may not mount.
+fn overlay(scene: &Scene, fill: impl FnOnce(&std::path::Path)) -> Option<(Mounted, Mounted)> {
+    let at = |name: &str| scene.scratch.path().join(name);
+    fs::create_dir(at("layers")).unwrap();
+    // Of a file system of its own, for an overlay is no layer of another one.
+    let layers = Mounted::tmpfs(&at("layers"), "8m")?;
+    for layer in ["lower", "upper", "work"] {
+        fs::create_dir(at("layers").join(layer)).unwrap();
+    }
+    fill(&at("layers/lower"));
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|layer| at("layers").join(layer).display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=off");
+    let merged = Mounted::with(&["-t", "overlay", "-o", &options, "lockstep-test"], &scene.d(""))?;
+    Some((merged, layers))
+}
+
+#[test]
+fn m2_1_a_directory_of_a_lower_layer_becomes_a_file_or_a_link_or_goes() {
+    for backup in [false, true] {
+        let scene = Scene::new();
+        let made = overlay(&scene, |lower| {
+            for dir in ["file", "link", "gone", "stays"] {
+                fs::create_dir_all(lower.join(dir).join("in")).unwrap();
+                fs::write(lower.join(dir).join("in/f"), "of the lower layer").unwrap();
+            }
+            fs::write(lower.join("dir"), "a file").unwrap();
+        });
+        let Some((_merged, _layers)) = made else { return };
+        fs::write(scene.s("file"), "new").unwrap();
+        std::os::unix::fs::symlink("file", scene.s("link")).unwrap();
+        fs::create_dir_all(scene.s("dir/in")).unwrap();
+        fs::create_dir_all(scene.s("stays/in")).unwrap();
+        let kept = scene.scratch.path().join("kept");
+        let options = MirrorOptions { backup_dir: backup.then(|| kept.clone()), ..MirrorOptions::default() };
+        let (outcome, told) = scene.told(options);
+        assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
+        scene.assert_equal();
+        assert!(
+            told.contains(&(Action::Updated, "file".into())) && told.contains(&(Action::Deleted, "file/in/f".into()))
+        );
+        assert!(!backup || fs::read(kept.join("file/in/f")).unwrap() == b"of the lower layer");
+        assert!(scene.run().is_quiet());
     }
 }

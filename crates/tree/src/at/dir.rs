@@ -405,6 +405,23 @@ impl Dir {
         .map_err(|e| self.error("create", to, e))
     }
 
+    /// Renames `name` to `to_name` in the directory `to`, where nothing of that name must stand.
+    ///
+    /// # Errors
+    /// As rename(2), and `EEXIST`.
+    pub fn move_to(&self, name: &Name, to: &Dir, to_name: &Name) -> Result<(), Error> {
+        let (from, to_fd, flags) = (name.as_bytes(), &to.fd, RenameFlags::NOREPLACE);
+        match rustix::fs::renameat_with(&self.fd, from, to_fd, to_name.as_bytes(), flags) {
+            Err(Errno::INVAL | Errno::NOSYS) => match Stat::read(to_fd, to_name.as_bytes()) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, from, to_fd, to_name.as_bytes()),
+                Err(e) => Err(e),
+            },
+            done => done,
+        }
+        .map_err(|e| self.error("move", name, e))
+    }
+
     /// Exchanges `a` and `b` at once, whatever their kinds.
     ///
     /// # Errors

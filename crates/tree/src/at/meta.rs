@@ -29,7 +29,8 @@ pub struct Stat {
     pub gid: u32,
     /// Length in bytes.
     pub size_bytes: u64,
-    /// Last modification, nanoseconds since the Unix epoch.
+    /// Last modification, nanoseconds since the Unix epoch; one before 1677 or after 2262 is the nearest that fits, see
+    /// [`is_beyond`].
     pub mtime_ns: i64,
     /// Last change of content or metadata, nanoseconds since the Unix epoch; nobody can set it.
     pub ctime_ns: i64,
@@ -167,7 +168,30 @@ pub(super) fn kind_of(file_type: FileType) -> Kind {
     }
 }
 
+/// Whether a time stands for all that lie beyond it, so that two that are equal need not have been: see [`Stat::mtime_ns`].
+pub fn is_beyond(ns: i64) -> bool {
+    ns == i64::MIN || ns == i64::MAX
+}
+
 /// Times outside 1677 to 2262 do not fit and are moved to the nearest that does.
 fn join_ns(s: i64, ns: i64) -> i64 {
-    s.saturating_mul(NS_PER_S).saturating_add(ns)
+    let nearest = if s < 0 { i64::MIN } else { i64::MAX };
+    s.checked_mul(NS_PER_S).and_then(|whole| whole.checked_add(ns)).unwrap_or(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_does_not_fit_is_the_nearest_that_does_and_known_for_it() {
+        assert_eq!((join_ns(1, 2), join_ns(-1, 999_999_999)), (1_000_000_002, -1));
+        for (s, nearest) in
+            [(9_223_372_037, i64::MAX), (i64::MAX, i64::MAX), (-9_223_372_038, i64::MIN), (i64::MIN, i64::MIN)]
+        {
+            assert_eq!(join_ns(s, 5), nearest, "{s}");
+        }
+        assert_eq!(join_ns(9_223_372_036, 854_775_806), i64::MAX - 1);
+        assert!(is_beyond(i64::MAX) && is_beyond(i64::MIN) && !is_beyond(i64::MAX - 1));
+    }
 }

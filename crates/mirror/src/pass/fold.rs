@@ -1,0 +1,264 @@
+//! Names that the destination's disk takes for one, and the source does not: see [`crate::fold`].
+//!
+//! A name that only the source has may be one that stands there, spelt otherwise. If the source has that one, too, it is a
+//! collision: told, and neither is touched. Else only its spelling changed, and it is renamed.
+
+use super::{At, Pass};
+use crate::engine::Engine;
+use crate::fold::{self, is_spelt};
+use crate::problem::Problem;
+use crate::source::{Source, Want};
+use crate::switch::{How, Step};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tree::at::{DirEntry, ListBuffer, is_temp_name};
+use tree::{Dir, Name, RelPath, Stat, fsx};
+
+/// What names of one directory that only the source has stand there as.
+#[derive(Default)]
+pub(super) struct Otherwise(BTreeMap<Name, As>);
+
+/// How something stands there that is wanted under another name.
+pub(super) enum As {
+    /// Under a name that the source does not have.
+    Free(Name),
+    /// Under a name that the source has, or by which another name of the source stands there.
+    Taken(Name),
+}
+
+impl Otherwise {
+    pub(super) fn remove(&mut self, name: &Name) -> Option<As> {
+        if self.0.is_empty() { None } else { self.0.remove(name) }
+    }
+
+    /// Names that only the destination has, and that are not extra for all that.
+    pub(super) fn extras(&self) -> BTreeSet<Name> {
+        let extra = |stands: &As| match stands {
+            As::Free(name) => Some(name.clone()),
+            As::Taken(_) => None,
+        };
+        self.0.values().filter_map(extra).collect()
+    }
+}
+
+impl<S: Source> Pass<'_, '_, S> {
+    /// Which names of a directory that only the source has stand there all the same.
+    pub(super) fn otherwise(
+        &mut self,
+        at: &At,
+        wanted: &[(Name, Want)],
+        found: &[DirEntry],
+    ) -> Result<Otherwise, fsx::Error> {
+        let mut asked = fold::alike(wanted, found);
+        if self.engine.folding.folds(&at.path) {
+            asked.extend(wanted.iter().map(|(name, _)| name).filter(|name| !is_spelt(found, name)).cloned());
+        }
+        let mut names: BTreeMap<Name, As> = BTreeMap::new();
+        for name in asked {
+            let Some(stat) = at.dir.look(&name)? else { continue };
+            let Some(stands) = entry_of(&at.dir, found, &name, &stat)? else { continue };
+            self.engine.folding.learn(&at.path);
+            let wanted = wanted.binary_search_by(|(known, _)| known.cmp(&stands)).is_ok();
+            let before = names.iter().find_map(|(before, known)| {
+                matches!(known, As::Free(known) if *known == stands).then(|| before.clone())
+            });
+            let stands = match before {
+                Some(before) => As::Taken(before),
+                None if wanted => As::Taken(stands),
+                None => As::Free(stands),
+            };
+            names.insert(name, stands);
+        }
+        Ok(Otherwise(names))
+    }
+
+    /// Deals with a name that stands there spelt otherwise.
+    pub(super) fn stands_otherwise(&mut self, at: &At, name: Name, want: Want, stands: As) {
+        let Some(path) = self.join(at, &name) else { return };
+        if self.source.is_unsettled(&at.path, &name) {
+            self.found.out.unsettled.insert(path);
+            return;
+        }
+        match (want, stands) {
+            (Want::Unknown(problem), _) => self.fail(&path, problem),
+            (_, As::Taken(other)) => self.collide(at, &path, &other),
+            (want, As::Free(other)) => self.respell(at, name, path, want, &other),
+        }
+    }
+
+    /// Gives what stands there as `other` the name that the source has for it, and compares it.
+    fn respell(&mut self, at: &At, name: Name, path: RelPath, want: Want, other: &Name) {
+        if let Some(left) = self.engine.options.policy.new_entry() {
+            return self.tell(crate::engine::Action::Left(left), &path, want.kind(), 0);
+        }
+        let (Some(other_path), Ok(Some(found))) = (self.join(at, other), at.dir.look(other)) else {
+            return self.fail(&path, Problem::Moved(path.clone()));
+        };
+        let stays = match self.source.leaves(&other_path, found.kind) {
+            Ok(leaves) => leaves || self.is_left_alone(&other_path) || self.engine.options.own.contains(&found.id()),
+            Err(problem) => return self.fail(&path, problem),
+        };
+        if stays || is_temp_name(&name) {
+            return self.collide(at, &path, other);
+        }
+        // What must not be touched is told by who compares it, and so is what a dry run would find.
+        let is_source = self.source.roots().contains(&found.id());
+        if !is_source && !self.engine.options.dry_run && !self.engine.folding.respells() {
+            if !self.make_writable(at) {
+                return;
+            }
+            match self.rename(at, other, &name, &path) {
+                Ok(true) => {}
+                Ok(false) => self.engine.folding.has_respelt(),
+                Err(problem) => return self.fail(&path, problem),
+            }
+            self.source.removed(&other_path);
+            self.found.respelt.insert(path);
+        }
+        match at.dir.look(&name) {
+            // Another file of its size and time may have had that spelling before, so it is read.
+            Ok(found) => self.one(at, name, Some(want), found, true, true),
+            Err(e) => self.fail_in(at, &name, e.into()),
+        }
+    }
+
+    /// Renames in two steps, for to these disks a name is there already that differs in spelling alone. Whether the new
+    /// spelling came out.
+    ///
+    /// RACE: Between the steps it stands under a temporary name. Whoever is killed right there leaves it to the next sweep,
+    /// and it is copied anew.
+    fn rename(&mut self, at: &At, from: &Name, to: &Name, path: &RelPath) -> Result<bool, Problem> {
+        let Engine { temps, list_buffer, .. } = &mut *self.engine;
+        let temp = temps.next_name();
+        match at.dir.rename_no_replace(from, &temp) {
+            Err(e) if e.is_missing() => return Err(Problem::Moved(path.clone())),
+            done => done?,
+        }
+        if let Err(e) = at.dir.rename_no_replace(&temp, to) {
+            return match at.dir.rename_no_replace(&temp, from) {
+                Ok(()) => Err(e.into()),
+                Err(why) => {
+                    let left = tree::path::escape(at.dir.path_of(&temp).as_os_str().as_encoded_bytes());
+                    Err(Problem::LeftOver { at: left, why: why.to_string() })
+                }
+            };
+        }
+        Ok(is_spelt(&at.dir.list(list_buffer)?, to))
+    }
+
+    /// [`Pass::compare`] in a directory where names fall together: what `name` leads to may have another one. Whether all of the
+    /// directory was compared instead.
+    pub(super) fn compare_folded(
+        &mut self,
+        at: &At,
+        name: &Name,
+        want: Option<Want>,
+        found: Stat,
+        recursive: bool,
+    ) -> bool {
+        match at.dir.list(&mut self.engine.list_buffer) {
+            Ok(names) if want.is_some() && is_spelt(&names, name) => {
+                let content = self.is_content_named(&at.path);
+                self.one(at, name.clone(), want, Some(found), recursive, content);
+                return false;
+            }
+            Ok(_) => self.list(at, false),
+            Err(e) => self.fail(&at.path, e.into()),
+        }
+        true
+    }
+
+    /// Whether names fall together in a directory in which `name` stands.
+    pub(super) fn folds(&self, at: &At, name: &Name) -> bool {
+        self.engine.folding.find_out(&at.dir, &at.path, name).unwrap_or_else(|e| {
+            // Whoever takes care for nothing only works more.
+            tracing::debug!("{e}");
+            true
+        })
+    }
+
+    /// Whether `path` leads to what stands there by this very name, and not to another directory that the disk takes it for. What
+    /// it is instead is dealt with.
+    pub(super) fn is_way_to(&mut self, path: &RelPath) -> bool {
+        let mut at = At { path: RelPath::root(), dir: Arc::clone(&self.engine.dest) };
+        for component in path.components() {
+            let Ok(name) = Name::new(component) else { return true };
+            let apart = self.engine.folding.is_apart(&at.path, &name);
+            if !apart && at.dir.look(&name).is_ok_and(|found| found.is_some()) && self.folds(&at, &name) {
+                let as_such = |at: &At| at.dir.list(&mut ListBuffer::default()).map(|names| is_spelt(&names, &name));
+                if as_such(&at).is_ok_and(|spelt| !spelt) && !self.engine.folding.respells() {
+                    let told = self.join(&at, &name).is_some_and(|path| self.has_collided(&path));
+                    if !told {
+                        self.compare(&at, &name, true);
+                    }
+                    if told || !as_such(&at).is_ok_and(|spelt| spelt) {
+                        return false;
+                    }
+                }
+            }
+            let Some(path) = self.join(&at, &name) else { return true };
+            // What cannot be opened is told by who needs it.
+            let Ok(dir) = at.dir.open(&name) else { return true };
+            at = At { path, dir: Arc::new(dir) };
+        }
+        true
+    }
+
+    fn has_collided(&self, path: &RelPath) -> bool {
+        self.found.out.problems.iter().any(|(at, problem)| at == path && matches!(problem, Problem::Collision { .. }))
+    }
+
+    /// What to tell of a name that could not be made: something stands there, perhaps spelt otherwise.
+    pub(super) fn not_made(&mut self, dir: &Dir, name: &Name, path: &RelPath, error: fsx::Error) -> Problem {
+        if error.errno == Errno::EXIST
+            && let Ok(Some(other)) = stands_as(dir, name)
+        {
+            return self.collision(path, &other);
+        }
+        error.into()
+    }
+
+    /// What to tell of a switch that found something at a name that was free.
+    pub(super) fn not_switched(&mut self, step: &Step, problem: Problem) -> Problem {
+        if let (Problem::Moved(_), How::Link(_) | How::Rename(_)) = (&problem, &step.how)
+            && let Ok(Some(other)) = stands_as(&step.dir, &step.name)
+        {
+            return self.collision(&step.path, &other);
+        }
+        problem
+    }
+
+    fn collide(&mut self, at: &At, path: &RelPath, other: &Name) {
+        self.engine.folding.learn(&at.path);
+        let problem = self.collision(path, other);
+        self.fail(path, problem);
+    }
+
+    fn collision(&mut self, path: &RelPath, other: &Name) -> Problem {
+        let dir = path.parent().unwrap_or_default();
+        self.engine.folding.learn(&dir);
+        Problem::Collision { path: path.clone(), other: other.clone() }
+    }
+}
+
+/// Under which of `names` that stands there which `name` leads to, and which is `stat`. Where it has several, the one that
+/// differs in case alone.
+fn entry_of(dir: &Dir, names: &[DirEntry], name: &Name, stat: &Stat) -> Result<Option<Name>, fsx::Error> {
+    let (near, far): (Vec<_>, Vec<_>) = names.iter().partition(|entry| fold::is_other_case(&entry.name, name));
+    for DirEntry { name, .. } in near.into_iter().chain(far) {
+        if dir.look(name)?.is_some_and(|now| now.id() == stat.id()) {
+            return Ok(Some(name.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// The name by which something stands there that `name` leads to, if that is another one.
+fn stands_as(dir: &Dir, name: &Name) -> Result<Option<Name>, fsx::Error> {
+    let names = dir.list(&mut ListBuffer::default())?;
+    match dir.look(name)? {
+        Some(stat) if !is_spelt(&names, name) => entry_of(dir, &names, name, &stat),
+        _ => Ok(None),
+    }
+}
