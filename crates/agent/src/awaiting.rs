@@ -57,6 +57,11 @@ impl Awaiting {
         }
     }
 
+    /// Whether a name waits for its content.
+    pub(crate) fn is_waiting(&self, name: &[u8]) -> bool {
+        self.waiting.contains_key(name)
+    }
+
     /// A name needs nothing any more.
     pub(crate) fn stop_waiting(&mut self, name: &[u8]) {
         let Some(Waiting { content, .. }) = self.waiting.remove(name) else { return };

@@ -43,7 +43,7 @@ pub enum Event {
         /// Bytes of content written.
         bytes: u64,
     },
-    /// A local change was undone.
+    /// A local change was undone: what stood as it should and did not any more, or what should not have stood there.
     Reverted {
         /// Of what.
         of: Kept,

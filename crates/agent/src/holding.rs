@@ -6,11 +6,13 @@
 //! What comes from the hub is not trusted: a name that is no path, or an entry that could not stand on a disk, becomes
 //! a problem of its own and touches nothing.
 
+mod edits;
 mod names;
 mod root;
 mod source;
 mod view;
 
+pub(crate) use edits::Edits;
 pub(crate) use source::TOO_EARLY;
 pub(crate) use view::View;
 
@@ -70,6 +72,7 @@ pub(crate) struct Holding {
     /// Some of the names where a content stands.
     places: HashMap<ContentId, Vec<board::Name>>,
     awaiting: Awaiting,
+    edits: edits::Edits,
     problems: BTreeMap<board::Name, String>,
     /// Of which the hub says that it does not know what stands there: nothing at or below them is touched.
     unknown: BTreeSet<board::Name>,
@@ -109,6 +112,7 @@ impl Holding {
             leaving: BTreeMap::new(),
             places: HashMap::new(),
             awaiting: Awaiting::default(),
+            edits: edits::Edits::default(),
             problems: BTreeMap::new(),
             unknown: BTreeSet::new(),
             sum: RootHash::default(),
@@ -167,6 +171,11 @@ impl Holding {
         self.sum_lost = true;
     }
 
+    /// Forgets what is known of the disk altogether: the copy begins anew, in another directory.
+    pub(crate) fn distrust_all(&mut self) {
+        self.distrust_above(0);
+    }
+
     /// From here on a watch tells of changes, so identities are trusted however young they are.
     pub(crate) fn watched(&mut self) {
         self.distrust_racy = false;
@@ -210,6 +219,7 @@ impl Holding {
         let Change { name, old, new, dropped } = change;
         let key = &self.view.key(name);
         self.awaiting.stop_waiting(key);
+        self.edits.forget(key);
         self.problems.remove(key);
         let mut became_known = false;
         if new.as_ref().is_some_and(|value| self.view.is_unknown(value)) {

@@ -34,7 +34,7 @@ use crate::chores::Chores;
 use crate::conn::Outbox;
 use crate::event::{Event, Events};
 use crate::fetch::Fetch;
-use crate::holding::{self, Holding};
+use crate::holding::{self, Edits, Holding};
 use crate::kept::Kept;
 use crate::mailbox::{Letter, Mailbox};
 use crate::ran::LastRuns;
@@ -175,6 +175,8 @@ struct Work {
     gate: Gate,
     /// The copy may be newer than the replica, until the hub has said `current`.
     behind: bool,
+    /// It begins in a directory of which nothing is known: what it lacks is no local change.
+    anew: bool,
 
     outbox: Option<Arc<Outbox>>,
     /// The follow under way; its answer is still to come while `start` is `None`.
@@ -272,7 +274,8 @@ impl Work {
 
     /// Looks at the whole copy, whose watch is trusted from then on.
     fn look_at_all(&mut self) {
-        self.local = Dirty::everything();
+        let looked_at = if std::mem::take(&mut self.anew) { &mut self.dirty } else { &mut self.local };
+        looked_at.merge(Dirty::everything());
         self.settle_all();
         if self.watcher.is_some() {
             self.holding.watched();
@@ -305,15 +308,22 @@ impl Work {
         let Work { engine, holding, events, config, bytes_since_sync, told: report::Told { changed, .. }, .. } = self;
         let of = &config.kept;
         let mut told = HashSet::new();
+        // What is done for the hub may undo a local change that waited for its content; what a look here found is known only
+        // once the round is over.
+        let mut undoing = if cause == Cause::Hub { holding.take_edits() } else { Edits::default() };
+        let mut found = Vec::new();
         let outcome = engine.reconcile(holding, &dirty, &mut |event| match (event.action, cause) {
             (Action::Copied | Action::Updated | Action::Deleted, cause) => {
                 *bytes_since_sync += event.bytes;
                 *changed = true;
-                let path = event.path.clone();
-                events(match cause {
-                    Cause::Hub => Event::Applied { of: of.clone(), path, action: event.action, bytes: event.bytes },
-                    Cause::Local => Event::Reverted { of: of.clone(), path },
-                });
+                let (action, path) = (event.action, event.path.clone());
+                match cause {
+                    Cause::Local => found.push((path, action, event.bytes)),
+                    Cause::Hub if action != Action::Deleted && undoing.was_undone(&path, action) => {
+                        events(Event::Reverted { of: of.clone(), path });
+                    }
+                    Cause::Hub => events(Event::Applied { of: of.clone(), path, action, bytes: event.bytes }),
+                }
             }
             (Action::Failed, _) => {
                 let text = event.error.map(ToString::to_string).unwrap_or_default();
@@ -323,6 +333,15 @@ impl Work {
             }
             (Action::Skipped | Action::Left(_) | Action::Held | Action::Waiting | Action::Unsettled, _) => {}
         });
+        for (path, action, bytes) in found {
+            let of = of.clone();
+            events(match holding.edits().was_undone(&path, action) {
+                true => Event::Reverted { of, path },
+                false => Event::Applied { of, path, action, bytes },
+            });
+        }
+        holding.put_back_edits(undoing);
+        holding.end_edits();
         let put_off = self.holding.take_put_off();
         for (path, problem) in &outcome.problems {
             let text = problem.to_string();

@@ -1,6 +1,7 @@
 //! `lockstep join`: keeps directories of this machine identical to a hub's shares, and its values as files, live.
 
 mod after;
+mod undone;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -9,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use agent::key::{Found, KeyFile, Machine};
 use agent::{Event, KeeperError, Kept, Trust};
@@ -17,6 +19,7 @@ use wire::id::ClientId;
 use wire::link::JoinLink;
 
 use self::after::Hands;
+use self::undone::Undone;
 use crate::after::AfterArgs;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogArgs, say};
@@ -117,10 +120,10 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
             .map(|m| (m.dev(), m.ino()))
             .collect::<HashSet<_>>(),
     };
-    let hears = Arc::clone(&hands);
+    let (hears, undone) = (Arc::clone(&hands), Undone::default());
     let tell = move |event: Event| {
         hears.hear(&event);
-        tell(event);
+        tell(event, &undone);
     };
     let ended = runtime::run(async {
         let asked = async {
@@ -266,7 +269,7 @@ macro_rules! log {
 }
 
 /// What happens, for the log; what a person has to know, on stderr.
-fn tell(event: Event) {
+fn tell(event: Event, undone: &Undone) {
     match event {
         Event::Connected { address } => tracing::info!(address, "connected"),
         Event::LoggedIn { id, issued, hub } => {
@@ -278,7 +281,10 @@ fn tell(event: Event) {
             log!(debug, of, entries, waiting, content_bytes, "on its way");
         }
         Event::Applied { of, path, action, bytes } => log!(info, of, %path, ?action, bytes, "applied"),
-        Event::Reverted { of, path } => log!(warn, of, %path, "a local change was undone"),
+        Event::Reverted { of, path } if undone.is_named(&of, Instant::now()) => {
+            log!(warn, of, %path, "a local change was undone");
+        }
+        Event::Reverted { of, path } => log!(info, of, %path, "a local change was undone"),
         Event::Problem { of, path, text } => log!(warn, of, %path, "{text}"),
         Event::InSync { of, entries, content_bytes } => {
             log!(info, of, entries, content_bytes, "in sync");
@@ -288,7 +294,17 @@ fn tell(event: Event) {
                 Kept::Values(_) => say(format_args!("values {name}: in sync, {}", count(entries, "file", "files"))),
             }
         }
-        Event::Settled { of } => log!(debug, of, "settled"),
+        Event::Settled { of } => {
+            if let Some(others) = undone.settled(&of) {
+                let more = if others == 1 {
+                    "1 more local change was undone".to_owned()
+                } else {
+                    format!("{others} more local changes were undone")
+                };
+                log!(warn, of, others, "{more}; the log names what");
+            }
+            log!(debug, of, "settled");
+        }
         Event::Disconnected { why, retry_in } => {
             // It runs, and looks for its hub: nobody who waits for it at the start of a machine is to wait for another machine.
             notify::tell(notify::READY);

@@ -66,30 +66,13 @@ impl Source for Holding {
         name: &Name,
         look: Look,
     ) -> Result<Same, Problem> {
-        let trusted =
-            |placed: &Placed| placed.is(found) && !((look == Look::Content || self.distrust_racy) && placed.is_racy());
-        let known = self.known(path.as_bytes()).filter(trusted).and_then(|placed| placed.content());
-        let content = match known {
-            Some(content) => content,
-            None if found.size_bytes != want.size_bytes => return Ok(Same::Different),
-            None => {
-                let taken_ns = now_ns();
-                let (mut file, before) = dest.open_file(name)?;
-                match hash_file(&mut file, &before, 0, &mut self.hash_buffer, &dest.path_of(name))? {
-                    // Somebody is writing it: whatever it becomes, it is not what is wanted.
-                    Hashed::Changed => return Ok(Same::Different),
-                    Hashed::Stable(stable) => {
-                        let placed = Placed::file(stable.content, &stable.stat, taken_ns);
-                        self.note(&board::Name::copy_from_slice(path.as_bytes()), &placed);
-                        stable.content
-                    }
-                }
-            }
-        };
-        if Some(content) != want.content {
-            return Ok(Same::Different);
+        let known = self.known(path.as_bytes());
+        let stood = known.as_ref().and_then(Placed::content).is_some_and(|content| Some(content) == want.content);
+        let same = self.compare(known, path, want, found, (dest, name), look)?;
+        if stood && same != Same::Same {
+            self.edits.changed(path.as_bytes());
         }
-        Ok(plan::meta_same(want.mode, want.mtime_ns, found))
+        Ok(same)
     }
 
     fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
@@ -110,6 +93,10 @@ impl Source for Holding {
         }
         if let Some(supply) = self.local(content) {
             return supply;
+        }
+        if self.known(path.as_bytes()).is_some_and(|placed| placed.content() == Some(content)) {
+            // It stood here, and is gone.
+            self.edits.changed(path.as_bytes());
         }
         let seq = self.held(path.as_bytes()).map_or(0, |held| held.seq);
         self.awaiting.wait_for(path, seq, content, want.size_bytes);
@@ -146,6 +133,9 @@ impl Source for Holding {
             gone.extend(self.leaving.range(from..).take_while(|(n, _)| n.starts_with(&below)).map(|(n, _)| n.clone()));
         }
         for name in gone {
+            if self.leaving.contains_key(&name) {
+                self.edits.left(&name);
+            }
             self.forget(&name);
         }
         if self.held(&name).is_none() {
@@ -155,6 +145,41 @@ impl Source for Holding {
 }
 
 impl Holding {
+    /// Whether what was found is what is wanted; a content that is not known is read.
+    fn compare(
+        &mut self,
+        known: Option<Placed>,
+        path: &RelPath,
+        want: &WantFile,
+        found: &Stat,
+        (dest, name): (&Dir, &Name),
+        look: Look,
+    ) -> Result<Same, Problem> {
+        let trusted =
+            |placed: &Placed| placed.is(found) && !((look == Look::Content || self.distrust_racy) && placed.is_racy());
+        let content = match known.filter(trusted).and_then(|placed| placed.content()) {
+            Some(content) => content,
+            None if found.size_bytes != want.size_bytes => return Ok(Same::Different),
+            None => {
+                let taken_ns = now_ns();
+                let (mut file, before) = dest.open_file(name)?;
+                match hash_file(&mut file, &before, 0, &mut self.hash_buffer, &dest.path_of(name))? {
+                    // Somebody is writing it: whatever it becomes, it is not what is wanted.
+                    Hashed::Changed => return Ok(Same::Different),
+                    Hashed::Stable(stable) => {
+                        let placed = Placed::file(stable.content, &stable.stat, taken_ns);
+                        self.note(&board::Name::copy_from_slice(path.as_bytes()), &placed);
+                        stable.content
+                    }
+                }
+            }
+        };
+        if Some(content) != want.content {
+            return Ok(Same::Different);
+        }
+        Ok(plan::meta_same(want.mode, want.mtime_ns, found))
+    }
+
     /// Whether the path of the copy still leads to it.
     ///
     /// # Errors
@@ -236,9 +261,11 @@ impl Holding {
         let name = board::Name::copy_from_slice(path.as_bytes());
         self.problems.remove(&name);
         self.awaiting.stop_waiting(&name);
-        let known = self.known(&name);
-        if known.is_some_and(|placed| placed.is(stat) && is_wanted(&placed.entry, want)) {
-            return;
+        if let Some(placed) = self.known(&name).filter(|placed| is_wanted(&placed.entry, want)) {
+            if placed.is(stat) {
+                return;
+            }
+            self.edits.changed(&name);
         }
         let entry = match want {
             Want::Dir(_) => Entry::Dir { mode: stat.kept_mode(), mtime_ns: stat.mtime_ns },

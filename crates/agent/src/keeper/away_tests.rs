@@ -1,5 +1,7 @@
 //! A copy that is not where it was: nothing is put anywhere, and it is kept on once it is back.
 
+use crate::event::Event;
+use crate::keeper::KeeperError;
 use crate::keeper::place::FileSystem;
 use crate::testing::{Scene, dir, tree_of, until};
 use std::fs;
@@ -67,6 +69,16 @@ fn on_another_file_system(path: &Path) -> tempfile::TempDir {
     near(Path::new("/dev/shm")).or_else(|| near(Path::new(env!("CARGO_MANIFEST_DIR")))).expect("two file systems")
 }
 
+/// What was told as undone.
+fn undone(scene: &Scene) -> Vec<String> {
+    let events = scene.events.lock().unwrap();
+    let path = |event: &Event| match event {
+        Event::Reverted { path, .. } => Some(path.to_string()),
+        _ => None,
+    };
+    events.iter().filter_map(path).collect()
+}
+
 fn follow(scene: &mut Scene, reset: bool) {
     scene.connect();
     scene.following(reset);
@@ -127,15 +139,36 @@ fn a_copy_that_is_unmounted_while_it_is_kept_is_told_and_kept_on_once_it_is_back
 }
 
 #[test]
+fn a_mount_point_that_holds_something_is_told_as_that_and_forgets_nothing() {
+    let mut mounted = Mounted::new();
+    mounted.scene.stop();
+    fs::write(mounted.mount_point.path().join("stray"), "x").unwrap();
+    mounted.unmount();
+    mounted.scene.start();
+    follow(&mut mounted.scene, false);
+    mounted.scene.current();
+    let KeeperError::NotEmpty(found) = mounted.scene.end() else { panic!("it was taken for the copy") };
+    assert!(found.elsewhere && found.to_string().contains("perhaps its disk is not mounted"), "{found}");
+    assert_eq!(tree_of(mounted.mount_point.path()).len(), 1);
+    mounted.mount();
+    mounted.scene.start();
+    follow(&mut mounted.scene, false);
+    mounted.scene.current();
+    mounted.scene.wait_in_sync();
+}
+
+#[test]
 fn somebody_can_say_that_the_copy_begins_anew_elsewhere() {
     let mut mounted = Mounted::new();
     mounted.scene.stop();
     mounted.unmount();
     mounted.scene.adopt = true;
+    mounted.scene.events.lock().unwrap().clear();
     mounted.scene.start();
     follow(&mut mounted.scene, false);
     mounted.scene.current();
     mounted.scene.wait_in_sync();
+    assert_eq!(undone(&mounted.scene), [""; 0], "nobody changed anything there");
     assert_eq!(tree_of(mounted.mount_point.path()).len(), 3);
     // That was for once: while it is kept, it is not said of whatever stands there next.
     lead(&mounted.scene.copy, &mounted.disk.parent().unwrap().join("nowhere"));
@@ -163,6 +196,7 @@ fn a_copy_that_is_deleted_while_it_is_kept_is_made_anew() {
     scene.following(false);
     scene.current();
     scene.wait_in_sync();
+    assert_eq!(undone(&scene), [""; 0], "a copy that begins anew is told as that");
 }
 
 #[test]

@@ -129,6 +129,11 @@ impl Setting {
         let known = complete || !replica.is_empty();
         let view = View::of(&config.kept);
         let mut holding = Holding::new(view, replica, dest.walk(&RelPath::root())?, config.directory.clone())?;
+        // What was known of the directory before says nothing of this one.
+        let anew = verdict == Verdict::Begin && known;
+        if anew {
+            holding.distrust_all();
+        }
         if other_boot {
             // Whether the machine went down in order is not known, so what was not synced is read again.
             holding.distrust_above(durable_seq);
@@ -157,6 +162,7 @@ impl Setting {
             fetch,
             gate,
             behind: known && !in_order,
+            anew,
             outbox: None,
             fid: config.index,
             start: None,

@@ -30,6 +30,9 @@ const FLEETING: [&str; 3] = ["1021994", "858458f6", "794c7630"];
 /// XFS calls itself by the number of its device, which may be another after a boot. So there a directory is also known by
 /// its inode together with the moment when it was made, to the nanosecond.
 const XFS: &str = "58465342";
+/// Kinds that keep that moment for good (ext4, XFS, btrfs, tmpfs): there a directory made at another one is another, though
+/// it got the inode of one that was deleted.
+const KEEP_BIRTH: [&str; 4] = ["ef53", XFS, "9123683e", "1021994"];
 
 /// A file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,9 +146,10 @@ impl Noted {
     }
 
     fn is(&self, noted: &Noted) -> bool {
-        let renumbered =
-            || self.on.kind == XFS && noted.on.kind == XFS && self.born_ns.is_some() && self.born_ns == noted.born_ns;
-        self.inode == noted.inode && (self.on.is(&noted.on) || renumbered())
+        let born = self.born_ns.zip(noted.born_ns).filter(|_| KEEP_BIRTH.contains(&&*self.on.kind));
+        let (same_birth, other_birth) = (born.is_some_and(|(a, b)| a == b), born.is_some_and(|(a, b)| a != b));
+        let renumbered = self.on.kind == XFS && noted.on.kind == XFS && same_birth;
+        self.inode == noted.inode && !other_birth && (self.on.is(&noted.on) || renumbered)
     }
 
     /// Whether this and `other` are on the same file system.
@@ -285,6 +289,19 @@ mod tests {
             judge(Some(&noted(7, EXT4, 2)), &directory(noted(8, EXT4, 2), false), Start { adopt: false }),
             Verdict::Other
         );
+    }
+
+    #[test]
+    fn a_directory_that_got_the_inode_of_the_copy_is_not_the_copy() {
+        let was = noted(7, EXT4, 40);
+        let other = |kind: &str| Noted { born_ns: Some(6), ..noted(7, kind, 40) };
+        assert_eq!(judge(Some(&was), &directory(other(EXT4), false), Start { adopt: false }), Verdict::Other);
+        assert_eq!(judge(Some(&was), &directory(other(EXT4), true), Start { adopt: false }), Verdict::Begin);
+        // Where that moment is not known, or not to be relied on, the inode has to do.
+        let unknown = Noted { born_ns: None, ..was.clone() };
+        assert_eq!(judge(Some(&unknown), &directory(other(EXT4), false), Start { adopt: false }), Verdict::Copy);
+        let (there, nfs) = (noted(7, "6969", 40), directory(other("6969"), false));
+        assert_eq!(judge(Some(&there), &nfs, Start { adopt: false }), Verdict::Copy);
     }
 
     #[test]

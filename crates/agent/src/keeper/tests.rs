@@ -301,6 +301,72 @@ fn a_local_edit_is_undone_without_a_transfer_where_another_copy_is_here() {
     scene.wait_in_sync();
 }
 
+/// What the agent says of each path that it put in order: `true` where it undid a local change.
+fn said_of(scene: &Scene, path: &str) -> Vec<bool> {
+    let events = scene.events.lock().unwrap();
+    let said = |event: &Event| match event {
+        Event::Reverted { path: at, .. } if at.to_string() == path => Some(true),
+        Event::Applied { path: at, .. } if at.to_string() == path => Some(false),
+        _ => None,
+    };
+    events.iter().filter_map(said).collect()
+}
+
+#[test]
+fn every_local_change_that_is_undone_is_told_alike_and_nothing_else_is() {
+    let mut scene = two_files();
+    scene.put_file("c", b"three");
+    scene.put("l", link("a"));
+    let news = ["c", "l"].map(|path| {
+        let (seq, entry) = &scene.entries[path.as_bytes()];
+        record(path.as_bytes(), *seq, Some(entry))
+    });
+    scene.live(news.to_vec(), &[]);
+    scene.wait_in_sync();
+    for path in ["a", "d/b", "c", "l"] {
+        assert_eq!(said_of(&scene, path), [false], "{path}: it came from the hub");
+    }
+    scene.events.lock().unwrap().clear();
+    // An edit, which has to be fetched; the same of the same size; a deletion; a link that is another; something extra.
+    std::fs::write(scene.copy.join("a"), "edited").unwrap();
+    std::fs::write(scene.copy.join("c"), "thr33").unwrap();
+    std::fs::remove_file(scene.copy.join("d/b")).unwrap();
+    std::fs::remove_file(scene.copy.join("l")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", scene.copy.join("l")).unwrap();
+    std::fs::write(scene.copy.join("extra"), "x").unwrap();
+    for path in ["a", "c", "d/b", "l", "extra"] {
+        until(&format!("{path} to be told"), || !said_of(&scene, path).is_empty());
+        assert_eq!(said_of(&scene, path), [true], "{path}");
+    }
+    until("all is undone", || scene.read("a") == "one" && scene.read("c") == "three" && scene.read("d/b") == "two");
+    scene.wait_in_sync();
+    scene.events.lock().unwrap().clear();
+    // What the hub wants next is the hub's, also of what was edited.
+    let change = scene.put_file("a", b"new");
+    let gone = scene.remove("c");
+    scene.live(vec![change, gone], &[]);
+    scene.wait_in_sync();
+    assert_eq!((said_of(&scene, "a"), said_of(&scene, "c")), (vec![false], vec![false]));
+}
+
+#[test]
+fn what_was_on_its_way_when_the_agent_ended_is_no_local_change() {
+    let mut scene = two_files();
+    scene.server.script(|_, _| Some(Vec::new()));
+    let change = scene.put_file("late", b"late");
+    scene.live(vec![change], &[]);
+    scene.wait_ack("it waits", |ack| ack.waiting == 1);
+    scene.stop();
+    scene.server.script(|_, _| None);
+    // It is found to be missing by a look of the agent's own, before the hub says anything.
+    scene.start();
+    scene.connect();
+    scene.following(false);
+    scene.current();
+    scene.wait_in_sync();
+    assert_eq!(said_of(&scene, "late"), [false]);
+}
+
 #[test]
 fn what_cannot_be_written_is_a_problem_that_holds_up_nobody_and_is_tried_again() {
     let mut scene = two_files();

@@ -103,6 +103,14 @@ impl Values {
         fs::read_dir(&self.scene.copy).unwrap().map(file).collect()
     }
 
+    /// Makes the directory `name` with `below` in it, at once: what is made piece by piece may be undone in between.
+    fn make_dirs(&self, name: &str, below: &str) {
+        let aside = self.scene.scratch.path().join("aside");
+        fs::create_dir_all(aside.join(below)).unwrap();
+        // Where the file is back already, it is the directory that comes late.
+        fs::rename(&aside, self.path(name)).or_else(|_| fs::remove_dir_all(&aside)).unwrap();
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         self.scene.copy.join(file)
     }
@@ -146,7 +154,7 @@ fn local_edits_are_undone_also_while_the_hub_is_away_and_after_a_restart() {
         fs::write(hub.path("price"), "mine").unwrap();
         fs::remove_file(hub.path("a%2Fb")).unwrap();
         fs::write(hub.path("extra"), "x").unwrap();
-        fs::create_dir_all(hub.path("a/b")).unwrap();
+        hub.make_dirs("a", "b");
         fs::write(hub.path("%2e"), "no name").unwrap();
     };
     edit(&hub);
@@ -165,7 +173,7 @@ fn a_directory_where_a_file_is_to_be_goes_and_forgets_no_other_value() {
     let mut hub = Values::in_sync(&[("a", "1"), ("a/b", "2"), ("a/c", "3")]);
     let wanted = hub.files();
     fs::remove_file(hub.path("a")).unwrap();
-    fs::create_dir_all(hub.path("a/b/c")).unwrap();
+    hub.make_dirs("a", "b/c");
     until("the file is back", || hub.path("a").is_file() && hub.files() == wanted);
     let change = hub.put(b"a/b", b"4");
     hub.live(vec![change]);

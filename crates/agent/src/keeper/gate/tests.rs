@@ -132,6 +132,24 @@ fn another_directory_in_the_place_of_the_copy_is_not_its_copy() {
 }
 
 #[test]
+fn a_directory_that_was_made_in_the_place_of_a_deleted_copy_is_not_its_copy() {
+    let mut scene = share();
+    follow(&mut scene);
+    scene.wait_in_sync();
+    scene.stop();
+    // It may well get the inode of the deleted one.
+    fs::remove_dir_all(&scene.copy).unwrap();
+    fs::create_dir(&scene.copy).unwrap();
+    fs::write(scene.copy.join("precious"), "mine").unwrap();
+    scene.start();
+    scene.connect();
+    scene.following(false);
+    scene.current();
+    assert_eq!(not_empty(&mut scene).deleted, 1);
+    assert_eq!(scene.read("precious"), "mine");
+}
+
+#[test]
 fn an_empty_directory_and_one_with_nothing_but_leftovers_of_ours_become_the_copy() {
     let mut scene = share();
     fs::create_dir(&scene.copy).unwrap();
