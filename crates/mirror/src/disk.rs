@@ -3,9 +3,11 @@
 //! It only reads. What stands still between two looks is taken; what changes meanwhile is never sent torn. Nothing is read
 //! of a directory that is no longer the one that was pinned (see `pinned`).
 
+mod contents;
 mod pinned;
 
 use crate::choose::{Choice, Chooser};
+use crate::fold::{self, Folding};
 use crate::guard::Pin;
 use crate::keep::{Keep, What};
 use crate::live::Pulse;
@@ -18,15 +20,11 @@ use crate::{plan, policy};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tree::at::{Attributes, Grip, ListBuffer, Node, Takes, is_beyond, stat_of};
+use tree::at::{Attributes, Grip, ListBuffer, Node, Takes, is_beyond};
 use tree::filter::Scope;
 use tree::{Dir, Found, Kind, Listing, Name, RelPath, Stat, fsx};
-
-/// Bytes read at once of each side when contents are compared.
-const COMPARE_BYTES: usize = 128 * 1024;
 
 /// A directory on disk; see the module.
 pub struct DiskSource {
@@ -38,6 +36,8 @@ pub struct DiskSource {
     held: Vec<(RelPath, Arc<Dir>)>,
     list_buffer: ListBuffer,
     writes: Writes,
+    /// Which names its disk takes for one.
+    folding: Arc<Folding>,
     compare: [Vec<u8>; 2],
     watcher: Option<Arc<Watcher>>,
     /// What the last run left, and this one leaves.
@@ -96,6 +96,7 @@ impl DiskSource {
             held: Vec::new(),
             list_buffer: ListBuffer::default(),
             writes: Writes::default(),
+            folding: Arc::default(),
             compare: <[Vec<u8>; 2]>::default(),
             watcher: None,
             unsettled_here: None,
@@ -181,6 +182,15 @@ impl DiskSource {
         chooser.wants(&self.root, dir, scope, &path, found)
     }
 
+    /// What stands at `name`, and bears that very name: a disk may take another one for it.
+    fn look(&mut self, dir: &Dir, above: &RelPath, name: &Name) -> Result<Option<Stat>, fsx::Error> {
+        let found = dir.look(name)?;
+        let other = found.is_some()
+            && self.folding.find_out(dir, above, name)?
+            && !fold::is_spelt(&dir.list(&mut self.list_buffer)?, name);
+        Ok(found.filter(|_| !other))
+    }
+
     /// `None` for what does not exist here.
     fn want(&mut self, dir: &Dir, path: &RelPath, name: &Name, stat: &Stat) -> Option<Want> {
         if self.options.own.contains(&stat.id()) {
@@ -222,30 +232,6 @@ impl DiskSource {
         let kept = |node: &Node| keep.has(if node.is_device() { What::Devices } else { What::Specials });
         Ok(dir.node(name)?.filter(kept))
     }
-
-    /// Whether both files hold the same bytes. A source that changes meanwhile is different: copying it sorts it out.
-    fn same_content(&mut self, path: &RelPath, before: &Stat, dest: &Dir, name: &Name) -> Result<bool, Problem> {
-        let Some((parent, source_name)) = path.split() else { return Ok(false) };
-        let source = self.hold(&parent)?;
-        let (Ok(mut a), Ok((mut b, _))) = (source.open_bare(&source_name), dest.open_file(name)) else {
-            return Ok(false);
-        };
-        let [left, right] = &mut self.compare;
-        left.resize(COMPARE_BYTES, 0);
-        right.resize(COMPARE_BYTES, 0);
-        loop {
-            self.pulse.beat();
-            let n =
-                read_full(&mut a, left).map_err(|e| fsx::Error::from_io("read", source.path_of(&source_name), &e))?;
-            let m = read_full(&mut b, right).map_err(|e| fsx::Error::from_io("read", dest.path_of(name), &e))?;
-            if left[..n] != right[..m] {
-                return Ok(false);
-            }
-            if n == 0 {
-                return Ok(before.is_unchanged(&stat_of(&a, &source.path_of(&source_name))?));
-            }
-        }
-    }
 }
 
 impl Source for DiskSource {
@@ -258,6 +244,7 @@ impl Source for DiskSource {
             held: Vec::new(),
             list_buffer: ListBuffer::default(),
             writes: self.writes.fork(),
+            folding: Arc::clone(&self.folding),
             compare: <[Vec<u8>; 2]>::default(),
             watcher: self.watcher.clone(),
             memory: self.memory.as_ref().map(Memory::fork),
@@ -322,7 +309,7 @@ impl Source for DiskSource {
             Err(problem) => return Err(problem),
         };
         let Some(scope) = self.scope(&parent, &dir)? else { return Ok(None) };
-        match dir.look(&name)? {
+        match self.look(&dir, &parent, &name)? {
             Some(stat) if self.chooses_entry(&dir, &scope, &parent, &name, &Found::Known(stat))? => {
                 Ok(self.want(&dir, path, &name, &stat))
             }
@@ -492,16 +479,4 @@ impl std::fmt::Debug for DiskSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "DiskSource({})", self.path.display())
     }
-}
-
-/// Fills `buffer` as far as the file goes.
-fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
 }

@@ -76,11 +76,14 @@ impl Folding {
             let same = found.is_some() && found.map(|found| found.id()) == dir.look(name)?.map(|found| found.id());
             if !same {
                 self.change(path, |known| known.apart[way as usize] = true);
-            } else if !is_spelt(&dir.list(&mut ListBuffer::default())?, &other) {
+                continue;
+            }
+            let names = dir.list(&mut ListBuffer::default())?;
+            // Two names of one file tell nothing.
+            if !is_spelt(&names, &other) || !is_spelt(&names, name) {
                 self.learn(path);
                 return Ok(true);
             }
-            // Else these are two names of one file, which tells nothing.
         }
         Ok(false)
     }

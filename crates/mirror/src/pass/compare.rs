@@ -96,7 +96,7 @@ impl<S: Source> Pass<'_, '_, S> {
             match pair {
                 Pair::New(name, want) => match otherwise.remove(&name) {
                     None => self.one(at, name, Some(want), None, recursive, content),
-                    Some(stands) => self.stands_otherwise(at, name, want, stands),
+                    Some(stands) => self.stands_otherwise(at, name, want, stands, recursive, content),
                 },
                 Pair::Both(name, want, _) => match at.dir.look(&name) {
                     Ok(stat) => self.one(at, name, Some(want), stat, recursive, content),

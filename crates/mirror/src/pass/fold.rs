@@ -4,7 +4,7 @@
 //! collision: told, and neither is touched. Else only its spelling changed, and it is renamed.
 
 use super::{At, Pass};
-use crate::engine::Engine;
+use crate::engine::{Action, Engine};
 use crate::fold::{self, is_spelt};
 use crate::problem::Problem;
 use crate::source::{Source, Want};
@@ -74,7 +74,15 @@ impl<S: Source> Pass<'_, '_, S> {
     }
 
     /// Deals with a name that stands there spelt otherwise.
-    pub(super) fn stands_otherwise(&mut self, at: &At, name: Name, want: Want, stands: As) {
+    pub(super) fn stands_otherwise(
+        &mut self,
+        at: &At,
+        name: Name,
+        want: Want,
+        stands: As,
+        recursive: bool,
+        content: bool,
+    ) {
         let Some(path) = self.join(at, &name) else { return };
         if self.source.is_unsettled(&at.path, &name) {
             self.found.out.unsettled.insert(path);
@@ -82,45 +90,72 @@ impl<S: Source> Pass<'_, '_, S> {
         }
         match (want, stands) {
             (Want::Unknown(problem), _) => self.fail(&path, problem),
-            (_, As::Taken(other)) => self.collide(at, &path, &other),
-            (want, As::Free(other)) => self.respell(at, name, path, want, &other),
+            (_, As::Taken(other)) => {
+                let problem = self.collision(&path, &other);
+                self.fail(&path, problem);
+            }
+            (want, As::Free(other)) => {
+                if let Some((found, new)) = self.respell(at, &name, &path, &want, &other) {
+                    // Another file of its size and time may have had that spelling before, so it is read.
+                    self.one(at, name, Some(want), found, recursive || new, content || new);
+                }
+            }
         }
     }
 
-    /// Gives what stands there as `other` the name that the source has for it, and compares it.
-    fn respell(&mut self, at: &At, name: Name, path: RelPath, want: Want, other: &Name) {
+    /// Gives what stands there as `other` the name that the source has for it. What is to be compared then, and whether the name is
+    /// new to it.
+    fn respell(
+        &mut self,
+        at: &At,
+        name: &Name,
+        path: &RelPath,
+        want: &Want,
+        other: &Name,
+    ) -> Option<(Option<Stat>, bool)> {
         if let Some(left) = self.engine.options.policy.new_entry() {
-            return self.tell(crate::engine::Action::Left(left), &path, want.kind(), 0);
+            self.tell(Action::Left(left), path, want.kind(), 0);
+            return None;
         }
-        let (Some(other_path), Ok(Some(found))) = (self.join(at, other), at.dir.look(other)) else {
-            return self.fail(&path, Problem::Moved(path.clone()));
-        };
-        let stays = match self.source.leaves(&other_path, found.kind) {
-            Ok(leaves) => leaves || self.is_left_alone(&other_path) || self.engine.options.own.contains(&found.id()),
-            Err(problem) => return self.fail(&path, problem),
-        };
-        if stays || is_temp_name(&name) {
-            return self.collide(at, &path, other);
+        match self.try_respell(at, name, path, other) {
+            Ok(new) => match at.dir.look(name) {
+                Ok(found) => return Some((found, new)),
+                Err(e) => self.fail(path, e.into()),
+            },
+            Err(problem) => self.fail(path, problem),
         }
-        // What must not be touched is told by who compares it, and so is what a dry run would find.
+        None
+    }
+
+    fn try_respell(&mut self, at: &At, name: &Name, path: &RelPath, other: &Name) -> Result<bool, Problem> {
+        let other_path = at.path.join(other).map_err(|e| Problem::Path(at.path.clone(), e))?;
+        let Some(found) = at.dir.look(other)? else { return Err(Problem::Moved(path.clone())) };
+        let stays = self.source.leaves(&other_path, found.kind)?
+            || self.is_left_alone(&other_path)
+            || self.engine.options.own.contains(&found.id());
+        if stays || is_temp_name(name) {
+            return Err(self.collision(path, other));
+        }
+        // To the other name it is a deletion.
+        self.source.check_pin().and_then(|()| self.source.check_deletion(&other_path))?;
+        // What must not be touched is told by who compares it.
         let is_source = self.source.roots().contains(&found.id());
-        if !is_source && !self.engine.options.dry_run && !self.engine.folding.respells() {
-            if !self.make_writable(at) {
-                return;
-            }
-            match self.rename(at, other, &name, &path) {
-                Ok(true) => {}
-                Ok(false) => self.engine.folding.has_respelt(),
-                Err(problem) => return self.fail(&path, problem),
-            }
-            self.source.removed(&other_path);
-            self.found.respelt.insert(path);
+        if is_source || self.engine.folding.respells() {
+            return Ok(false);
         }
-        match at.dir.look(&name) {
-            // Another file of its size and time may have had that spelling before, so it is read.
-            Ok(found) => self.one(at, name, Some(want), found, true, true),
-            Err(e) => self.fail_in(at, &name, e.into()),
+        if self.engine.options.dry_run {
+            self.found.respelt.insert(path.clone());
+            return Ok(true);
         }
+        self.let_in(at)?;
+        if !self.rename(at, other, name, path)? {
+            self.engine.folding.has_respelt();
+        }
+        self.source.removed(&other_path);
+        self.found.respelt.insert(path.clone());
+        // All that is in it is looked at now.
+        self.found.covered.insert(path.clone());
+        Ok(true)
     }
 
     /// Renames in two steps, for to these disks a name is there already that differs in spelling alone. Whether the new
@@ -163,7 +198,11 @@ impl<S: Source> Pass<'_, '_, S> {
                 self.one(at, name.clone(), want, Some(found), recursive, content);
                 return false;
             }
-            Ok(_) => self.list(at, false),
+            Ok(_) => {
+                // What waits for its switch would be met as missing once more.
+                self.switch_all();
+                self.list(at, false);
+            }
             Err(e) => self.fail(&at.path, e.into()),
         }
         true
@@ -227,12 +266,6 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.collision(&step.path, &other);
         }
         problem
-    }
-
-    fn collide(&mut self, at: &At, path: &RelPath, other: &Name) {
-        self.engine.folding.learn(&at.path);
-        let problem = self.collision(path, other);
-        self.fail(path, problem);
     }
 
     fn collision(&mut self, path: &RelPath, other: &Name) -> Problem {

@@ -7,31 +7,32 @@ use crate::source::Source;
 use rustix::io::Errno;
 use std::sync::Arc;
 use tree::at::set_mode;
-use tree::{Name, RelPath};
+use tree::{Name, RelPath, fsx};
 
 impl<S: Source> Pass<'_, '_, S> {
     /// Gives us the right to change what is in a directory; its wanted mode comes back at the end.
     pub(super) fn make_writable(&mut self, at: &At) -> bool {
-        if self.found.writable.contains(&at.path) {
-            return true;
-        }
-        let done = at.dir.stat_self().and_then(|stat| {
-            if stat.mode & 0o300 == 0o300 {
-                return Ok(());
-            }
-            set_mode(&*at.dir, stat.mode | 0o700, at.dir.path())
-        });
-        match done {
-            Ok(()) => {
-                self.finish_later(&at.path, Why::Touched);
-                self.found.writable.insert(at.path.clone());
-                true
-            }
+        match self.let_in(at) {
+            Ok(()) => true,
             Err(e) => {
                 self.fail(&at.path, e.into());
                 false
             }
         }
+    }
+
+    /// [`Pass::make_writable`], and who calls it tells why not.
+    pub(super) fn let_in(&mut self, at: &At) -> Result<(), fsx::Error> {
+        if self.found.writable.contains(&at.path) {
+            return Ok(());
+        }
+        let stat = at.dir.stat_self()?;
+        if stat.mode & 0o300 != 0o300 {
+            set_mode(&*at.dir, stat.mode | 0o700, at.dir.path())?;
+        }
+        self.finish_later(&at.path, Why::Touched);
+        self.found.writable.insert(at.path.clone());
+        Ok(())
     }
 
     /// A temporary that is nobody's any more.

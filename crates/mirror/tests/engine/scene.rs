@@ -6,9 +6,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use mirror::{Action, Mirror, MirrorOptions, Outcome};
+use mirror::{Action, Mirror, MirrorError, MirrorOptions, Outcome};
 use tree::RelPath;
+
+/// For who had the lock.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A source and a destination in a directory of their own.
 pub(crate) struct Scene {
@@ -35,17 +39,29 @@ impl Scene {
     }
 
     pub(crate) fn open(&self) -> Mirror {
-        Mirror::open(&self.s(""), &self.d(""), MirrorOptions::default()).unwrap()
+        self.open_with(&MirrorOptions::default())
     }
 
     pub(crate) fn run(&self) -> Outcome {
         self.open().once(&mut |_| {})
     }
 
+    /// The lock of a mirror before may last a moment longer: what another test starts has a copy of all descriptors until it is the
+    /// program that it is to be.
+    fn open_with(&self, options: &MirrorOptions) -> Mirror {
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            match Mirror::open(&self.s(""), &self.d(""), options.clone()) {
+                Err(MirrorError::Busy(_)) if Instant::now() < deadline => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     /// Mirrors, and gives each result as a word and a path.
     pub(crate) fn told(&self, options: MirrorOptions) -> (Outcome, Vec<(Action, String)>) {
         let mut told = Vec::new();
-        let mut mirror = Mirror::open(&self.s(""), &self.d(""), options).unwrap();
+        let mut mirror = self.open_with(&options);
         let outcome = mirror.once(&mut |event| told.push((event.action, event.path.to_string())));
         (outcome, told)
     }

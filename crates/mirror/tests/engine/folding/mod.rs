@@ -10,7 +10,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mirror::{Action, Mirror, MirrorOptions, Outcome, Problem, Report, Standing, State, Stopper};
+use mirror::{
+    Action, Dirty, DiskSource, Engine, Look, Mirror, MirrorOptions, Options, Outcome, Problem, Report, Same, Source,
+    Standing, State, Stopper, Supply, Want, WantFile,
+};
+use tree::{Dir, Name, RelPath, Stat};
 
 use crate::choosing::options;
 use crate::live::{StopAtEnd, equal, live_with, until};
@@ -67,7 +71,10 @@ fn m2_1_a_name_of_which_only_the_spelling_changes_is_renamed_and_nothing_is_copi
     // A dry run tells it, and does nothing.
     let dry = MirrorOptions { dry_run: true, ..MirrorOptions::default() };
     let before = look(&scene.d(""));
-    let (outcome, _) = scene.told(dry);
+    let (outcome, told) = scene.told(dry);
+    for name in ["A.txt", "Dir", "Dir/in/F", PARTS] {
+        assert!(told.contains(&(Action::Updated, name.into())), "{name}: {told:?}");
+    }
     assert_eq!((outcome.counts.copied, outcome.counts.deleted), (0, 0), "{:?}", outcome.counts);
     assert_eq!(look(&scene.d("")), before);
     let outcome = scene.run();
@@ -150,6 +157,42 @@ fn m2_3_what_is_extra_goes_and_what_is_left_out_stays_however_it_is_spelt() {
     assert_eq!(names(&scene.d("")), BTreeSet::from(["kept".into(), "other".into()]));
 }
 
+/// A source that cannot say yet what is deleted, as that of an agent before it knows the whole list.
+struct TooEarly(DiskSource);
+
+impl Source for TooEarly {
+    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
+        self.0.list(dir)
+    }
+    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
+        self.0.entry(path)
+    }
+    fn same(&mut self, p: &RelPath, w: &WantFile, f: &Stat, d: &Dir, n: &Name, l: Look) -> Result<Same, Problem> {
+        self.0.same(p, w, f, d, n, l)
+    }
+    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
+        self.0.content(path, want)
+    }
+    fn check_pin(&mut self) -> Result<(), Problem> {
+        Err(Problem::SourceUnknown)
+    }
+}
+
+/// It may be that the source has both.
+#[test]
+fn nothing_is_renamed_before_it_is_known_what_is_deleted() {
+    let Some((scene, _disk)) = folding(Manner::Folds) else { return };
+    write(&scene.s("Name"), "of the source");
+    write(&scene.d("name"), "not known yet");
+    let source = DiskSource::open(&scene.s(""), mirror::disk::DiskOptions::default()).unwrap();
+    let mut engine = Engine::new(Dir::open_root(&scene.d("")).unwrap(), Options::default());
+    engine.reconcile(&mut TooEarly(source), &Dirty::everything(), &mut |_| {});
+    assert_eq!(fs::read(scene.d("name")).unwrap(), b"not known yet");
+    assert_eq!(names(&scene.d("")), BTreeSet::from(["name".into()]));
+    is_clean(&scene.run());
+    scene.assert_equal();
+}
+
 #[test]
 fn m2_1_a_single_directory_in_which_names_fall_together_is_one() {
     let Some((scene, _disk)) = folding(Manner::FoldsIn("here")) else { return };
@@ -207,10 +250,10 @@ fn resting(scene: &Scene, story: impl FnOnce()) {
         let (seen, stop) = (&seen, stopper.clone());
         let live = scope.spawn(move || {
             let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
-            let report = &mut |report: Report<'_>| {
-                if let Report::Standing(now) = report {
-                    *seen.lock().unwrap() = now.clone();
-                }
+            let report = &mut |report: Report<'_>| match report {
+                Report::Standing(now) => *seen.lock().unwrap() = now.clone(),
+                Report::Event(event) => assert_eq!(event.error.map(ToString::to_string), None),
+                _ => {}
             };
             mirror.watch(stop, report).unwrap();
         });
@@ -304,6 +347,27 @@ fn m2_7_live_a_name_that_falls_together_with_another_is_a_problem_and_touches_no
         drop(ended);
         live.join().unwrap();
     });
+}
+
+/// To such a source a name that is gone is there as long as another spelling of it is.
+#[test]
+fn m2_7_live_a_source_of_that_kind_has_no_name_but_those_that_it_lists() {
+    for both in [false, true] {
+        let scene = Scene::new();
+        let Some(_source) = FoldingDisk::at(&scene.s(""), Manner::Folds) else { return };
+        let _dest = both.then(|| FoldingDisk::at(&scene.d(""), Manner::Folds).unwrap());
+        write(&scene.s("a.txt"), "one");
+        write(&scene.s("dir/f"), "two");
+        live_with(&scene, MirrorOptions::default(), |_| {
+            until("the copy", || equal(&scene));
+            for (from, to) in [("a.txt", "A.txt"), ("dir", "DIR"), ("DIR/f", "DIR/F")] {
+                // That disk has another name at once only by way of a third.
+                fs::rename(scene.s(from), scene.s("third")).unwrap();
+                fs::rename(scene.s("third"), scene.s(to)).unwrap();
+                until(to, || equal(&scene));
+            }
+        });
+    }
 }
 
 /// A mirror that knows of no spellings, as most do.
