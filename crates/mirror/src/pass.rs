@@ -30,7 +30,8 @@ use std::sync::Arc;
 use team::{Job, Manner, Told};
 use tree::{Dir, Kind, Name, RelPath, Stat};
 
-/// How often a file that changes while it is read is read again in one pass.
+/// How often a file that changes while it is read is read in one pass. The last time, one that only grew is taken as it was when that
+/// read began: a log that never rests would never be copied.
 const READS_MAX: usize = 3;
 
 /// Replaced contents that are held for their freeing later.

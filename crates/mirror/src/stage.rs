@@ -95,6 +95,8 @@ pub(crate) struct Scratch {
     no_clone: bool,
     /// It cannot have files without names.
     no_unnamed: bool,
+    /// A file that only grew while it was read is taken as it was before.
+    pub(crate) takes_grown: bool,
     /// What is kept beside content, mode and time.
     pub(crate) keeping: Keeping,
     /// What of the last entry could not be kept, until somebody counts it.
@@ -133,6 +135,7 @@ impl Scratch {
             pace: self.pace.clone(),
             no_clone: self.no_clone,
             no_unnamed: self.no_unnamed,
+            takes_grown: false,
             keeping: self.keeping.clone(),
             lacks: Vec::new(),
             pulse: self.pulse.clone(),
@@ -309,8 +312,16 @@ fn fill(
                 false => None,
             };
             let_changes_finish(&file);
-            if !before.is_unchanged(&stat_of(&file, path)?) {
-                return Err(Failed::Changed);
+            let now = stat_of(&file, path)?;
+            if !before.is_unchanged(&now) {
+                let grew = now.id() == before.id() && now.size_bytes > before.size_bytes;
+                if !(scratch.takes_grown && want.content.is_none() && grew) {
+                    return Err(Failed::Changed);
+                }
+                // Where blocks are shared, all of it came.
+                to.set_len(before.size_bytes).map_err(|e| fsx::Error::from_io("write", path, &e))?;
+                let as_before = verify::is_begin(&mut file, to, path, &scratch.pulse)?;
+                return if as_before { Ok(attributes) } else { Err(Failed::Changed) };
             }
             if verified { Ok(attributes) } else { Err(Failed::NotVerified) }
         }

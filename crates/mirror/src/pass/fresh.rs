@@ -249,7 +249,8 @@ impl<S: Source> Pass<'_, '_, S> {
         if self.fill_link_to(at, name, path, &want) {
             return;
         }
-        for _ in 0..super::READS_MAX {
+        for read in 1..=super::READS_MAX {
+            self.engine.scratch.takes_grown = read == super::READS_MAX;
             let supply = self.source.content(path, &want);
             let crate::engine::Engine { temps, scratch, .. } = &mut *self.engine;
             match stage::stage(&at.dir, name, &want, supply, Place::Hidden, temps, scratch) {

@@ -30,7 +30,8 @@ impl<S: Source> Pass<'_, '_, S> {
         if !self.make_writable(at) {
             return;
         }
-        for _ in 0..READS_MAX {
+        for read in 1..=READS_MAX {
+            self.engine.scratch.takes_grown = read == READS_MAX;
             let place = if found.is_some() { Place::Over } else { Place::New };
             let supply = self.source.content(&path, &want);
             let Engine { temps, scratch, .. } = &mut *self.engine;

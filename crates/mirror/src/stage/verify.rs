@@ -16,8 +16,15 @@ const READ_BYTES: usize = 256 * 1024;
 /// What was written goes to the disk first, and the kernel is asked to forget it, so that it comes from the disk again.
 /// It may decline (other users of the file, a file system in memory), and a disk may answer from memory of its own.
 pub(super) fn is_same(from: &mut File, written: &mut File, path: &Path, pulse: &Pulse) -> Result<bool, fsx::Error> {
-    let wanted = hash(from, path, pulse)?;
+    let wanted = hash(from, u64::MAX, path, pulse)?;
     Ok(wanted == read_back(written, path, pulse)?)
+}
+
+/// Whether `written` still is what `from` begins with. What was read of a file twice the same stood there in between, all of it at
+/// once.
+pub(super) fn is_begin(from: &mut File, written: &mut File, path: &Path, pulse: &Pulse) -> Result<bool, fsx::Error> {
+    let written_bytes = written.seek(SeekFrom::End(0)).map_err(|e| fsx::Error::from_io("read back", path, &e))?;
+    Ok(hash(written, u64::MAX, path, pulse)? == hash(from, written_bytes, path, pulse)?)
 }
 
 /// Whether `written` holds `bytes`.
@@ -31,14 +38,16 @@ fn read_back(written: &mut File, path: &Path, pulse: &Pulse) -> Result<blake3::H
     if let Err(e) = rustix::fs::fadvise(&*written, 0, None, Advice::DontNeed) {
         tracing::debug!("cannot have {} read from the disk: {e}", path.display());
     }
-    hash(written, path, pulse)
+    hash(written, u64::MAX, path, pulse)
 }
 
-fn hash(file: &mut File, path: &Path, pulse: &Pulse) -> Result<blake3::Hash, fsx::Error> {
+/// Of the first `most` bytes.
+fn hash(file: &mut File, most: u64, path: &Path, pulse: &Pulse) -> Result<blake3::Hash, fsx::Error> {
     let error = |e: &std::io::Error| fsx::Error::from_io("read back", path, e);
     file.seek(SeekFrom::Start(0)).map_err(|e| error(&e))?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; READ_BYTES];
+    let mut file = file.take(most);
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finalize()),
@@ -76,5 +85,11 @@ mod tests {
         }
         written.set_len(content.len() as u64 - 1).unwrap();
         assert!(!is_same(&mut from, &mut written, path, pulse).unwrap());
+        assert!(is_begin(&mut from, &mut written, path, pulse).unwrap());
+        written.write_all_at(&[content[9] ^ 1], 9).unwrap();
+        assert!(!is_begin(&mut from, &mut written, path, pulse).unwrap());
+        written.set_len(9).unwrap();
+        assert!(is_begin(&mut from, &mut written, path, pulse).unwrap());
+        assert!(!is_begin(&mut written, &mut from, path, pulse).unwrap(), "longer than what it should begin");
     }
 }

@@ -189,6 +189,15 @@ fn slow() -> MirrorOptions {
 
 /// Writes to `path`, without a pause, while `story` goes on.
 fn restless<T>(path: &Path, story: impl FnOnce() -> T) -> T {
+    writing_on(path, |file, n| file.write_at(&n.to_le_bytes(), n % 1024).map(drop), story)
+}
+
+/// Does `write` to `path`, for one number after the other without a pause, while `story` goes on.
+fn writing_on<T>(
+    path: &Path,
+    write: impl Fn(&fs::File, u64) -> std::io::Result<()> + Sync,
+    story: impl FnOnce() -> T,
+) -> T {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -197,7 +206,7 @@ fn restless<T>(path: &Path, story: impl FnOnce() -> T) -> T {
                 if done.load(Ordering::SeqCst) {
                     break;
                 }
-                file.write_at(&n.to_le_bytes(), n % 1024).unwrap();
+                write(&file, n).unwrap();
             }
         });
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(story));
@@ -234,6 +243,47 @@ fn a_file_that_keeps_changing_is_tried_again_and_in_the_end_has_failed() {
         let problem = outcome.problems.iter().find(|(at, _)| *at == rel("db")).unwrap().1.to_string();
         assert!(problem.contains("db kept changing") && problem.contains("run this again"), "{problem}");
     }
+}
+
+/// As logs do. Nothing of what is there changes.
+#[test]
+fn a_file_that_never_stops_growing_is_copied_as_it_was_at_one_moment() {
+    let scene = Scene::new();
+    fs::create_dir(scene.s("new")).unwrap();
+    let content: Vec<u8> = (0..RESTLESS_BYTES).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    for file in ["log", "new/log"] {
+        fs::write(scene.s(file), &content).unwrap();
+    }
+    fs::write(scene.d("log"), "an older one").unwrap();
+    // Slowly enough for it not to outgrow the disk.
+    let append = |file: &fs::File, n: u64| {
+        std::thread::yield_now();
+        file.write_at(&n.to_le_bytes(), RESTLESS_BYTES as u64 + 8 * n).map(drop)
+    };
+    let run = || scene.told(slow());
+    let (outcome, told) = writing_on(&scene.s("log"), append, || writing_on(&scene.s("new/log"), append, run));
+    assert!(outcome.problems.is_empty() && outcome.unsettled.is_empty(), "{:?}", outcome.problems);
+    assert!(told.contains(&(Action::Updated, "log".into())), "{told:?}");
+    for file in ["log", "new/log"] {
+        let (whole, copied) = (fs::read(scene.s(file)).unwrap(), fs::read(scene.d(file)).unwrap());
+        assert!(copied.len() >= content.len() && copied.len() < whole.len() && whole.starts_with(&copied), "{file}");
+    }
+    // Once it rests the rest follows.
+    assert!(scene.run().problems.is_empty());
+    scene.assert_equal();
+}
+
+/// One that is written to at both ends is no log.
+#[test]
+fn a_file_that_grows_and_changes_at_its_begin_is_not_taken_half_way() {
+    let scene = Scene::new();
+    fs::write(scene.s("db"), vec![1; RESTLESS_BYTES]).unwrap();
+    let write = |file: &fs::File, n: u64| {
+        file.write_at(&n.to_le_bytes(), 0)?;
+        file.write_at(&n.to_le_bytes(), RESTLESS_BYTES as u64 + n % (1 << 24)).map(drop)
+    };
+    let (outcome, _) = writing_on(&scene.s("db"), write, || scene.told(slow()));
+    assert!(is_unsettled(&outcome, "db") && !scene.d("db").exists(), "{:?}", outcome.problems);
 }
 
 #[test]
