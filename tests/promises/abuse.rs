@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::{Cluster, PATIENCE, Proc, Rng, for_each_seed, lapse, lockstep_at, pick, until};
@@ -175,6 +176,54 @@ fn many_that_wait_hold_no_copies_of_the_roster_and_keep_nobody_waiting() {
     login_takes(&cluster, 5000, None);
     assert!(cluster.run(&["wait", "--client", "1", "--timeout", "10ms"]).status.code() == Some(1));
     cluster.stop_hub();
+}
+
+/// Where few files may be open, the connections that clients have beside their own leave some to those who are to log in.
+#[test]
+fn further_connections_of_all_clients_are_a_quarter_of_the_open_files_and_each_has_its_first() {
+    const FILES: usize = 240;
+    let mut cluster = Cluster::start(|share| fs::write(share.join("f"), "x").unwrap(), &[]);
+    cluster.stop_hub();
+    let usual = cluster.hub_command();
+    let mut few = Command::new("sh");
+    few.args(["-c", &format!("ulimit -n {FILES}; exec \"$@\""), "sh"]).arg(usual.get_program()).args(usual.get_args());
+    let hub = Proc::start(few.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?)))));
+    hub.wait_for_line("address", PATIENCE);
+    let enter = |id: u64| {
+        let mut speaker = Speaker::greeted(&cluster.address());
+        let Asked::Issued(_) = speaker.claim(&id.to_string(), None) else { panic!("not issued") };
+        speaker.say(&ToHub::Confirm);
+        let token = speaker.welcome().token;
+        (speaker, token)
+    };
+    let attach = |token| {
+        let mut speaker = Speaker::connect(&cluster.address());
+        speaker.say(&hello(Purpose::Relay { token }));
+        assert!(matches!(speaker.hear(), ToClient::Hello { .. }));
+        match speaker.hear() {
+            ToClient::Attached => Ok(speaker),
+            ToClient::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (mut here, mut beside) = (Vec::new(), Vec::new());
+    // Each greedy one takes what it gets; the later ones get their first, and no more.
+    for id in 1..=4 {
+        let (mut speaker, token) = enter(id);
+        let refused = loop {
+            speaker.say(&ToHub::Ping { nonce: 1 });
+            match attach(token) {
+                Ok(attached) => beside.push(attached),
+                Err(refusal) => break refusal,
+            }
+        };
+        assert!(refused.code == Code::Limit && refused.retry_ms.is_some(), "{refused:?}");
+        here.push(speaker);
+    }
+    assert_eq!(beside.len(), FILES / 4 + here.len());
+    // Who comes now logs in as ever.
+    enter(5);
+    drop(beside);
 }
 
 #[test]
