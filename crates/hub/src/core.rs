@@ -225,6 +225,11 @@ impl Hub {
         Ok((what, pattern))
     }
 
+    /// Whether there is a board of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.followable(name).is_some()
+    }
+
     /// Whether a board is still the one that it was.
     pub(crate) fn is_still(&self, name: &str, id: BoardId) -> bool {
         self.followable(name).is_some_and(|now| now.id() == id)

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use wire::answer::Question;
 use wire::codec::encode_frame;
 use wire::id::ClientId;
@@ -133,6 +134,7 @@ where
         orders: orders.clone(),
         awake,
         follows: HashMap::new(),
+        in_vain: BTreeSet::new(),
         requests: JoinSet::new(),
         permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
     }
@@ -188,6 +190,8 @@ struct Reader {
     orders: mpsc::Sender<Order>,
     awake: Arc<Notify>,
     follows: HashMap<u32, Followed>,
+    /// Boards that it asked for and that there are not; at most [`FOLLOWS_MAX`].
+    in_vain: BTreeSet<String>,
     requests: JoinSet<()>,
     permits: Arc<Semaphore>,
 }
@@ -206,30 +210,28 @@ struct Followed {
 impl Reader {
     async fn run<R: AsyncRead + Unpin>(mut self, mut incoming: Incoming<R>) -> Ended {
         let mut moved = self.hub.revoked.subscribe();
+        // Only what is heard moves it, however often all else does.
+        let mut silent_at = Instant::now() + SILENCE_MAX;
         loop {
-            let heard = async {
-                match &self.role {
-                    Role::Client(session) => {
-                        let message = tokio::time::timeout(SILENCE_MAX, incoming.next(FRAME_BYTES_MAX)).await;
-                        if message.is_ok() {
-                            session.seen();
-                        }
-                        message.map_err(|_| Ended::Silent)
-                    }
+            let silence = async {
+                match self.role {
+                    Role::Client(_) => tokio::time::sleep_until(silent_at).await,
                     // A command lives as long as its connection: following may be all it does.
-                    Role::Relay(_) | Role::Local | Role::Program(_) => Ok(incoming.next(FRAME_BYTES_MAX).await),
+                    Role::Relay(_) | Role::Local | Role::Program(_) => std::future::pending().await,
                 }
             };
             let message = tokio::select! {
-                message = heard => match message {
-                    Ok(message) => message,
-                    Err(ended) => return ended,
-                },
-                Ok(()) = moved.changed() => match self.gone() {
+                message = incoming.next(FRAME_BYTES_MAX) => message,
+                () = silence => return Ended::Silent,
+                Ok(()) = moved.changed() => match self.moved() {
                     Some(refusal) => return Ended::Told(refusal),
                     None => continue,
                 },
             };
+            if let Role::Client(session) = &self.role {
+                session.seen();
+                silent_at = Instant::now() + SILENCE_MAX;
+            }
             let handled = match message {
                 Ok(message) => self.handle(message).await,
                 Err(error) => return error.into(),
@@ -241,11 +243,15 @@ impl Reader {
         }
     }
 
-    /// What a client is told that follows what is not there any more; it comes back at once, and learns what there is.
-    fn gone(&self) -> Option<Refusal> {
-        let gone = self.follows.values().find(|followed| !self.hub.is_still(&followed.board, followed.id))?;
-        let text = format!("{} is not shared any more, or from another directory: it comes in anew", gone.board);
-        Some(Refusal { code: Code::NotFound, text, retry_ms: Some(0) })
+    /// What a client is told that follows what is not there any more, or asked in vain for what has come; it comes back at once,
+    /// and is given what there is.
+    fn moved(&self) -> Option<Refusal> {
+        let anew = |text: String| Some(Refusal { code: Code::NotFound, text, retry_ms: Some(0) });
+        if let Some(gone) = self.follows.values().find(|followed| !self.hub.is_still(&followed.board, followed.id)) {
+            return anew(format!("{} is not shared any more, or from another directory: it comes in anew", gone.board));
+        }
+        let come = self.in_vain.iter().find(|board| self.hub.has(board))?;
+        anew(format!("{come} is shared again: it comes in anew"))
     }
 
     async fn handle(&mut self, message: ToHub) -> Result<(), Ended> {
@@ -334,7 +340,12 @@ impl Reader {
         };
         let (what, pattern) = match self.hub.to_follow(&name, pattern, &self.access) {
             Ok(followable) => followable,
-            Err(refusal) => return self.say(&ToClient::Failed { req: fid, refusal }).await,
+            Err(refusal) => {
+                if refusal.code == Code::NotFound && self.in_vain.len() < FOLLOWS_MAX {
+                    self.in_vain.insert(name);
+                }
+                return self.say(&ToClient::Failed { req: fid, refusal }).await;
+            }
         };
         // Of a share, only who follows all of it has it; of values, each by itself is of use.
         let counts = pattern == Pattern::all() || name == "data";
@@ -362,9 +373,11 @@ impl Reader {
         let (mut shares, mut values): (BTreeSet<_>, BTreeSet<_>) =
             (told.shares().collect(), told.kept_values().collect());
         let moved = self.hub.registry.note_kept(id, |before| {
-            if let Some(before) = before.filter(|_| and_before) {
-                shares.extend(before.shares.iter().cloned());
-                values.extend(before.values.iter().cloned());
+            if let Some(before) = before {
+                // A share that is gone for now is kept all the same: once it is back, its client is waited for.
+                let is_waited_for = |share: &&String| and_before || self.in_vain.contains(&format!("share/{share}"));
+                shares.extend(before.shares.iter().filter(is_waited_for).cloned());
+                values.extend(before.values.iter().filter(|_| and_before).cloned());
             }
             (shares, values)
         });
@@ -488,5 +501,47 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing;
+    use crate::presence::Arrival;
+    use crate::roster::Registry;
+    use wire::secret::Token;
+
+    #[tokio::test]
+    async fn who_says_nothing_is_cut_however_often_anybodys_rights_move() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Arc::new(Notify::new());
+        let (registry, _roster) = Registry::start(&dir.path().join("roster.db"), Arc::clone(&tables)).unwrap();
+        let (hub, _data) = testing::hub("hub", dir.path(), registry, tables);
+        let arrival = Arrival {
+            id: 1,
+            token: Token([7; 32]),
+            name: "m".into(),
+            address: "a".into(),
+            transport: "native",
+            access: Access::everything(),
+        };
+        let session = hub.presence.enter(arrival);
+        let (_theirs, ours) = tokio::io::duplex(1 << 16);
+        let (read, write) = tokio::io::split(ours);
+        let began = Instant::now();
+        let ringing = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                hub.revoked.send_replace(());
+            }
+        };
+        let ended = tokio::select! {
+            ended = serve(Arc::clone(&hub), Role::Client(session), Incoming::new(read), write) => ended,
+            () = ringing => unreachable!("it rings for ever"),
+            () = tokio::time::sleep(10 * SILENCE_MAX) => panic!("it is still there"),
+        };
+        assert!(matches!(&ended, Ended::Told(why) if why.code == Code::TimedOut), "{ended}");
+        assert!(began.elapsed() >= SILENCE_MAX, "{:?}", began.elapsed());
     }
 }

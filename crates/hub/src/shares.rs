@@ -75,7 +75,8 @@ impl Shares {
     }
 
     /// Makes `named` what is shared: starts those that there are not yet, ends those that are not named, and does both to one
-    /// that is in another directory now. One that cannot be started keeps no other from it, and stays where it is.
+    /// that is in another directory now. One that cannot be started keeps no other from it; one that cannot be moved is shared from
+    /// where it was.
     pub(crate) fn set(&self, named: &Named) -> Moved {
         let mut moved = Moved::default();
         if let Err(error) = check(named) {
@@ -89,11 +90,12 @@ impl Shares {
                 Some(directory) if *directory == share.directory => continue,
                 // Where there is nothing to be shared yet, what was shared before is better than nothing.
                 Some(directory) => match readable(directory) {
-                    Ok(()) => self.finish(&share),
+                    Ok(()) => self.replace(&share, directory, &mut moved),
                     Err(error) => moved.failed.push(error),
                 },
                 None => {
-                    self.finish(&share);
+                    self.take_away(&share);
+                    self.end_one(&share);
                     moved.gone.push(share.name.clone());
                 }
             }
@@ -108,14 +110,32 @@ impl Shares {
         moved
     }
 
-    /// Takes one away; returns once its index is closed.
-    fn finish(&self, share: &Share) {
+    /// Has one shared from another directory. Until it is, who asks for it finds the one before, and is told to come anew after.
+    fn replace(&self, share: &Share, directory: &Path, moved: &mut Moved) {
+        self.end_one(share);
+        let Err(error) = self.begin(&share.name, directory) else { return moved.come.push(share.name.clone()) };
+        moved.failed.push(error);
+        // What there is of it has ended: the one before begins anew, or it is gone.
+        match self.begin(&share.name, &share.directory) {
+            Ok(()) => moved.come.push(share.name.clone()),
+            Err(error) => {
+                self.take_away(share);
+                moved.failed.push(error);
+                moved.gone.push(share.name.clone());
+            }
+        }
+    }
+
+    /// It is not found any more.
+    fn take_away(&self, share: &Share) {
         Arc::make_mut(&mut self.by_name.write().unwrap_or_else(PoisonError::into_inner)).remove(&share.name);
+    }
+
+    /// Ends what goes on for one; returns once its index is closed.
+    fn end_one(&self, share: &Share) {
         // Dropped without the lock: it waits.
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&share.name);
         drop(running);
-        // Who waits for it looks up, and finds it gone.
-        share.wakers.wake();
     }
 
     fn begin(&self, name: &str, directory: &Path) -> Result<(), Error> {
