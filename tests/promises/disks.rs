@@ -41,8 +41,24 @@ mount --bind "$disk" "$copy"
 grep -q "undone" "$log" && exit 14
 end
 
-# Whoever wants it to begin anew there says so.
+# Nor is a mount point filled that is on the very disk of the copy.
 umount "$copy"
+mkdir "$disk/deep" "$disk/point"
+mount --bind "$disk/deep" "$disk/point"
+log=$log.same
+"$program" join "$link" "$disk/point" --data "$copy.data" --id 2 --log "$log" & pid=$!
+await 'is "$disk/deep/text" one'
+await 'grep -q "in sync" "$log"'
+end
+umount "$disk/point"
+"$program" join --data "$copy.data" --log "$log" & pid=$!
+await 'grep -q "seems not to be mounted" "$log"'
+[ -z "$(ls -A "$disk/point")" ] || exit 15
+end
+rm -r "$disk/deep" "$disk/point"
+log=${log%.same}
+
+# Whoever wants it to begin anew there says so.
 "$program" join --adopt --log "$log" & pid=$!
 await 'is "$copy/text" one'
 end

@@ -42,8 +42,8 @@ impl Away {
     /// What the agent found when it started.
     pub(super) fn from_start(replica: &Replica, noted: Option<Noted>, setting: &Setting) -> Away {
         let why = format!(
-            "the disk of {} seems not to be mounted: what is there now is empty, and on another file system than the copy \
-             was. Nothing is put there. Mount it, and {} kept again within seconds; if the copy is to begin anew there: \
+            "the disk of {} seems not to be mounted: what is there now is empty, and is not what the copy was on. Nothing is \
+             put there. Mount it, and {} kept again within seconds; if the copy is to begin anew there: \
              stop this agent and start it once with 'lockstep join --adopt'",
             directory(setting),
             kept_is(&setting.config.kept),

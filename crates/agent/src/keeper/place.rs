@@ -19,6 +19,8 @@ const NOTE_ROOT: &str = "root";
 const NOTE_KIND: &str = "root kind";
 /// When the directory was made, where its file system tells.
 const NOTE_BORN: &str = "root born";
+/// Whether it is the top of what is mounted there.
+const NOTE_MOUNTED: &str = "root mounted";
 
 /// How often the path of the copy is looked at, while it is there and while it is not.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -49,6 +51,8 @@ pub(super) struct Noted {
     on: FileSystem,
     inode: u64,
     born_ns: Option<i128>,
+    /// It is the top of what is mounted there; never where the kernel does not tell (before 5.8).
+    mounted: bool,
 }
 
 /// What stands at the path of the copy.
@@ -89,20 +93,22 @@ pub(super) fn judge(noted: Option<&Noted>, found: &Found, since: Since) -> Verdi
     {
         return Verdict::Copy;
     }
-    let (on, holds) = match found {
-        Found::Nothing { above } => (above, false),
-        Found::Directory { itself, empty } => (&itself.on, !empty),
+    let (on, holds, mounted) = match found {
+        Found::Nothing { above } => (above, false, false),
+        Found::Directory { itself, empty } => (&itself.on, !empty, itself.mounted),
     };
+    // What was mounted is not deleted but unmounted, be the mount point on the same file system.
+    let unmounted = noted.is_some_and(|noted| noted.mounted && !mounted);
     match since {
         Since::Start { adopt: true } => Verdict::Begin,
         Since::Start { .. } if holds => Verdict::Other,
         Since::Start { .. } => {
             let expected = noted.is_none_or(|noted| on.is(&noted.on) || on.follows(&noted.on));
-            if expected { Verdict::Begin } else { Verdict::Away }
+            if expected && !unmounted { Verdict::Begin } else { Verdict::Away }
         }
         // A copy that was deleted is made anew, in its place alone: never is a mount point filled whose file system is away.
         Since::Gone { deleted } => {
-            let made_anew = deleted && !holds && noted.is_some_and(|noted| on.is(&noted.on));
+            let made_anew = deleted && !holds && !unmounted && noted.is_some_and(|noted| on.is(&noted.on));
             if made_anew { Verdict::Begin } else { Verdict::Away }
         }
     }
@@ -126,7 +132,8 @@ impl FileSystem {
 
 impl Noted {
     pub(super) fn of(dir: &Dir) -> Result<Noted, fsx::Error> {
-        Ok(Noted { on: FileSystem::of(dir)?, inode: dir.stat_self()?.ino, born_ns: born_ns(dir) })
+        let stat = dir.stat_self()?;
+        Ok(Noted { on: FileSystem::of(dir)?, inode: stat.ino, born_ns: born_ns(dir), mounted: stat.mount_point })
     }
 
     /// What `replica` remembers.
@@ -135,13 +142,15 @@ impl Noted {
         let kind = String::from_utf8_lossy(replica.note(NOTE_KIND).unwrap_or_default()).into_owned();
         let on = FileSystem { id: u64::from_le_bytes(*id), kind };
         let born_ns = replica.note(NOTE_BORN).and_then(|bytes| bytes.try_into().ok()).map(i128::from_le_bytes);
-        Some(Noted { on, inode: u64::from_le_bytes(rest.try_into().ok()?), born_ns })
+        let mounted = replica.note(NOTE_MOUNTED) == Some(b"1");
+        Some(Noted { on, inode: u64::from_le_bytes(rest.try_into().ok()?), born_ns, mounted })
     }
 
     /// Has `replica` remember it. To be saved before anything is put there, lest a crash leave a directory that is nobody's.
     pub(super) fn write(&self, replica: &mut Replica) {
         replica.set_note(NOTE_ROOT, [self.on.id.to_le_bytes(), self.inode.to_le_bytes()].concat());
         replica.set_note(NOTE_KIND, self.on.kind.clone().into_bytes());
+        replica.set_note(NOTE_MOUNTED, if self.mounted { b"1".to_vec() } else { b"0".to_vec() });
         replica.set_note(NOTE_BORN, self.born_ns.map(|born| born.to_le_bytes().to_vec()).unwrap_or_default());
     }
 
@@ -215,7 +224,7 @@ mod tests {
     }
 
     fn noted(id: u64, kind: &str, inode: u64) -> Noted {
-        Noted { on: on(id, kind), inode, born_ns: Some(5) }
+        Noted { on: on(id, kind), inode, born_ns: Some(5), mounted: false }
     }
 
     fn directory(itself: Noted, empty: bool) -> Found {
@@ -271,6 +280,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_mounted_is_waited_for_also_where_its_mount_point_is_on_the_same_file_system() {
+        for kind in [EXT4, TMPFS] {
+            let was = Noted { mounted: true, ..noted(7, kind, 40) };
+            let mount_point = directory(noted(7, kind, 9), true);
+            let nothing = Found::Nothing { above: on(7, kind) };
+            for found in [&mount_point, &nothing] {
+                assert_eq!(judge(Some(&was), found, Start { adopt: false }), Verdict::Away);
+                assert_eq!(judge(Some(&was), found, Start { adopt: true }), Verdict::Begin);
+                assert_eq!(judge(Some(&was), found, Gone { deleted: true }), Verdict::Away);
+            }
+        }
+        // A memory that is mounted anew is one all the same; and the copy is the copy, mounted or not.
+        let was = Noted { mounted: true, ..noted(7, TMPFS, 1) };
+        let new = Noted { mounted: true, ..noted(8, TMPFS, 1) };
+        assert_eq!(judge(Some(&was), &directory(new, true), Start { adopt: false }), Verdict::Begin);
+        let elsewhere = Noted { mounted: false, ..was.clone() };
+        assert_eq!(judge(Some(&was), &directory(elsewhere, false), Start { adopt: false }), Verdict::Copy);
+    }
+
+    #[test]
     fn what_was_noted_before_kinds_were_is_known_by_its_id_alone() {
         let was = noted(7, "", 2);
         assert_eq!(judge(Some(&was), &directory(noted(7, EXT4, 2), false), Start { adopt: false }), Verdict::Copy);
@@ -308,7 +337,10 @@ mod tests {
     fn what_is_noted_is_read_again() {
         let mut replica = Replica::new();
         assert_eq!(Noted::read(&replica), None);
-        noted(7, EXT4, 2).write(&mut replica);
-        assert_eq!(Noted::read(&replica), Some(noted(7, EXT4, 2)));
+        let mounted = Noted { mounted: true, ..noted(7, EXT4, 2) };
+        for written in [noted(7, EXT4, 2), mounted, Noted { born_ns: None, ..noted(7, EXT4, 2) }] {
+            written.write(&mut replica);
+            assert_eq!(Noted::read(&replica), Some(written));
+        }
     }
 }
