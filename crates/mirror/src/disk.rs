@@ -131,6 +131,11 @@ impl DiskSource {
         self.watcher = None;
     }
 
+    /// Holds nothing but the root any more: what is mounted below it can be unmounted.
+    pub(crate) fn let_go(&mut self) {
+        self.held.clear();
+    }
+
     /// The directory at `path`, held until one elsewhere is asked for.
     fn hold(&mut self, path: &RelPath) -> Result<Arc<Dir>, Problem> {
         while self.held.last().is_some_and(|(held, _)| !path.starts_with(held)) {

@@ -309,12 +309,13 @@ impl Mirror {
 
     /// One pass over what `dirty` marks.
     pub fn pass(&mut self, dirty: &Dirty, sink: Sink<'_>) -> Outcome {
+        let mut wider = None;
         if self.choice.gitignore {
-            let mut wider = dirty.clone();
-            self.choice.widen(&mut wider);
-            return self.engine.reconcile(&mut self.source, &wider, sink);
+            self.choice.widen(wider.insert(dirty.clone()));
         }
-        self.engine.reconcile(&mut self.source, dirty, sink)
+        let outcome = self.engine.reconcile(&mut self.source, wider.as_ref().unwrap_or(dirty), sink);
+        self.source.let_go();
+        outcome
     }
 
     /// Whether a running pass was told to stop.

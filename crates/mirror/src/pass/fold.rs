@@ -220,6 +220,11 @@ impl<S: Source> Pass<'_, '_, S> {
     /// Whether `path` leads to what stands there by this very name, and not to another directory that the disk takes it for. What
     /// it is instead is dealt with.
     pub(super) fn is_way_to(&mut self, path: &RelPath) -> bool {
+        // Where this is known of every name on the way, nothing is asked of the disk.
+        let mut on_the_way = std::iter::successors(path.split(), |(above, _)| above.split());
+        if on_the_way.all(|(above, name)| self.engine.folding.is_apart(&above, &name)) {
+            return true;
+        }
         let mut at = At { path: RelPath::root(), dir: Arc::clone(&self.engine.dest) };
         for component in path.components() {
             let Ok(name) = Name::new(component) else { return true };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use mirror::{Mirror, MirrorOptions, Report, Standing, State, Stopper};
+use mirror::{MirrorOptions, Report, Standing, State, Stopper};
 
 use crate::live::{equal, live, until};
 use crate::scene::{Make, Scene, look};
@@ -150,7 +150,7 @@ fn standing(scene: &Scene, story: impl FnOnce(&Mutex<(Vec<String>, Standing)>, &
         let seen = &seen;
         let stop = stopper.clone();
         let mirror = scope.spawn(move || {
-            let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
+            let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &MirrorOptions::default()).unwrap();
             let report = &mut |report: Report<'_>| match report {
                 Report::Event(event) => seen.lock().unwrap().0.extend(event.error.map(ToString::to_string)),
                 Report::Standing(now) => seen.lock().unwrap().1 = now.clone(),

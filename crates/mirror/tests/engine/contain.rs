@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use mirror::{Keep, Mirror, MirrorOptions};
+use mirror::{Keep, MirrorOptions};
 
 use crate::live::live;
 use crate::scene::{Scene, look, stamp};
@@ -143,7 +143,7 @@ fn an_archive_gives_nothing_to_what_a_flipped_link_leads_to() {
         change(&scene, round);
         change_all_that_is_kept(&scene, round);
         let options = MirrorOptions { keep: Keep::ARCHIVE, ..MirrorOptions::default() };
-        Mirror::open(&scene.s(""), &scene.d(""), options).unwrap().once(&mut |_| {});
+        crate::scene::open(&scene.s(""), &scene.d(""), &options).unwrap().once(&mut |_| {});
         let flip = scene.scratch.path().join("flip");
         if !flip.is_symlink() && !scene.d("x").is_symlink() {
             fs::remove_dir_all(&flip).ok();
@@ -230,7 +230,7 @@ fn a_directory_of_the_source_flipped_to_a_link_gives_nothing_of_the_outside_away
                 empty_dest(&scene);
             }
             let options = MirrorOptions { keep, checksum: true, allow_mass_delete: true, ..MirrorOptions::default() };
-            Mirror::open(&scene.s(""), &scene.d(""), options).unwrap().once(&mut |_| {});
+            crate::scene::open(&scene.s(""), &scene.d(""), &options).unwrap().once(&mut |_| {});
             assert_eq!(leaked(&scene), None, "{place}, round {round}");
             true
         });

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mirror::{Keep, Mirror, MirrorOptions, Report, Standing, State, Stopper};
+use mirror::{Keep, MirrorOptions, Report, Standing, State, Stopper};
 
 use crate::away::Mounted;
 use crate::live::{StopAtEnd, until};
@@ -68,7 +68,7 @@ fn m2_7_a_destination_with_whole_seconds_comes_to_rest() {
     std::thread::scope(|scope| {
         let (seen, stop, scene) = (&seen, stopper.clone(), &scene);
         let live = scope.spawn(move || {
-            let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
+            let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &MirrorOptions::default()).unwrap();
             let report = &mut |report: Report<'_>| {
                 if let Report::Standing(now) = report {
                     *seen.lock().unwrap() = now.clone();

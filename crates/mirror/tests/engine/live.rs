@@ -38,7 +38,7 @@ pub(crate) fn live_with(scene: &Scene, options: MirrorOptions, story: impl FnOnc
         let stop = stopper.clone();
         let (notes, watching) = (&notes, &watching);
         let mirror = scope.spawn(move || {
-            let mut mirror = mirror::Mirror::open(&scene.s(""), &scene.d(""), options).unwrap();
+            let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &options).unwrap();
             mirror
                 .watch(stop, &mut |report| match report {
                     Report::Watching => watching.store(true, Ordering::SeqCst),
@@ -293,7 +293,7 @@ fn m2_7_a_file_that_keeps_changing_to_the_end_has_failed() {
     let stopper = Stopper::default();
     let failed = Mutex::new(Vec::new());
     let outcome = restless(&scene.s("db"), || {
-        let mut mirror = mirror::Mirror::open(&scene.s(""), &scene.d(""), slow()).unwrap();
+        let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &slow()).unwrap();
         let drain = stopper.clone();
         mirror
             .watch(stopper, &mut |report| match report {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
+use mirror::dirty::Hint;
 use mirror::guard::PinBroken;
-use mirror::{Action, Choice, Dirty, Mirror, MirrorError, MirrorOptions, Problem, Stopper};
+use mirror::{Action, Choice, Dirty, MirrorError, MirrorOptions, Problem, Stopper};
 
 use crate::away::{Mounted, told};
 use crate::live::{equal, live_with, until};
-use crate::scene::{Scene, rel, stamp};
+use crate::scene::{Scene, open, rel, stamp};
 
 /// What is told of a mount point that is gone.
 const WORDS: &str = "was a mount point";
@@ -43,6 +44,24 @@ fn m2_7_a_file_system_unmounted_below_the_source_deletes_nothing() {
             assert!(!told(seen, "deleted"), "lazily: {lazily}: {:?}", seen.lock().unwrap());
         });
     }
+}
+
+/// Else what is mounted there could not be unmounted.
+#[test]
+fn after_a_pass_no_directory_below_the_source_is_held() {
+    let scene = Scene::new();
+    fs::create_dir_all(scene.s("m/in")).unwrap();
+    fs::write(scene.s("m/in/f"), "v").unwrap();
+    let mut mirror = scene.open();
+    mirror.once(&mut |_| {});
+    fs::write(scene.s("m/in/new"), "v").unwrap();
+    let mut dirty = Dirty::new();
+    dirty.insert(&rel("m/in"), &tree::Name::new(*b"new").unwrap(), Hint { content: true, by_event: true });
+    mirror.pass(&dirty, &mut |_| {});
+    assert!(equal(&scene));
+    let held = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+    let below: Vec<_> = held.filter(|path| path.starts_with(scene.s("m"))).collect();
+    assert!(below.is_empty(), "{below:?}");
 }
 
 /// No event tells that it goes.
@@ -133,7 +152,7 @@ fn with_one_file_system_an_unmount_in_the_middle_of_a_run_touches_nothing_below(
     }
     let one = std::num::NonZeroUsize::MIN;
     let options = MirrorOptions { threads: Some(one), ..one_file_system() };
-    let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), options).unwrap();
+    let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &options).unwrap();
     let mut there = Some(there);
     let outcome = mirror.pass(&Dirty::everything(), &mut |event| {
         if event.action == Action::Skipped && *event.path == rel("a") {
@@ -250,12 +269,12 @@ fn one_directory_inside_the_other_by_a_mount_is_refused() {
         ("data", "src/sub"),
         ("data", "src/new"),
     ] {
-        let error = Mirror::open(&at(source), &at(dest), MirrorOptions::default()).unwrap_err();
+        let error = open(&at(source), &at(dest), &MirrorOptions::default()).unwrap_err();
         assert!(matches!(error, MirrorError::Overlap { .. }), "{source} {dest}: {error}");
     }
     for backup in ["data/www/backup", "data"] {
         let options = MirrorOptions { backup_dir: Some(at(backup)), ..MirrorOptions::default() };
-        let error = Mirror::open(&at("src"), &at("elsewhere"), options).unwrap_err();
+        let error = open(&at("src"), &at("elsewhere"), &options).unwrap_err();
         assert!(matches!(error, MirrorError::Backup { .. }), "{backup}: {error}");
     }
     assert!(at("data/www/sub/f").exists() && !at("data/www/backup").exists() && !at("src/new").exists());

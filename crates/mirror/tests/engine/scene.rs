@@ -46,16 +46,8 @@ impl Scene {
         self.open().once(&mut |_| {})
     }
 
-    /// The lock of a mirror before may last a moment longer: what another test starts has a copy of all descriptors until it is the
-    /// program that it is to be.
     fn open_with(&self, options: &MirrorOptions) -> Mirror {
-        let deadline = Instant::now() + LOCK_WAIT;
-        loop {
-            match Mirror::open(&self.s(""), &self.d(""), options.clone()) {
-                Err(MirrorError::Busy(_)) if Instant::now() < deadline => std::thread::yield_now(),
-                opened => return opened.unwrap(),
-            }
-        }
+        open(&self.s(""), &self.d(""), options).unwrap()
     }
 
     /// Mirrors, and gives each result as a word and a path.
@@ -79,6 +71,18 @@ impl Scene {
                 };
                 panic!("at {shown:?}: source {:?}, destination {:?}", tell(s.get(path)), tell(d.get(path)));
             }
+        }
+    }
+}
+
+/// The lock of a mirror before may last a moment longer: what another test starts has a copy of all descriptors until it is the
+/// program that it is to be.
+pub(crate) fn open(source: &Path, dest: &Path, options: &MirrorOptions) -> Result<Mirror, MirrorError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match Mirror::open(source, dest, options.clone()) {
+            Err(MirrorError::Busy(_)) if Instant::now() < deadline => std::thread::yield_now(),
+            opened => return opened,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mirror::mirror::THREADS_MAX;
-use mirror::{Action, Keep, Mirror, MirrorOptions, Outcome};
+use mirror::{Action, Keep, MirrorOptions, Outcome};
 
 use crate::scene::{Scene, look, stamp};
 
@@ -146,7 +146,7 @@ fn one_that_is_stopped_leaves_nothing_half_done_and_the_next_goes_on() {
         fill(&scene.s("x"));
         fill(&scene.s(""));
         let stop = std::sync::Arc::new(AtomicBool::new(false));
-        let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), with(4)).unwrap();
+        let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &with(4)).unwrap();
         mirror.stop_on(std::sync::Arc::clone(&stop));
         let mut told = 0;
         let outcome = mirror.once(&mut |_| {

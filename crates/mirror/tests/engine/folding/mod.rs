@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mirror::{
-    Action, Dirty, DiskSource, Engine, Look, Mirror, MirrorOptions, Options, Outcome, Problem, Report, Same, Source,
-    Standing, State, Stopper, Supply, Want, WantFile,
+    Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Outcome, Problem, Report, Same, Source, Standing,
+    State, Stopper, Supply, Want, WantFile,
 };
 use tree::{Dir, Name, RelPath, Stat};
 
@@ -249,7 +249,7 @@ fn resting(scene: &Scene, story: impl FnOnce()) {
     std::thread::scope(|scope| {
         let (seen, stop) = (&seen, stopper.clone());
         let live = scope.spawn(move || {
-            let mut mirror = Mirror::open(&scene.s(""), &scene.d(""), MirrorOptions::default()).unwrap();
+            let mut mirror = crate::scene::open(&scene.s(""), &scene.d(""), &MirrorOptions::default()).unwrap();
             let report = &mut |report: Report<'_>| match report {
                 Report::Standing(now) => *seen.lock().unwrap() = now.clone(),
                 Report::Event(event) => assert_eq!(event.error.map(ToString::to_string), None),
