@@ -10,13 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent::key::{Found, KeyFile, Machine};
 use agent::{Event, KeeperError, Kept, Trust};
 use anyhow::Context as _;
 use wire::id::ClientId;
 use wire::link::JoinLink;
+use wire::message::{Code, Refusal};
 
 use self::after::Hands;
 use self::undone::Undone;
@@ -29,6 +30,9 @@ use crate::{notify, paths, reach, runtime};
 
 /// What `--id` says to get the next free ID.
 const AUTO: &str = "auto";
+
+/// A service that is not let in asks again after this, and after what systemd waits. Less than the time after which systemd takes it for dead.
+const ASK_AGAIN: Duration = Duration::from_secs(45);
 
 /// Joins a hub and keeps a directory identical to its share, or the newest values as files, live
 #[derive(Debug, clap::Args)]
@@ -148,9 +152,23 @@ pub(crate) fn run(args: Args) -> Result<Exit, Failure> {
         Err(error) => {
             // For the log: on stderr it is the last line.
             tracing::info!(error = %error, "ended");
+            if notify::keeps_what_is_said() && may_be_let_in(&error) {
+                say(format_args!(
+                    "lockstep: {error}; asked again in {} s, as the hub may know it again",
+                    ASK_AGAIN.as_secs()
+                ));
+                stop.wait(ASK_AGAIN);
+                return Err(Failure::could_not_run(error));
+            }
             Err(Failure::new(exit_of(&error), error))
         }
     }
+}
+
+/// Whether the hub may let this client in another time without anybody doing anything here: it was started from an older backup,
+/// or nobody may enrol for the moment. Nobody watches a service, so it asks again.
+fn may_be_let_in(error: &agent::Error) -> bool {
+    matches!(error, agent::Error::Refused(Refusal { code: Code::NotProven | Code::NotInvited, retry_ms: None, .. }))
 }
 
 /// An ID as it is typed.

@@ -5,6 +5,8 @@
 //! of what both disks said, so a file of them is small, is searched where it lies, and tells nobody any names. Beside them stands
 //! what was mounted below the source, with its paths: whatever is to be deleted is asked for mount points in it.
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,6 +19,8 @@ use tree::{Dir, Name, RelPath, Stat, fsx};
 
 /// What such a file begins with.
 const MAGIC: &[u8; 16] = b"lockstep state 2";
+/// What it begins with in any version.
+const MAGIC_OF_ALL: &[u8] = b"lockstep state ";
 /// The most files that are remembered; the others are compared by size and time, as all are without memory.
 const FILES_MAX: usize = 1 << 21;
 /// The most mount points that are remembered.
@@ -61,6 +65,32 @@ pub(crate) struct Memory {
     full: bool,
 }
 
+/// Why a run with this state cannot be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// The last run into this destination was from another directory: perhaps one that is not mounted now.
+    #[error("it was made with another source")]
+    AnotherSource,
+    /// The directories cannot be looked at.
+    #[error(transparent)]
+    Fs(#[from] fsx::Error),
+}
+
+/// Why what is in a file is not used.
+#[derive(Debug, thiserror::Error)]
+enum Unused {
+    #[error("cannot be read ({0})")]
+    Unread(std::io::Error),
+    #[error("is no state, or one of another version")]
+    Version,
+    #[error("is torn")]
+    Torn,
+    #[error("is of another source")]
+    AnotherSource,
+    #[error("is of another pair of directories")]
+    AnotherPair,
+}
+
 /// What a file of them holds.
 #[derive(Debug, Default)]
 struct Kept {
@@ -69,14 +99,20 @@ struct Kept {
 }
 
 impl Memory {
-    /// Reads what is in `path`. What is there but cannot be used is told as a note, and is not used.
-    pub(crate) fn open(path: &Path, source: &Dir, dest: &Dir) -> Result<(Self, Option<String>), fsx::Error> {
+    /// Reads what is in `path`. What is there but cannot be used is told as a note, and is not used. `adopt`: another source than
+    /// that of the last run is meant.
+    pub(crate) fn open(path: &Path, source: &Dir, dest: &Dir, adopt: bool) -> Result<(Self, Option<String>), Unfit> {
         let pair = pair(source, dest)?;
         let (kept, note) = match read(path, &pair) {
             Ok(kept) => (kept, None),
+            // What is new at each start of the machine is another one for that alone.
+            Err(Unused::AnotherSource) if !adopt && source.identity()?.lasts() => return Err(Unfit::AnotherSource),
             Err(why) => {
                 let shown = tree::path::escape(path.as_os_str().as_encoded_bytes());
-                let note = format!("the state in {shown} {why}, so it is not used: this run reads every file");
+                let note = format!(
+                    "the state in {shown} {why}, so it is not used: this run reads every file, and knows of nothing that was \
+                     mounted below the source"
+                );
                 (Kept::default(), Some(note))
             }
         };
@@ -222,45 +258,80 @@ fn short(hash: &blake3::Hash) -> [u8; KEY] {
     short
 }
 
+/// Which source and which destination, one half each.
 fn pair(source: &Dir, dest: &Dir) -> Result<[u8; 32], fsx::Error> {
-    let mut hasher = blake3::Hasher::new();
-    for dir in [source, dest] {
-        hasher.update(&dir.file_system_id()?.to_le_bytes());
-        hasher.update(&dir.stat_self()?.ino.to_le_bytes());
+    let mut pair = [0; 32];
+    for (half, dir) in pair.chunks_exact_mut(KEY).zip([source, dest]) {
+        let Identity { kind, id, ino } = dir.identity()?;
+        let mut hasher = blake3::Hasher::new();
+        for number in [kind, id, ino] {
+            hasher.update(&number.to_le_bytes());
+        }
+        half.copy_from_slice(&short(&hasher.finalize()));
     }
-    Ok(hasher.finalize().into())
+    Ok(pair)
+}
+
+/// Whether a state may be written to `path`: nothing is there, or an empty file, or a state.
+///
+/// # Errors
+/// What is there instead, in words.
+pub(crate) fn check_place(path: &Path) -> Result<(), String> {
+    // A pipe would be waited for.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::LOOP) => return Err("it is a symbolic link; name what it leads to".into()),
+        Err(errno) => return Err(format!("it cannot be read: {errno}")),
+    };
+    let looked = file.metadata().and_then(|metadata| {
+        let mut head = Vec::new();
+        if metadata.is_file() {
+            Read::by_ref(&mut file).take(MAGIC_OF_ALL.len() as u64).read_to_end(&mut head)?;
+        }
+        Ok((metadata.file_type(), head))
+    });
+    match looked {
+        Err(e) => Err(format!("it cannot be read: {e}")),
+        Ok((kind, _)) if kind.is_dir() => Err("it is a directory".into()),
+        Ok((kind, _)) if !kind.is_file() => Err("it is no regular file".into()),
+        Ok((_, head)) if head.is_empty() || head == MAGIC_OF_ALL => Ok(()),
+        Ok(_) => Err("it holds something else, which is not overwritten; name another file".into()),
+    }
 }
 
 /// Reads a state, or says why it is none.
-fn read(path: &Path, pair: &[u8; 32]) -> Result<Kept, String> {
+fn read(path: &Path, pair: &[u8; 32]) -> Result<Kept, Unused> {
     let mut bytes = Vec::new();
     let most = (HEAD + FILES_MAX * ENTRY + MOUNTS_MAX * (MOUNT + PATH_BYTES_MAX) + HASH) as u64;
     match File::open(path) {
-        Ok(file) => {
-            file.take(most + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read ({e})"))?;
-        }
+        Ok(file) => file.take(most + 1).read_to_end(&mut bytes).map_err(Unused::Unread)?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
-        Err(e) => return Err(format!("cannot be read ({e})")),
-    }
-    parse(&bytes, pair).map_err(str::to_owned)
+        Err(e) => return Err(Unused::Unread(e)),
+    };
+    if bytes.is_empty() { Ok(Kept::default()) } else { parse(&bytes, pair) }
 }
 
-fn parse(bytes: &[u8], pair: &[u8; 32]) -> Result<Kept, &'static str> {
-    let Some((content, hash)) = bytes.split_last_chunk::<HASH>() else { return Err("is torn") };
+fn parse(bytes: &[u8], pair: &[u8; 32]) -> Result<Kept, Unused> {
+    let Some((content, hash)) = bytes.split_last_chunk::<HASH>() else { return Err(Unused::Torn) };
     if !content.starts_with(MAGIC) {
-        return Err("is no state, or one of another version");
+        return Err(Unused::Version);
     }
     if blake3::hash(content) != *hash || content.len() < HEAD {
-        return Err("is torn");
+        return Err(Unused::Torn);
     }
     let (head, rest) = content.split_at(HEAD);
-    if head[16..48] != pair[..] {
-        return Err("is of another pair of directories");
+    let (kept_of, of) = (head[16..48].split_at(KEY), pair.split_at(KEY));
+    match (kept_of.0 == of.0, kept_of.1 == of.1) {
+        (true, true) => {}
+        (false, true) => return Err(Unused::AnotherSource),
+        (_, false) => return Err(Unused::AnotherPair),
     }
     let (chunks, _) = rest.as_chunks::<ENTRY>();
     let count = head[48..].first_chunk().and_then(|count| usize::try_from(u64::from_le_bytes(*count)).ok());
-    let files = count.and_then(|count| chunks.get(..count)).ok_or("is torn")?.to_vec();
-    let mounts = parse_mounts(&rest[files.len() * ENTRY..]).ok_or("is torn")?;
+    let files = count.and_then(|count| chunks.get(..count)).ok_or(Unused::Torn)?.to_vec();
+    let mounts = parse_mounts(&rest[files.len() * ENTRY..]).ok_or(Unused::Torn)?;
     Ok(Kept { files, mounts })
 }
 
@@ -341,7 +412,7 @@ mod tests {
 
         fn open(&self) -> (Memory, Option<String>) {
             let dir = |name| Dir::open_root(&self.0.path().join(name)).unwrap();
-            Memory::open(&self.file(), &dir("a"), &dir("b")).unwrap()
+            Memory::open(&self.file(), &dir("a"), &dir("b"), false).unwrap()
         }
     }
 

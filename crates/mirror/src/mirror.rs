@@ -10,7 +10,7 @@ use crate::disk::{DiskOptions, DiskSource};
 use crate::engine::{Action, Engine, Event, Options, Outcome, Sink};
 use crate::guard::DeleteLimit;
 use crate::keep::Keep;
-use crate::memory::Memory;
+use crate::memory::{self, Memory, Unfit};
 use crate::policy::Policy;
 use crate::problem::Problem;
 use crate::source::Source;
@@ -118,6 +118,19 @@ pub enum MirrorError {
         /// What is wrong with it.
         why: String,
     },
+    /// The state was made with another source.
+    #[error(
+        "the source {} is not the directory with which the state in {} was made: perhaps its disk is not mounted; nothing was done. If it \
+         is the right one, run once with --allow-mass-delete",
+        shown(source_path),
+        shown(path)
+    )]
+    AnotherSource {
+        /// The file of the state.
+        path: PathBuf,
+        /// The source, as given.
+        source_path: PathBuf,
+    },
     /// Another process keeps this destination.
     #[error("another lockstep is writing to {}; wait for it or stop it, nothing was done", shown(_0))]
     Busy(PathBuf),
@@ -183,7 +196,13 @@ impl Mirror {
             None => Opened { backup: None, inside: None },
         };
         if let Some(path) = &options.state {
-            let (memory, note) = Memory::open(path, disk.root(), &dir)?;
+            let opened = Memory::open(path, disk.root(), &dir, allow_mass_delete).map_err(|unfit| match unfit {
+                Unfit::Fs(error) => error.into(),
+                Unfit::AnotherSource => {
+                    MirrorError::AnotherSource { path: path.clone(), source_path: source.to_owned() }
+                }
+            });
+            let (memory, note) = opened?;
             disk.memory = Some(memory);
             disk.recall_mounts(allow_mass_delete);
             notes.extend(note);
@@ -463,7 +482,7 @@ fn check_backup(dir: &Dir, source: &Dir) -> Result<(), String> {
 fn check_state(path: &Path) -> Result<(), MirrorError> {
     let refuse = |why| MirrorError::State { path: path.to_owned(), why };
     Dir::open_root(above(path)).map_err(|e| refuse(format!("its directory {}", why(&e, "create it first"))))?;
-    if path.is_dir() { Err(refuse("it is a directory".into())) } else { Ok(()) }
+    memory::check_place(path).map_err(refuse)
 }
 
 /// The directory that `path` is in.

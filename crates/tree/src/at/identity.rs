@@ -4,10 +4,10 @@
 use super::Dir;
 use crate::fsx::Error;
 
-/// Kinds of file systems whose identifier is another one each time: tmpfs, ramfs.
-const FLEETING: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+/// Kinds of file systems whose identifier is another one each time, and whose inodes are: tmpfs, ramfs, overlay.
+const FLEETING: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x794c_7630];
 
-/// What is mounted at a directory.
+/// Which directory of which file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The kind of its file system, as statfs(2) tells it.
@@ -18,16 +18,33 @@ pub struct Identity {
     pub ino: u64,
 }
 
+impl Identity {
+    /// Whether it is the same after another start of the machine.
+    pub fn lasts(&self) -> bool {
+        !FLEETING.contains(&self.kind)
+    }
+}
+
 impl Dir {
     /// What is mounted here; `None` where this is no mount point.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn mounted(&self) -> Result<Option<Identity>, Error> {
-        let stat = self.stat_self()?;
-        if !stat.mount_point {
+        if !self.stat_self()?.mount_point {
             return Ok(None);
         }
+        let found = self.identity()?;
+        // Below a mount of what is new each time, inodes are as well.
+        Ok(Some(if found.lasts() { found } else { Identity { ino: 0, ..found } }))
+    }
+
+    /// Which directory this is, as far as it can be told in words that last.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        let stat = self.stat_self()?;
         let tells = rustix::fs::fstatfs(self).map_err(|e| Error::new("read the file system of", self.path(), e))?;
         #[allow(
             clippy::cast_sign_loss,
@@ -37,7 +54,7 @@ impl Dir {
         let kind = tells.f_type as u64;
         let id = self.file_system_id()?;
         let lasts = !FLEETING.contains(&kind) && id != of_device(stat.dev);
-        Ok(Some(Identity { kind, id: if lasts { id } else { 0 }, ino: stat.ino }))
+        Ok(Identity { kind, id: if lasts { id } else { 0 }, ino: stat.ino })
     }
 }
 
