@@ -44,6 +44,11 @@ impl Choice {
         !filters && !one_file_system && *size_bytes == (0..=u64::MAX)
     }
 
+    /// Directories that are left alone whatever is in them and in the source, as [`tree::premises`] has them: not all that are.
+    pub(crate) fn left_alone(&self) -> &[Vec<u8>] {
+        if self.filter.delete_excluded { &[] } else { self.filter.patterns.plain() }
+    }
+
     /// Where to look after a change: an ignore file that changed has everything below it judged again.
     pub(crate) fn widen(&self, dirty: &mut Dirty) {
         if !self.gitignore {

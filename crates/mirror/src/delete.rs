@@ -22,6 +22,24 @@ pub(crate) struct Care<'a> {
     pub(crate) unread: bool,
     /// Set to the first mount point that would be in the way.
     pub(crate) mount: Option<RelPath>,
+    /// What of all that went, or would, lay too deep to be told of by its path.
+    pub(crate) deep: Deep,
+}
+
+/// How much lay deeper than any path of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Deep {
+    /// Entries, files among them.
+    pub(crate) entries: u64,
+    /// Files.
+    pub(crate) files: u64,
+}
+
+impl Deep {
+    fn add(&mut self, kind: Kind) {
+        self.entries += 1;
+        self.files += u64::from(kind == Kind::File);
+    }
 }
 
 impl<'a> Care<'a> {
@@ -33,7 +51,7 @@ impl<'a> Care<'a> {
         leaves: &'a mut dyn FnMut(&RelPath, Kind) -> Result<bool, Problem>,
         backup: Option<&'a Backup>,
     ) -> Self {
-        Self { own, apart, leaves, chooses, backup, unread: false, mount: None }
+        Self { own, apart, leaves, chooses, backup, unread: false, mount: None, deep: Deep::default() }
     }
 }
 
@@ -114,8 +132,8 @@ fn enter(dir: &Dir, name: &Name, path: &RelPath, stat: &Stat) -> Result<Dir, Pro
 }
 
 /// Removes `name` of `dir`, with everything in it, where no path of ours reaches: `path` is that of `dir`. However deep it is, one
-/// directory at a time is held: those in it are moved up first. Nobody is told of single entries.
-fn remove_deep(dir: &Dir, name: &Name, path: &RelPath, care: &Care<'_>) -> Result<(), Problem> {
+/// directory at a time is held: those in it are moved up first. Nobody is told of single entries; they are counted.
+fn remove_deep(dir: &Dir, name: &Name, path: &RelPath, care: &mut Care<'_>) -> Result<(), Problem> {
     if care.chooses || care.backup.is_some() {
         return Err(Problem::TooDeep(path.clone()));
     }
@@ -132,18 +150,20 @@ fn remove_deep(dir: &Dir, name: &Name, path: &RelPath, care: &Care<'_>) -> Resul
             }
         }
         forgive_missing(dir.remove_dir(&name))?;
+        care.deep.add(Kind::Dir);
     }
     Ok(())
 }
 
 /// A directory to be emptied; anything else is removed at once.
-fn remove_or_enter(dir: &Dir, name: &Name, path: &RelPath, care: &Care<'_>) -> Result<Option<Dir>, Problem> {
+fn remove_or_enter(dir: &Dir, name: &Name, path: &RelPath, care: &mut Care<'_>) -> Result<Option<Dir>, Problem> {
     let Some(stat) = dir.look(name)? else { return Ok(None) };
     if care.own.contains(&stat.id()) {
         return Err(Problem::Protected(path.clone()));
     }
     if stat.kind != Kind::Dir {
         forgive_missing(dir.remove_file(name))?;
+        care.deep.add(stat.kind);
         return Ok(None);
     }
     if care.apart.contains(&stat.id()) {
@@ -172,7 +192,12 @@ pub(crate) fn each_in_tree(
         care.unread |= listed.is_err();
         for (entry, inner) in listed.iter().flat_map(|(entries, inner)| entries.iter().map(move |entry| (entry, inner)))
         {
-            let (Ok(child), Ok(Some(stat))) = (path.join(&entry.name), inner.look(&entry.name)) else {
+            let Ok(child) = path.join(&entry.name) else {
+                care.unread = true;
+                count_deep(inner, &entry.name, &mut care.deep);
+                continue;
+            };
+            let Ok(Some(stat)) = inner.look(&entry.name) else {
                 care.unread = true;
                 continue;
             };
@@ -202,9 +227,10 @@ pub(crate) fn count_in(dir: &Dir, path: &RelPath, care: &mut Care<'_>) -> u64 {
     let Ok(entries) = dir.list(&mut ListBuffer::default()) else { return 0 };
     let mut count = 0;
     for entry in entries {
-        // Deeper than any path of ours may be: what is in it is not counted.
         let Ok(child) = path.join(&entry.name) else {
-            count += 1;
+            let mut deep = Deep::default();
+            count_deep(dir, &entry.name, &mut deep);
+            count += deep.entries;
             continue;
         };
         if (care.leaves)(&child, entry.kind.unwrap_or(Kind::Dir)).unwrap_or(true) {
@@ -216,6 +242,45 @@ pub(crate) fn count_in(dir: &Dir, path: &RelPath, care: &mut Care<'_>) -> u64 {
         };
     }
     count
+}
+
+/// Counts `name` of `dir`, and everything in it, where no path of ours reaches. However deep it is, one directory at a time is held. What
+/// cannot be read, or moves meanwhile, is counted without what is in it.
+fn count_deep(dir: &Dir, name: &Name, deep: &mut Deep) {
+    if let Err(e) = try_count_deep(dir, name, deep) {
+        tracing::debug!("{e}");
+    }
+}
+
+fn try_count_deep(dir: &Dir, name: &Name, deep: &mut Deep) -> Result<(), fsx::Error> {
+    let (mut at, top, mut buffer) = (dir.walk(&RelPath::root())?, dir.stat_self()?, ListBuffer::default());
+    // The directories down to this one, each with what of it is still to be counted.
+    let mut levels = vec![(top.id(), vec![name.clone()])];
+    while let Some((_, names)) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            levels.pop();
+            match levels.last().map(|(above, _)| at.open_above(*above)) {
+                Some(above) => match above? {
+                    Some(above) => at = above,
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            }
+            continue;
+        };
+        let Some(stat) = at.look(&name)? else { continue };
+        deep.add(stat.kind);
+        if stat.kind != Kind::Dir || stat.mount_point || stat.dev != top.dev {
+            continue;
+        }
+        if let Ok(inner) = at.open(&name)
+            && let Ok(entries) = inner.list(&mut buffer)
+        {
+            levels.push((inner.stat_self()?.id(), entries.into_iter().map(|entry| entry.name).collect()));
+            at = inner;
+        }
+    }
+    Ok(())
 }
 
 fn forgive_missing(done: Result<(), fsx::Error>) -> Result<(), fsx::Error> {

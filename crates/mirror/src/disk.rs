@@ -8,6 +8,7 @@ mod pinned;
 
 use crate::choose::{Choice, Chooser};
 use crate::fold::{self, Folding};
+use crate::grain::is_stand_in;
 use crate::guard::Pin;
 use crate::keep::{Keep, What};
 use crate::live::Pulse;
@@ -347,7 +348,8 @@ impl Source for DiskSource {
             known => known == Some(Recall::Changed),
         };
         // Two times of which nobody knows what they were are no sign that the content is the same.
-        let beyond = is_beyond(want.mtime_ns) && known != Some(Recall::Unchanged);
+        let stands_in = want.found.is_some_and(|now| is_stand_in(now.mtime_ns, want.mtime_ns));
+        let beyond = (is_beyond(want.mtime_ns) || stands_in) && known != Some(Recall::Unchanged);
         let named = look == Look::Content || copied || recalled || beyond;
         let read = self.options.checksum || (named && want.mtime_ns == found.mtime_ns);
         if !read {

@@ -111,6 +111,22 @@ impl Folding {
     }
 }
 
+/// What the name begins with that something has while it gets another spelling; the one it had follows. No temporary: it is never swept.
+const BETWEEN_PREFIX: &[u8] = b".lockstep-respelt-";
+/// No name is longer.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The name of what gets another spelling than `name`, in between; `None` if it would be too long.
+pub(crate) fn between(name: &Name) -> Option<Name> {
+    let long = [BETWEEN_PREFIX, name.as_bytes()].concat();
+    Name::new(long).ok().filter(|name| name.as_bytes().len() <= NAME_BYTES_MAX)
+}
+
+/// The name that what is called `name` in between had before.
+pub(crate) fn before(name: &Name) -> Option<Name> {
+    Name::new(name.as_bytes().strip_prefix(BETWEEN_PREFIX)?).ok()
+}
+
 /// Whether a sorted listing has this very name.
 pub(crate) fn is_spelt(names: &[DirEntry], name: &Name) -> bool {
     names.binary_search_by(|entry| entry.name.cmp(name)).is_ok()

@@ -126,7 +126,7 @@ pub struct Pin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinBroken {
     /// The root is another directory, or gone.
-    #[error("{path} is not the directory it was (renamed, replaced or unmounted), so nothing is deleted")]
+    #[error("{}, so nothing is deleted", not_itself(path))]
     Root {
         /// The root, as the operator named it.
         path: String,
@@ -143,6 +143,11 @@ pub enum PinBroken {
          it is touched; mount it again, or run once with --allow-mass-delete if its copy is to go"
     )]
     Remembered(RelPath),
+}
+
+/// What to tell of a root that is another directory.
+pub(crate) fn not_itself(path: &str) -> String {
+    format!("{path} is not the directory it was (renamed, replaced or unmounted)")
 }
 
 /// Device and inode of no directory: what stands for a mount point of an earlier run that is not mounted.

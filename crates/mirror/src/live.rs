@@ -22,7 +22,6 @@ use crate::guard::Pin;
 use crate::mirror::{Mirror, MirrorError};
 use crate::problem::Problem;
 use crate::watch::{News, Waker, Watcher};
-pub(crate) use neighbours::note_neighbours;
 pub use pulse::Pulse;
 use roots::Return;
 pub use standing::{Standing, State};
@@ -119,6 +118,9 @@ impl Mirror {
         report: &mut (dyn FnMut(Report<'_>) + Send),
     ) -> Result<Outcome, MirrorError> {
         self.settle_in()?;
+        if let Some(note) = self.note_neighbours() {
+            report(Report::Note(note));
+        }
         self.stop_on(stopper.flag());
         self.beat_on(stopper.pulse());
         let dest_pin = roots::pin_of(self.engine.dest())?;
@@ -300,7 +302,7 @@ impl Live<'_> {
                 self.standing.overflows += 1;
                 format!("the {side} changed faster than the kernel could report; everything is compared")
             }
-            News::RootGone(how) => return self.lose(format!("the {side} was {how}; nothing is copied or deleted")),
+            News::RootGone(how) => return self.lose(format!("the {side} was {how}")),
             News::Unmounted(dir) => format!("a file system was unmounted from {dir} of the {side}"),
             News::WatchesUsedUp { dir, hint } => {
                 format!("{dir} of the {side} and others are polled: {hint}")
@@ -323,7 +325,9 @@ impl Live<'_> {
         if self.is_lost() {
             return;
         }
-        (self.report)(Report::Note(format!("{what}; nothing is deleted, and it is followed again once it is back")));
+        (self.report)(Report::Note(format!(
+            "{what}; nothing is copied and nothing is deleted, and it is followed again once it is back"
+        )));
         self.standing.lost = Some(what);
         self.mirror.source.forget_watcher();
         self.source = None;

@@ -310,7 +310,7 @@ fn read(path: &Path, pair: &[u8; 32]) -> Result<Kept, Unused> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
         Err(e) => return Err(Unused::Unread(e)),
     };
-    if bytes.is_empty() { Ok(Kept::default()) } else { parse(&bytes, pair) }
+    parse(&bytes, pair)
 }
 
 fn parse(bytes: &[u8], pair: &[u8; 32]) -> Result<Kept, Unused> {

@@ -136,7 +136,8 @@ pub enum MirrorError {
     Busy(PathBuf),
     /// Two live mirrors of which one would delete what the other copies.
     #[error(
-        "{} {why}; choose another destination, or exclude what is mirrored by the other one, nothing was done",
+        "{} {why}; choose another destination, or exclude the inner one from the outer one by its path or name, without special letters, \
+         as in --exclude /its/path; nothing was done",
         shown(path)
     )]
     Nested {
@@ -188,9 +189,6 @@ impl Mirror {
             return Err(MirrorError::Busy(dest.to_owned()));
         }
         let mut notes = Vec::new();
-        if !dry_run {
-            notes.extend(crate::live::note_neighbours(&dir, dest)?);
-        }
         let backup = match &options.backup_dir {
             Some(path) => open_backup(path, disk.root(), &dir, dry_run)?,
             None => Opened { backup: None, inside: None },
@@ -248,7 +246,7 @@ impl Mirror {
         Ok(parent.join(name))
     }
 
-    /// What a person should know before it begins.
+    /// What a person should know: before it begins, and, after [`Mirror::once`], of what was met.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -269,6 +267,8 @@ impl Mirror {
     /// What changed while it was copied, or had no room before something was deleted, is tried again. With
     /// [`MirrorOptions::state`], a file whose inode or ctime is not what the last run left is read.
     pub fn once(&mut self, sink: Sink<'_>) -> Outcome {
+        let neighbours = self.note_neighbours().filter(|note| !self.notes.contains(note));
+        self.notes.extend(neighbours);
         let mut outcome = self.pass(&Dirty::everything(), sink);
         let mut rounds = 1;
         while rounds < ROUNDS_MAX && !self.engine.is_stopped() && worth_another(&outcome) {

@@ -38,6 +38,16 @@ pub enum Problem {
         /// The name beside it that has.
         other: Name,
     },
+    /// What was to get another spelling of its name, and has neither.
+    #[error("{at} was called {name} and could not get that name back, so it stays as it is: {why}")]
+    Respelt {
+        /// Where it is.
+        at: String,
+        /// Its name.
+        name: Name,
+        /// What went wrong, and what to do.
+        why: String,
+    },
     /// A path longer or deeper than is handled.
     #[error("a path in {0} is {1}; shorten it at the source")]
     Path(RelPath, PathError),

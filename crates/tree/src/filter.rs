@@ -58,6 +58,8 @@ pub enum FilterError {
 pub struct Patterns {
     set: RegexSet,
     lines: Vec<Flags>,
+    /// See [`Patterns::plain`].
+    plain: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,18 +109,27 @@ impl Patterns {
     /// # Errors
     /// When they are too many.
     pub fn new<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, FilterError> {
-        let lines: Vec<_> = lines.into_iter().filter_map(glob::line).collect();
+        let texts: Vec<&[u8]> = lines.into_iter().collect();
+        let lines: Vec<_> = texts.iter().filter_map(|line| glob::line(line)).collect();
+        let brings_back = lines.iter().any(|line| line.negated);
+        let plain = texts.iter().filter(|_| !brings_back).filter_map(|line| glob::plain(line)).collect();
         let set = RegexSetBuilder::new(lines.iter().map(|line| &line.regex))
             .size_limit(COMPILED_BYTES_MAX)
             .build()
             .map_err(|_| FilterError::TooMuch)?;
         let lines = lines.iter().map(|line| Flags { negated: line.negated, dir_only: line.dir_only }).collect();
-        Ok(Self { set, lines })
+        Ok(Self { set, lines, plain })
     }
 
     /// Whether there is no pattern.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// Which directories these patterns exclude whatever else is there: those at a path from where they count, which then begins with a
+    /// slash, and those of a name wherever they are. None if a pattern brings anything back.
+    pub fn plain(&self) -> &[Vec<u8>] {
+        &self.plain
     }
 
     /// Whether the path is excluded (`true`) or brought back (`false`); `None` where no pattern matches. `path` is

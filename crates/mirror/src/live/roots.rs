@@ -10,7 +10,7 @@ use tree::at::ListBuffer;
 use tree::path::escape;
 use tree::{Dir, fsx};
 
-use crate::guard::Pin;
+use crate::guard::{Pin, PinBroken, not_itself};
 use crate::mirror::Mirror;
 
 /// What stands where a root was.
@@ -32,12 +32,20 @@ pub(super) fn pin_of(dir: &Dir) -> Result<Pin, fsx::Error> {
 /// What is wrong with the path of a root, if anything is.
 pub(super) fn broken(mirror: &Mirror, dest: &Pin) -> Option<String> {
     if let Err(broken) = mirror.source.check_root() {
-        return Some(format!("the source {broken}"));
+        return Some(format!("the source {}", without_end(broken)));
     }
     let now = Dir::open_root(&mirror.dest_path).and_then(|dir| Ok((dir.file_system_id()?, dir.stat_self()?))).ok();
     let (file_system, stat) = now.map_or((0, None), |(file_system, stat)| (file_system, Some(stat)));
     let broken = dest.check_root(file_system, stat.as_ref(), &shown(&mirror.dest_path)).err()?;
-    Some(format!("the destination {broken}"))
+    Some(format!("the destination {}", without_end(broken)))
+}
+
+/// What is wrong; that nothing is deleted is told of all that is lost.
+fn without_end(broken: PinBroken) -> String {
+    match broken {
+        PinBroken::Root { path } => not_itself(&path),
+        broken => broken.to_string(),
+    }
 }
 
 /// Takes the source up again, if its path leads to it.

@@ -72,6 +72,7 @@ impl<S: Source> Pass<'_, '_, S> {
             Ok(found) => found,
             Err(e) => return self.fail(&at.path, e.into()),
         };
+        let Some(found) = self.bring_back(at, &wanted, found, recursive) else { return };
         if recursive {
             self.found.tally.dest_entries += found.len() as u64;
         }
@@ -126,6 +127,11 @@ impl<S: Source> Pass<'_, '_, S> {
                 self.fail(&path, Problem::Reserved(path.clone()));
             }
             return false;
+        }
+        if self.is_between(at, name) {
+            self.switch_all();
+            self.list(at, false);
+            return true;
         }
         match (self.source.entry(&path), at.dir.look(name)) {
             (Ok(want), Ok(Some(found))) if self.folds(at, name) => {

@@ -3,7 +3,7 @@
 use super::open::{Opened, is_blocked};
 use super::team::Job;
 use super::{Action, At, Found, Pass, Why};
-use crate::delete::{Care, Fate, count_in, count_tree, each_in_tree, remove_tree};
+use crate::delete::{Care, Deep, Fate, count_in, count_tree, each_in_tree, remove_tree};
 use crate::engine::Outcome;
 use crate::guard::{self, Tally};
 use crate::policy::Left;
@@ -197,12 +197,15 @@ impl<S: Source> Pass<'_, '_, S> {
         let mut gone = Vec::new();
         let fate = match self.engine.dest.walk(dir) {
             Ok(dir) => self.each_below(&dir, name, path, found.kind, &mut gone),
-            Err(_) => Ok(Fate::Gone),
+            Err(_) => Ok((Fate::Gone, Deep::default())),
         };
-        let fate = match fate {
-            Ok(fate) => fate,
+        let (fate, deep) = match fate {
+            Ok(known) => known,
             Err(problem) => return self.fail(path, problem),
         };
+        if fate == Fate::Gone || instead.is_none() {
+            self.count_deep(deep);
+        }
         match instead {
             None => gone.into_iter().for_each(|(path, kind, fate)| self.tell_fate(&path, kind, fate)),
             Some(_) if fate != Fate::Gone => self.fail(path, Problem::Protected(path.clone())),
@@ -218,12 +221,19 @@ impl<S: Source> Pass<'_, '_, S> {
         }
     }
 
+    /// Counts what went with the rest and has no path that could be told.
+    fn count_deep(&mut self, deep: Deep) {
+        self.found.out.counts.deleted += deep.entries;
+        self.found.out.counts.files_deleted += deep.files;
+        self.found.tally.deleted_below += deep.entries;
+    }
+
     fn tell_fate(&mut self, path: &RelPath, kind: Kind, fate: Fate) {
         let action = if fate == Fate::Gone { Action::Deleted } else { Action::Left(Left::HoldsExcluded) };
         self.tell(action, path, Some(kind), 0);
     }
 
-    /// What would become of everything at `name` of `dir`, without touching it.
+    /// What would become of everything at `name` of `dir`, without touching it, and what of that has no path to be told by.
     ///
     /// # Errors
     /// When something is mounted in it.
@@ -234,7 +244,7 @@ impl<S: Source> Pass<'_, '_, S> {
         path: &RelPath,
         kind: Kind,
         told: &mut Vec<(RelPath, Kind, Fate)>,
-    ) -> Result<Fate, Problem> {
+    ) -> Result<(Fate, Deep), Problem> {
         let (apart, chooses) = (self.source.roots(), self.source.chooses());
         let Self { engine, source, .. } = self;
         let mut leaves = |path: &RelPath, kind| source.leaves(path, kind);
@@ -245,7 +255,7 @@ impl<S: Source> Pass<'_, '_, S> {
             return Err(Problem::MountPoint(mount));
         }
         // What could not be looked into may hold what is to stay.
-        Ok(if care.unread && source.chooses() { Fate::Holds } else { fate })
+        Ok(if care.unread && chooses { (Fate::Holds, Deep::default()) } else { (fate, care.deep) })
     }
 
     fn delete(&mut self, at: &At, delete: Delete) {
@@ -267,6 +277,8 @@ impl<S: Source> Pass<'_, '_, S> {
         let mut care = Care::new(&engine.options.own, &apart, chooses, &mut leaves, backup);
         let each = &mut |path: &RelPath, kind, fate| told.push((path.clone(), kind, fate));
         let done = remove_tree(&at.dir, &name, &path, &mut care, each);
+        let deep = care.deep;
+        self.count_deep(deep);
         for (gone, kind, fate) in told {
             self.tell_fate(&gone, kind, fate);
             if fate == Fate::Gone {
@@ -285,11 +297,11 @@ impl<S: Source> Pass<'_, '_, S> {
             return self.fail(&path, Problem::MountPoint(path.clone()));
         }
         let mut gone = Vec::new();
-        match self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) {
-            Ok(Fate::Gone) => {}
+        let deep = match self.each_below(&at.dir, &name, &path, Kind::Dir, &mut gone) {
+            Ok((Fate::Gone, deep)) => deep,
             Ok(_) => return self.fail(&path, Problem::Protected(path.clone())),
             Err(problem) => return self.fail(&path, problem),
-        }
+        };
         let before = self.found.steps.len();
         let portion = std::mem::replace(&mut self.engine.options.portion, usize::MAX);
         match want {
@@ -312,6 +324,7 @@ impl<S: Source> Pass<'_, '_, S> {
             self.switch_all();
             if self.found.out.problems.len() == failed {
                 // What was in it went with it.
+                self.count_deep(deep);
                 gone.retain(|(gone, ..)| *gone != path);
                 self.found.tally.deleted_below += gone.len() as u64;
                 gone.into_iter().for_each(|(gone, kind, fate)| self.tell_fate(&gone, kind, fate));

@@ -4,7 +4,8 @@
 //! collision: told, and neither is touched. Else only its spelling changed, and it is renamed.
 
 use super::{At, Pass};
-use crate::engine::{Action, Engine};
+use crate::dirty;
+use crate::engine::Action;
 use crate::fold::{self, is_spelt};
 use crate::problem::Problem;
 use crate::source::{Source, Want};
@@ -161,25 +162,88 @@ impl<S: Source> Pass<'_, '_, S> {
     /// Renames in two steps, for to these disks a name is there already that differs in spelling alone. Whether the new
     /// spelling came out.
     ///
-    /// RACE: Between the steps it stands under a temporary name. Whoever is killed right there leaves it to the next sweep,
-    /// and it is copied anew.
+    /// RACE: Between the steps it stands under a name that tells the one it had. Whoever is killed right there leaves it to the next
+    /// pass, which gives that back: see [`Pass::bring_back`].
     fn rename(&mut self, at: &At, from: &Name, to: &Name, path: &RelPath) -> Result<bool, Problem> {
-        let Engine { temps, list_buffer, .. } = &mut *self.engine;
-        let temp = temps.next_name();
-        match at.dir.rename_no_replace(from, &temp) {
+        let Some(between) = fold::between(from) else { return Err(self.collision(path, from)) };
+        match at.dir.rename_no_replace(from, &between) {
             Err(e) if e.is_missing() => return Err(Problem::Moved(path.clone())),
+            Err(e) if e.errno == Errno::EXIST => return Err(not_back(at, &between, from, &e)),
             done => done?,
         }
-        if let Err(e) = at.dir.rename_no_replace(&temp, to) {
-            return match at.dir.rename_no_replace(&temp, from) {
-                Ok(()) => Err(e.into()),
-                Err(why) => {
-                    let left = tree::path::escape(at.dir.path_of(&temp).as_os_str().as_encoded_bytes());
-                    Err(Problem::LeftOver { at: left, why: why.to_string() })
+        if let Err(e) = at.dir.rename_no_replace(&between, to) {
+            return Err(match at.dir.rename_no_replace(&between, from) {
+                Ok(()) => e.into(),
+                Err(why) => not_back(at, &between, from, &why),
+            });
+        }
+        Ok(is_spelt(&at.dir.list(&mut self.engine.list_buffer)?, to))
+    }
+
+    /// Gives back their names to what in a directory was to get another spelling when somebody was killed, or the disk failed. What is
+    /// in the directory then; nothing where the disk fails again, which is told: there is a copy of what the source has under another name.
+    pub(super) fn bring_back(
+        &mut self,
+        at: &At,
+        wanted: &[(Name, Want)],
+        mut found: Vec<DirEntry>,
+        recursive: bool,
+    ) -> Option<Vec<DirEntry>> {
+        let is_wanted = |name: &Name| wanted.binary_search_by(|(known, _)| known.cmp(name)).is_ok();
+        let before = |entry: &DirEntry| fold::before(&entry.name).filter(|_| !is_wanted(&entry.name));
+        if !found.iter().any(|entry| before(entry).is_some()) {
+            return Some(found);
+        }
+        if !self.engine.options.dry_run {
+            for entry in &found {
+                if let Some(name) = before(entry)
+                    && !self.bring_one_back(at, &entry.name, &name, recursive)
+                {
+                    return None;
+                }
+            }
+            found = match at.dir.list(&mut self.engine.list_buffer) {
+                Ok(found) => found,
+                Err(e) => {
+                    self.fail(&at.path, e.into());
+                    return None;
                 }
             };
         }
-        Ok(is_spelt(&at.dir.list(list_buffer)?, to))
+        // What did not get its name back is nobody's extra.
+        found.retain(|entry| before(entry).is_none());
+        Some(found)
+    }
+
+    /// Whether the directory may go on being compared.
+    fn bring_one_back(&mut self, at: &At, between: &Name, name: &Name, recursive: bool) -> bool {
+        let Some(path) = self.join(at, name) else { return false };
+        match self.let_in(at).and_then(|()| at.dir.rename_no_replace(between, name)) {
+            Ok(()) if recursive => {}
+            // What happened in it meanwhile may be known by neither name.
+            Ok(()) => self.found.out.again.insert_all(&path, dirty::All { recursive: true, content: false }),
+            Err(e) if e.is_missing() => {}
+            Err(e) => {
+                self.fail(&path, not_back(at, between, name, &e));
+                return e.errno == Errno::EXIST;
+            }
+        }
+        true
+    }
+
+    /// Whether what bears that name, or did, has one in between: see [`Pass::bring_back`].
+    pub(super) fn is_between(&mut self, at: &At, name: &Name) -> bool {
+        let stands = |name: &Name| matches!(at.dir.look(name), Ok(Some(_)));
+        if self.engine.options.dry_run {
+            return false;
+        }
+        if fold::before(name).is_some() {
+            let path = self.join(at, name);
+            return stands(name) && path.is_some_and(|path| matches!(self.source.entry(&path), Ok(None)));
+        }
+        // In whatever spelling it has it.
+        let folds = self.engine.folding.folds(&at.path);
+        folds && !stands(name) && fold::between(name).is_some_and(|between| stands(&between))
     }
 
     /// [`Pass::compare`] in a directory where names fall together: what `name` leads to may have another one. Whether all of the
@@ -278,6 +342,16 @@ impl<S: Source> Pass<'_, '_, S> {
         self.engine.folding.learn(&dir);
         Problem::Collision { path: path.clone(), other: other.clone() }
     }
+}
+
+/// What to tell of something that has the name in between.
+fn not_back(at: &At, between: &Name, name: &Name, error: &fsx::Error) -> Problem {
+    let why = match error.errno {
+        Errno::EXIST => "something else has it by now: move what you need out of there, and remove it".to_owned(),
+        _ => format!("{error}; the next pass tries again"),
+    };
+    let at = tree::path::escape(at.dir.path_of(between).as_os_str().as_encoded_bytes());
+    Problem::Respelt { at, name: name.clone(), why }
 }
 
 /// Under which of `names` that stands there which `name` leads to, and which is `stat`. Where it has several, the one that

@@ -118,6 +118,9 @@ fn m2_7_a_destination_that_is_renamed_away_and_back_is_followed_again() {
         let away = scene.scratch.path().join("away");
         fs::rename(scene.d(""), &away).unwrap();
         until("a word about it", || told(notes, "nothing is deleted"));
+        let note = notes.lock().unwrap().join("\n");
+        assert_eq!(note.matches("nothing is deleted").count(), 1, "{note}");
+        assert_eq!(note.matches("nothing is copied").count(), 1, "{note}");
         fs::write(scene.s("new"), "new").unwrap();
         fs::remove_file(away.join("x/a")).unwrap();
         fs::rename(&away, scene.d("")).unwrap();

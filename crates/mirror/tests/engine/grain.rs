@@ -59,10 +59,47 @@ fn a_destination_with_whole_seconds_is_equal_after_one_run_and_what_differs_is_f
     }
 }
 
+/// 2050, and nearly all that nanoseconds can count to; small inodes end in 2038.
+const LATE_NS: [i64; 2] = [2_524_608_000_123_456_789, 9_000_000_000_000_000_000];
+
+#[test]
+fn what_is_of_a_year_that_the_destination_has_not_is_equal_after_one_run_and_what_differs_is_found() {
+    for keep in [Keep::NOTHING, Keep::ARCHIVE] {
+        let scene = Scene::new();
+        let Some(_disk) = coarse(&scene) else { return };
+        for (n, path) in ["a", "dir/b", "link", "dir"].into_iter().enumerate() {
+            stamp(&scene.s(path), if path == "dir" { 0o755 } else { 0o644 }, LATE_NS[n % 2]);
+        }
+        let options = || MirrorOptions { keep, ..MirrorOptions::default() };
+        assert!(scene.told(options()).0.problems.is_empty());
+        let (second, told) = scene.told(options());
+        assert!(second.is_quiet() && second.counts.skipped == 7, "{told:?}");
+        // Another year that is not there either, and the same size.
+        fs::write(scene.s("a"), "A").unwrap();
+        stamp(&scene.s("a"), 0o644, LATE_NS[1]);
+        let (third, told) = scene.told(options());
+        assert_eq!(third.counts.files_updated, 1, "{told:?}");
+        assert_eq!(fs::read(scene.d("a")).unwrap(), b"A");
+        assert!(scene.told(options()).0.is_quiet());
+    }
+}
+
 #[test]
 fn m2_7_a_destination_with_whole_seconds_comes_to_rest() {
+    comes_to_rest(&[]);
+}
+
+#[test]
+fn m2_7_a_destination_that_ends_before_the_times_of_the_source_comes_to_rest() {
+    comes_to_rest(&["a", "link", "dir"]);
+}
+
+fn comes_to_rest(late: &[&str]) {
     let scene = Scene::new();
     let Some(_disk) = coarse(&scene) else { return };
+    for path in late {
+        stamp(&scene.s(path), if *path == "dir" { 0o755 } else { 0o644 }, LATE_NS[0]);
+    }
     let seen = Mutex::new(Standing::default());
     let stopper = Stopper::default();
     std::thread::scope(|scope| {

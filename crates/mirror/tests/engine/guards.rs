@@ -5,8 +5,8 @@ use std::path::Path;
 
 use mirror::guard::HeldWhy;
 use mirror::{
-    Action, Dirty, DiskSource, Engine, Look, MirrorError, MirrorOptions, Options, Problem, Same, Source, Supply, Want,
-    WantFile,
+    Action, DeleteLimit, Dirty, DiskSource, Engine, Look, MirrorError, MirrorOptions, Options, Problem, Same, Source,
+    Supply, Want, WantFile,
 };
 use tree::{Dir, Name, RelPath, Stat};
 
@@ -314,8 +314,37 @@ fn m2_3_what_is_extra_goes_however_deep_it_is() {
             fs::create_dir(scene.d(extra)).unwrap();
             make_deep(&scene.d(extra), name, levels);
         }
-        let outcome = scene.run();
+        let outcome = scene.told(MirrorOptions { allow_mass_delete: true, ..MirrorOptions::default() }).0;
         assert!(outcome.problems.is_empty(), "{levels}: {:?}", outcome.problems);
+        scene.assert_equal();
+    }
+}
+
+#[test]
+fn m2_3_what_is_too_deep_to_be_named_is_counted_before_it_goes_and_when_it_went() {
+    const LEVELS: usize = 700;
+    // Every thirtieth has a file and a directory beside the one that goes deeper.
+    let (there, files) = (1 + LEVELS + LEVELS / 30 * 2, LEVELS / 30);
+    for extra in ["extra", "becomes a file"] {
+        let scene = Scene::new();
+        fs::write(scene.s("becomes a file"), "v").unwrap();
+        fs::create_dir(scene.d(extra)).unwrap();
+        make_deep(&scene.d(extra), "d", LEVELS);
+        let gone = (there - usize::from(extra != "extra")) as u64;
+        let limited =
+            |most| MirrorOptions { delete_limit: Some(DeleteLimit::Entries(most)), ..MirrorOptions::default() };
+        let held = scene.told(limited(gone - 1)).0.held.unwrap();
+        assert_eq!(held.deletes, gone, "{extra}");
+        assert!(scene.d(extra).join("d/d/d").exists());
+        for dry_run in [true, false] {
+            let (outcome, _) = scene.told(MirrorOptions { dry_run, ..limited(gone) });
+            assert!(outcome.held.is_none() && outcome.problems.is_empty(), "{:?}", outcome.problems);
+            assert_eq!(
+                (outcome.counts.deleted, outcome.counts.files_deleted),
+                (gone, files as u64),
+                "{extra} {dry_run}"
+            );
+        }
         scene.assert_equal();
     }
 }

@@ -10,6 +10,7 @@ mod grain;
 mod guards;
 mod live;
 mod mounts;
+mod neighbours;
 mod props;
 mod readers;
 mod rights;

@@ -112,6 +112,17 @@ impl Dir {
         Ok(Self::new(fd, self.path_of(name)))
     }
 
+    /// Opens the directory that this one is in, if that is `above`, by device and inode.
+    ///
+    /// # Errors
+    /// When it may not be read.
+    pub fn open_above(&self, above: (u64, u64)) -> Result<Option<Self>, Error> {
+        let path = self.path.parent().unwrap_or(&self.path).to_owned();
+        let opened = rustix::fs::openat(&self.fd, "..", OPEN_DIR, Mode::empty());
+        let dir = Self::new(opened.map_err(|e| Error::new("open", &path, e))?, path);
+        Ok((dir.stat_self()?.id() == above).then_some(dir))
+    }
+
     /// Like [`Dir::open`], for a directory we must work in: where its mode keeps us out and it is ours, the owner's
     /// rights are given first. Returns whether they were; the caller puts the wanted mode there in the end.
     ///

@@ -42,6 +42,21 @@ pub(super) fn line(line: &[u8]) -> Option<Line> {
     Some(Line { negated, dir_only, regex: format!("(?s-u){regex}") })
 }
 
+/// The path that a line is about without any special letter, with a slash before it if it counts from the root, and without one if it is a
+/// name that counts wherever it is. `None` for a line that is about more, or brings back.
+pub(super) fn plain(line: &[u8]) -> Option<Vec<u8>> {
+    let glob = trim_trailing_spaces(line);
+    let special = |b: &u8| matches!(b, b'*' | b'?' | b'[' | b'\\');
+    if glob.is_empty() || matches!(glob[0], b'#' | b'!') || glob.iter().any(special) {
+        return None;
+    }
+    let glob = glob.strip_suffix(b"/").unwrap_or(glob);
+    let from_root = glob.contains(&b'/');
+    let path = glob.strip_prefix(b"/").unwrap_or(glob);
+    let names = |path: &[u8]| path.split(|b| *b == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+    names(path).then(|| if from_root { [b"/", path].concat() } else { path.to_vec() })
+}
+
 /// Matches nothing.
 const NEVER: &str = r"[^\x00-\xff]";
 

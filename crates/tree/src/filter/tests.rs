@@ -242,3 +242,11 @@ fn what_is_ignored_is_what_git_ignores() {
     }
     assert!(ignored.get() > 1_000, "the patterns matched next to nothing");
 }
+
+#[test]
+fn plain_are_only_patterns_that_exclude_exactly_what_they_say() {
+    let plain = |lines: &[&str]| Patterns::new(lines.iter().map(|line| line.as_bytes())).unwrap().plain().to_vec();
+    let said = ["/a", "b/", "c/d ", "/e/f/", "*.o", "g/*", "h[i]", "j\\k", "# l", "", "/", "m//n", "o/../p"];
+    assert_eq!(plain(&said), [&b"/a"[..], b"b", b"/c/d", b"/e/f"]);
+    assert!(plain(&["/a", "!b"]).is_empty(), "something is brought back");
+}

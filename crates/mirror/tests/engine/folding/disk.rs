@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -31,18 +32,27 @@ pub(crate) enum Manner {
 }
 
 /// Mounted until it is dropped.
-pub(crate) struct FoldingDisk(Option<BackgroundSession>);
+pub(crate) struct FoldingDisk(Option<BackgroundSession>, Arc<AtomicBool>);
 
 impl FoldingDisk {
     /// `None` where this user may not mount.
     pub(crate) fn at(place: &Path, manner: Manner) -> Option<Self> {
-        match fuser::spawn_mount(Folding(Mutex::new(State::new(manner))), place, &Config::default()) {
-            Ok(session) => Some(Self(Some(session))),
+        let state = State::new(manner);
+        let fails = Arc::clone(&state.fails);
+        match fuser::spawn_mount(Folding(Mutex::new(state)), place, &Config::default()) {
+            Ok(session) => Some(Self(Some(session), fails)),
             Err(e) => {
                 eprintln!("not run: mounting with FUSE: {e}");
                 None
             }
         }
+    }
+}
+
+impl FoldingDisk {
+    /// Whether, from now on, what has a name of ours keeps it.
+    pub(crate) fn fails(&self, fails: bool) {
+        self.1.store(fails, Ordering::SeqCst);
     }
 }
 
@@ -58,6 +68,7 @@ struct State {
     manner: Manner,
     nodes: HashMap<u64, Node>,
     next: u64,
+    fails: Arc<AtomicBool>,
 }
 
 struct Node {
@@ -82,7 +93,7 @@ impl State {
     fn new(manner: Manner) -> Self {
         let root =
             Node::new(What::Dir { folds: !matches!(manner, Manner::FoldsIn(_)), entries: BTreeMap::new() }, 0o755);
-        Self { manner, nodes: HashMap::from([(1, root)]), next: 2 }
+        Self { manner, nodes: HashMap::from([(1, root)]), next: 2, fails: Arc::default() }
     }
 
     fn node(&mut self, ino: INodeNo) -> Done<&mut Node> {
@@ -169,6 +180,9 @@ impl State {
     }
 
     fn rename(&mut self, from: (INodeNo, &OsStr), to: (INodeNo, &OsStr), flags: RenameFlags) -> Done<()> {
+        if self.fails.load(Ordering::SeqCst) && from.1.as_bytes().starts_with(b".lockstep-") {
+            return Err(Errno::EIO);
+        }
         let moved = self.find(from.0, from.1)?;
         let there = self.find(to.0, to.1).ok();
         if flags.contains(RenameFlags::RENAME_EXCHANGE) {

@@ -11,8 +11,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mirror::{
+<<<<<<< HEAD
     Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Outcome, Problem, Report, Same, Source, Standing,
     State, Stopper, Supply, Want, WantFile,
+=======
+    Action, Dirty, DiskSource, Engine, Look, Mirror, MirrorOptions, Options, Outcome, Policy, Problem, Report, Same,
+    Source, Standing, State, Stopper, Supply, Want, WantFile,
+>>>>>>> h-fix
 };
 use tree::{Dir, Name, RelPath, Stat};
 
@@ -155,6 +160,60 @@ fn m2_3_what_is_extra_goes_and_what_is_left_out_stays_however_it_is_spelt() {
     assert_eq!(told, ["Kept"]);
     assert_eq!(fs::read(scene.d("kept")).unwrap(), b"left alone");
     assert_eq!(names(&scene.d("")), BTreeSet::from(["kept".into(), "other".into()]));
+}
+
+/// Where the destination's disk fails, or the mirror is killed, when a directory has lost the one spelling and not got the other yet.
+#[test]
+fn m2_3_what_was_between_two_spellings_gets_its_name_back_with_all_that_is_left_alone_in_it() {
+    let keeping = MirrorOptions { policy: Policy { delete: false, ..Policy::default() }, ..MirrorOptions::default() };
+    for options in [options(&["/Dir/mine"], false, false), options(&["mine"], false, false), keeping] {
+        let Some((scene, disk)) = folding(Manner::Folds) else { return };
+        write(&scene.s("dir/f"), "one");
+        write(&scene.s("stays"), "two");
+        is_clean(&scene.run());
+        write(&scene.d("dir/mine"), "only here");
+        fs::rename(scene.s("dir"), scene.s("Dir")).unwrap();
+        let begun = |outcome: &Outcome| assert!(!outcome.problems.is_empty() && outcome.counts.copied == 0);
+        disk.fails(true);
+        begun(&scene.told(options.clone()).0);
+        assert_eq!(names(&scene.d("")), BTreeSet::from([".lockstep-respelt-dir".into(), "stays".into()]));
+        // The next one has no more luck, and one that does nothing tells of nothing that is deleted.
+        begun(&scene.told(options.clone()).0);
+        assert_eq!(scene.told(MirrorOptions { dry_run: true, ..options.clone() }).0.counts.deleted, 0);
+        disk.fails(false);
+        // Something else has that name by now.
+        fs::create_dir(scene.d("DIR")).unwrap();
+        let problems = scene.told(options.clone()).0.problems;
+        let left = problems.iter().all(|(_, problem)| matches!(problem, Problem::Respelt { .. }));
+        assert!(left && !problems.is_empty(), "{problems:?}");
+        assert_eq!(fs::read(scene.d(".lockstep-respelt-dir/mine")).unwrap(), b"only here");
+        fs::remove_dir_all(scene.d("Dir")).unwrap();
+        let outcome = scene.told(options.clone()).0;
+        is_clean(&outcome);
+        assert_eq!((outcome.counts.copied, outcome.counts.deleted), (0, 0), "{:?}", outcome.counts);
+        assert_eq!(fs::read(scene.d("Dir/mine")).unwrap(), b"only here");
+        assert_eq!(names(&scene.d("")), BTreeSet::from(["Dir".into(), "stays".into()]));
+    }
+}
+
+#[test]
+fn m2_7_live_what_was_between_two_spellings_when_the_disk_failed_gets_its_name() {
+    let Some((scene, disk)) = folding(Manner::Folds) else { return };
+    write(&scene.s("dir/f"), "one");
+    is_clean(&scene.run());
+    write(&scene.d("dir/mine"), "only here");
+    live_with(&scene, options(&["mine"], false, false), |seen| {
+        disk.fails(true);
+        fs::rename(scene.s("dir"), scene.s("Dir")).unwrap();
+        until("a word about it", || {
+            seen.lock().unwrap().iter().any(|note| note.contains("could not get that name back"))
+        });
+        disk.fails(false);
+        until("its name", || names(&scene.d("")) == BTreeSet::from(["Dir".into()]));
+        write(&scene.s("Dir/f"), "changed");
+        until("a change in it", || fs::read(scene.d("Dir/f")).is_ok_and(|now| now == b"changed"));
+        assert_eq!(fs::read(scene.d("Dir/mine")).unwrap(), b"only here");
+    });
 }
 
 /// A source that cannot say yet what is deleted, as that of an agent before it knows the whole list.
