@@ -349,15 +349,19 @@ impl Agent {
         }
     }
 
-    /// Whether a directory is neither within what the hub shares, if that is on this machine, nor around it.
-    fn is_apart(&self, kept: &Kept, directory: &Path) -> Result<(), Error> {
-        let (Kept::Share(share), Some(hub)) = (kept, &self.memory.hub) else { return Ok(()) };
-        match premises::conflict(&hub.full(), share, directory).map_err(KeeperError::from) {
-            Ok(None) => Ok(()),
-            Ok(Some(conflict)) => {
-                Err(Error::Overlap { share: share.clone(), directory: directory.to_owned(), conflict })
-            }
-            Err(source) => Err(Error::NotKept { what: kept.clone(), source }),
+    /// Whether a directory is neither within what the hub shares, if that is on this machine, nor around it; nor so to our own.
+    fn is_apart(&self, what: &Kept, directory: &Path) -> Result<(), Error> {
+        let overlap =
+            |of, conflict| Error::Overlap { what: what.clone(), directory: directory.to_owned(), of, conflict };
+        let not_kept = |source| Error::NotKept { what: what.clone(), source: KeeperError::from(source) };
+        let data = self.data.path();
+        if let Some(conflict) = choose::conflict(directory, data).map_err(not_kept)? {
+            return Err(overlap(Some(data.to_owned()), conflict));
+        }
+        let (Kept::Share(share), Some(hub)) = (what, &self.memory.hub) else { return Ok(()) };
+        match premises::conflict(&hub.full(), share, directory).map_err(not_kept)? {
+            None => Ok(()),
+            Some(conflict) => Err(overlap(None, conflict)),
         }
     }
 

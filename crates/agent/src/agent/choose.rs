@@ -5,10 +5,13 @@ use crate::disk::DiskError;
 use crate::kept::Kept;
 use crate::state::Memory;
 use std::path::{Path, PathBuf};
+use tree::at::Dir;
+use tree::fsx;
+use tree::premises::Conflict;
 use wire::limits::KEPT_VALUES_MAX;
 use wire::message::ShareInfo;
 
-/// Which shares to keep where: those named, else those remembered, else the only one.
+/// Which shares to keep where: those named, else those remembered, else the only one. One that was never kept must be `offered`.
 pub(super) fn shares(config: &Config, memory: &Memory, offered: &[ShareInfo]) -> Result<Vec<(String, PathBuf)>, Error> {
     let list = || offered.iter().map(|share| share.name.clone()).collect::<Vec<_>>();
     let mut shares = memory.shares.clone();
@@ -27,10 +30,11 @@ pub(super) fn shares(config: &Config, memory: &Memory, offered: &[ShareInfo]) ->
         named[0].1 = config.directory.clone();
     }
     for (name, directory) in named {
-        if !offered.iter().any(|share| share.name == name) {
+        let known = shares.iter().position(|(known, _)| *known == name);
+        // What was kept before is kept on: it may come back, and all else is not to wait for it.
+        if known.is_none() && !offered.iter().any(|share| share.name == name) {
             return Err(Error::NoSuchShare { share: name, offered: list() });
         }
-        let known = shares.iter().position(|(known, _)| *known == name);
         let directory = match (directory, known) {
             (Some(directory), _) => directory,
             (None, Some(at)) => shares[at].1.clone(),
@@ -80,6 +84,23 @@ pub(super) fn all(shares: &[(String, PathBuf)], values: &[(String, PathBuf)]) ->
     Ok(all)
 }
 
+/// How `directory`, where there may be nothing yet, lies to `data`, by any way that leads there: what is kept would delete what is
+/// in there as extra.
+///
+/// # Errors
+/// When one of them, or what is above it, may not be searched.
+pub(super) fn conflict(directory: &Path, data: &Path) -> Result<Option<Conflict>, fsx::Error> {
+    let own = Dir::open_root(data)?.lineages()?;
+    let there = directory.ancestors().find_map(|there| Some((there, Dir::open_root(there).ok()?)));
+    let Some((there, dir)) = there else { return Ok(None) };
+    let line = dir.lineages()?;
+    Ok(match (line.first(), own.first()) {
+        (_, Some(data)) if line.contains(data) => Some(Conflict::Within),
+        (Some(itself), _) if there == directory && own.contains(itself) => Some(Conflict::Around),
+        _ => None,
+    })
+}
+
 /// Where a path leads, as far as there is something; links in what is not there yet there are none.
 fn real(path: &Path) -> PathBuf {
     for there in path.ancestors() {
@@ -110,5 +131,27 @@ mod tests {
         std::os::unix::fs::symlink(&copy, &link).unwrap();
         let (copy, inside) = (copy.to_str().unwrap(), link.join("not/yet"));
         assert!(all(&here(&[("a", copy)]), &here(&[("*", inside.to_str().unwrap())])).is_err());
+    }
+
+    #[test]
+    fn a_directory_in_our_own_or_around_it_is_seen_also_behind_a_link_and_where_nothing_stands_yet() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |path: &str| scratch.path().join(path);
+        std::fs::create_dir_all(at("around/data/store")).unwrap();
+        std::fs::create_dir(at("around/beside")).unwrap();
+        std::os::unix::fs::symlink(at("around/data"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("around"), at("link-around")).unwrap();
+        for data in ["around/data", "link"] {
+            let look = |path: &str| conflict(&at(path), &at(data)).unwrap();
+            for within in ["around/data", "around/data/store", "around/data/not/yet", "link", "link/not/yet"] {
+                assert_eq!(look(within), Some(Conflict::Within), "{within}");
+            }
+            for around in ["around", "link-around", "."] {
+                assert_eq!(look(around), Some(Conflict::Around), "{around}");
+            }
+            for apart in ["around/beside", "around/not/yet", "not/yet"] {
+                assert_eq!(look(apart), None, "{apart}");
+            }
+        }
     }
 }

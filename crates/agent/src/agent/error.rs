@@ -6,7 +6,7 @@ use crate::keeper::KeeperError;
 use crate::kept::Kept;
 use crate::key::KeyError;
 use crate::state::StateError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tree::premises::Conflict;
 use wire::id::ClientId;
@@ -114,16 +114,19 @@ pub enum Error {
         /// Where.
         outer_directory: PathBuf,
     },
-    /// It would be a copy within what the hub shares, or around it.
+    /// It would be a copy within what the hub shares, or the agent's own directory, or around it.
     #[error(
-        "share {share} cannot be kept in {}, which {}: take a directory apart from it. Nothing was touched", directory.display(),
-        match conflict { Conflict::Within => "is shared, or lies within it", Conflict::Around => "has it within it" }
+        "{what} cannot be kept in {}, which {}: take a directory apart from it. Nothing was touched",
+        directory.display(),
+        lies(of.as_deref(), *conflict)
     )]
     Overlap {
-        /// The share.
-        share: String,
+        /// What would be kept.
+        what: Kept,
         /// Where it would be kept.
         directory: PathBuf,
+        /// The agent's own data directory, where it is that; `None` for what the hub shares.
+        of: Option<PathBuf>,
         /// How that lies to it.
         conflict: Conflict,
     },
@@ -149,6 +152,17 @@ impl Error {
             Error::CopiedKey { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// How a directory lies to the data directory `of` the agent, or to what the hub shares.
+fn lies(of: Option<&Path>, conflict: Conflict) -> String {
+    let key = "the data directory of this agent with its key";
+    match (of, conflict) {
+        (None, Conflict::Within) => "is shared, or lies within it".to_owned(),
+        (None, Conflict::Around) => "has it within it".to_owned(),
+        (Some(data), Conflict::Within) => format!("is {}, {key}, or lies within it", data.display()),
+        (Some(data), Conflict::Around) => format!("has {}, {key}, within it", data.display()),
     }
 }
 

@@ -57,6 +57,41 @@ fn of_several_shares_one_has_to_be_named() {
 }
 
 #[test]
+fn a_share_that_is_named_and_was_kept_is_kept_on_while_the_hub_does_not_give_it() {
+    let named = config(&[("a", Some("/x")), ("b", Some("/y"))], None);
+    let kept = choose::shares(&named, &Memory::default(), &offered(&["a", "b"])).unwrap();
+    let memory = Memory { shares: kept.clone(), ..Memory::default() };
+    for now in [&["b"][..], &[]] {
+        assert_eq!(choose::shares(&named, &memory, &offered(now)).unwrap(), kept);
+    }
+    // One that was never kept is a name mistyped, perhaps.
+    let other = config(&[("a", None), ("c", None)], None);
+    let told = choose::shares(&other, &memory, &offered(&["b"])).unwrap_err();
+    assert!(told.to_string().contains("no share c; it has: b"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_would_be_the_agents_own_directory_is_refused_and_the_key_stays() {
+    for leads_to in ["data", "."] {
+        let (hub, home) = (TlsHub::new().await, tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(leads_to, home.path().join("copy")).unwrap();
+        let serving = async {
+            let mut caller = hub.accept().await;
+            let_in(&mut caller, None, 4).await;
+            // Whatever else it says is not answered.
+            while caller.hear().await.is_some() {}
+        };
+        let config = Config { adopt: true, ..of_hub(&hub, home.path()) };
+        let ((done, _), ()) = tokio::join!(agent_with(config, std::future::pending()), serving);
+        let told = done.unwrap_err();
+        assert!(matches!(told, Error::Overlap { of: Some(_), .. }), "{leads_to}: {told}");
+        let (told, data) = (told.to_string(), home.path().join("data"));
+        assert!(told.contains(data.to_str().unwrap()) && told.contains("with its key"), "{told}");
+        assert!(data.join("key.json").exists());
+    }
+}
+
+#[test]
 fn who_asks_for_values_alone_gets_no_share_beside_them_also_later() {
     let asked = Config { values: vec![("price*".into(), "/values".into())], ..config(&[], None) };
     for hub in [offered(&[]), offered(&["docs"]), offered(&["a", "b"])] {
@@ -98,9 +133,11 @@ type Seen = Arc<Mutex<Vec<Event>>>;
 
 /// An agent of this hub, and what it tells.
 async fn agent_of(hub: &TlsHub, home: &Path, stop: impl Future<Output = ()> + Send) -> (Result<Summary, Error>, Seen) {
-    let seen = Seen::default();
-    let telling = Arc::clone(&seen);
-    let config = Config {
+    agent_with(of_hub(hub, home), stop).await
+}
+
+fn of_hub(hub: &TlsHub, home: &Path) -> Config {
+    Config {
         data_dir: home.join("data"),
         addresses: vec![hub.address.clone()],
         trust: Trust::Known(hub.fingerprint),
@@ -109,7 +146,12 @@ async fn agent_of(hub: &TlsHub, home: &Path, stop: impl Future<Output = ()> + Se
         software: "test".into(),
         directory: Some(home.join("copy")),
         ..config(&[], None)
-    };
+    }
+}
+
+async fn agent_with(config: Config, stop: impl Future<Output = ()> + Send) -> (Result<Summary, Error>, Seen) {
+    let seen = Seen::default();
+    let telling = Arc::clone(&seen);
     let run = run(config, move |event| telling.lock().unwrap().push(event), stop);
     let done = tokio::time::timeout(DEADLINE, run).await;
     (done.unwrap_or_else(|_| panic!("the agent goes on: {:?}", seen.lock().unwrap())), seen)

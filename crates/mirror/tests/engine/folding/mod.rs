@@ -11,13 +11,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mirror::{
-<<<<<<< HEAD
-    Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Outcome, Problem, Report, Same, Source, Standing,
-    State, Stopper, Supply, Want, WantFile,
-=======
-    Action, Dirty, DiskSource, Engine, Look, Mirror, MirrorOptions, Options, Outcome, Policy, Problem, Report, Same,
-    Source, Standing, State, Stopper, Supply, Want, WantFile,
->>>>>>> h-fix
+    Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Outcome, Policy, Problem, Report, Same, Source,
+    Standing, State, Stopper, Supply, Want, WantFile,
 };
 use tree::{Dir, Name, RelPath, Stat};
 
