@@ -100,7 +100,7 @@ fn of_two_live_mirrors_with_one_destination_in_the_other_the_second_is_refused_u
     Tree::at(&one).file("a", "of one");
     Tree::at(&two).file("b", "of two");
     let live = |source: &Path, dest: &Path, flags: &[&str]| {
-        let mut proc = Proc::start(mirror(source, dest).args(["--watch", "--log", "none"]).args(flags));
+        let proc = Proc::start(mirror(source, dest).args(["--watch", "--log", "none"]).args(flags));
         proc.wait_for_line("watching", PATIENCE);
         proc
     };
