@@ -108,6 +108,7 @@ fn install(install: &Install) -> Result<Exit, Failure> {
     if install.what == What::Mirror && !args.iter().any(|arg| arg == "--watch") {
         args.push("--watch".into());
     }
+    not_at_each_start(install.what, &args)?;
     let paths = paths(install.what, &args)?;
     paths.check(install.what, common.user)?;
     // What is below another root is for a machine that is not there yet.
@@ -235,6 +236,27 @@ fn config_home() -> Result<PathBuf, Failure> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
     home.ok_or_else(|| Failure::could_not_run(anyhow!("neither XDG_CONFIG_HOME nor HOME names an absolute directory")))
+}
+
+/// Refuses what is meant for one start: at each of them it would undo a guard, and nobody watches.
+fn not_at_each_start(what: What, args: &[OsString]) -> Result<(), Failure> {
+    let refused: &[&str] = match what {
+        What::Join => &["--adopt", "--allow-mass-delete"],
+        What::Mirror => &["--allow-mass-delete"],
+        What::Hub | What::Monitor => &[],
+    };
+    let words = args.iter().take_while(|arg| *arg != "--");
+    let given = words.filter_map(|arg| arg.to_str()).find_map(|arg| {
+        let flag = arg.split_once('=').map_or(arg, |(flag, _)| flag);
+        refused.iter().find(|refused| **refused == flag)
+    });
+    given.map_or(Ok(()), |flag| {
+        Err(Failure::usage(format!(
+            "{flag} is for one start, and a service would do it at each: start lockstep {} once by hand with it, and install \
+             the service without it",
+            what.word()
+        )))
+    })
 }
 
 /// What the command reads and writes beyond its own, if it would run with these arguments.

@@ -62,10 +62,14 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     writeln!(out, "values   {}{kept}", status.values)?;
     tell_behind(out, &status.values_behind)?;
     for share in &status.shares {
-        let state = if share.info.complete { "" } else { ", scanning" };
+        let (state, with) = match (share.is_held_whole(), share.info.complete) {
+            (true, _) => (", held", " with what last went out"),
+            (false, true) => ("", ""),
+            (false, false) => (", scanning", ""),
+        };
         writeln!(
             out,
-            "share    {}: {}, {} bytes, version {}{state}; {} in sync, {} not",
+            "share    {}: {}, {} bytes, version {}{state}; {} in sync{with}, {} not",
             escape(share.info.name.as_bytes()),
             count(share.info.entries, "entry", "entries"),
             share.info.bytes,

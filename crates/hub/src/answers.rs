@@ -7,7 +7,7 @@ use crate::core::Hub;
 use crate::data::PutError;
 use crate::roster::{Gives, Powers, Roster, TOKEN_DAYS_MAX};
 use crate::session::Role;
-use crate::share::Share;
+use crate::share::{Held, Share};
 use crate::standing::{self, Goal, Standing};
 use crate::wait;
 use crate::why;
@@ -366,7 +366,8 @@ fn share_status(share: &Share, followers: Followers) -> ShareStatus {
     let state = share.state();
     let Followers { goal, in_sync, not_in_sync, behind } = followers;
     let mut problems = state.problems;
-    problems.extend(state.held.as_ref().map(|held| held.why.clone()));
+    let told = |held: &Held| if held.is_everything() { held.text() } else { held.why.clone() };
+    problems.extend(state.held.as_ref().map(told));
     ShareStatus {
         info: share.info(),
         directory: share.directory.display().to_string(),

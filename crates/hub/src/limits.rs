@@ -48,7 +48,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many clients are kept on the roster: those who are away, revoked or expected are more than those who are here.
+    /// How many clients are kept on the roster: those who are away or expected are more than those who are here.
     pub(crate) fn known(&self) -> usize {
         usize::try_from(self.clients.saturating_mul(KNOWN_PER_CLIENT)).unwrap_or(usize::MAX)
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::id::ClientId;
+use wire::limiter::HOLD_MAX;
 use wire::limits::SILENCE_MAX;
 use wire::login::{Admitted, Desk, Login, Note, Step, Then};
 use wire::message::{Code, Purpose, Refusal, ShareInfo, ToClient, ToHub, Welcome};
@@ -93,18 +94,36 @@ fn noted(hub: &Hub, address: IpAddr, via: Via, is_proof: bool, mut step: Step) -
                 hub.counts.not_let_in.fetch_add(1, Ordering::Relaxed);
                 hub.counts.told(via).refused.fetch_add(1, Ordering::Relaxed);
             }
-            tracing::info!(%address, "{note}");
+            // Of a flood the audit log has lines and counts enough.
+            match is_flood(hub, address, note) {
+                true => tracing::debug!(%address, "{note}"),
+                false => tracing::info!(%address, "{note}"),
+            }
         }
     }
     step
 }
 
-/// What is wrong with an invite that came with `id` and without a unique ID, if it is one of this hub's; it is on record.
-pub(crate) fn bad_invite(hub: &Hub, address: IpAddr, via: Via, id: ClientId, invite: &Secret) -> Option<Refusal> {
+/// Whether so much went wrong lately, from there and for that id or for any, that answers are held for as long as they ever are.
+fn is_flood(hub: &Hub, address: IpAddr, note: &Note) -> bool {
+    let (Note::NotProven { id, .. } | Note::BadInvite { id: Some(id), .. }) = note else { return false };
+    hub.limiter().hold(&address.to_string(), *id, hub.now().clock) >= HOLD_MAX
+}
+
+/// What is wrong with an invite that came with `id` and without a unique ID, if it is one of this hub's; it is on record, and
+/// counts as a wrong answer: whoever tries many is told ever later.
+pub(crate) async fn bad_invite(hub: &Hub, address: IpAddr, via: Via, id: ClientId, invite: &Secret) -> Option<Refusal> {
     let (fault, made_at_ms) = wire::login::fault(invite, id, &*hub.roster(), clock::now_ms())?;
+    let hold = {
+        let (mut limiter, address, now) = (hub.limiter(), address.to_string(), hub.now().clock);
+        let hold = limiter.hold(&address, id, now);
+        limiter.failed(&address, id, now);
+        hold
+    };
     let (refusal, note) = (fault.refusal(), Note::BadInvite { id: Some(id), fault, made_at_ms });
     let step = Step { say: vec![ToClient::Refused(refusal.clone())], then: Then::End, note: Some(note) };
     noted(hub, address, via, true, step);
+    tokio::time::sleep(hold).await;
     Some(refusal)
 }
 

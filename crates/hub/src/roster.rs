@@ -407,8 +407,8 @@ impl wire::roster::Roster for Roster {
         self.book.client(id).map(|client| client.known.clone())
     }
 
-    fn count(&self) -> usize {
-        self.book.count()
+    fn places(&self) -> usize {
+        self.book.places()
     }
 
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {

@@ -241,6 +241,11 @@ impl Share {
         state.behind.is_none() && state.held.is_some() && (everything || self.board.complete())
     }
 
+    /// Whether a guard holds all of it, so that nothing more than is known goes out.
+    pub(crate) fn held_whole(&self) -> bool {
+        lock(&self.state).held.as_ref().is_some_and(Held::is_everything)
+    }
+
     /// The root at the head, in hex; empty in the moment between two heads.
     pub(crate) fn root_hex(&self) -> String {
         let root = self.roots.at(self.board.head()).map(|root| root.to_bytes());

@@ -303,6 +303,8 @@ pub(crate) struct Goal {
     pub(crate) heads: Arc<Heads>,
     pub(crate) seq: u64,
     pub(crate) of: Of,
+    /// A guard holds everything: what is known is all that there is to have, though the hub is not done with it.
+    pub(crate) held: bool,
 }
 
 /// How much of a board is meant.
@@ -316,13 +318,21 @@ pub(crate) enum Of {
 impl Goal {
     pub(crate) fn head_of(share: &Share) -> Self {
         let (board, heads, seq) = (share.board.clone(), Arc::clone(&share.heads), share.board.head());
-        Self { key: share.key(), what: share.name.clone(), board, heads, seq, of: Of::All }
+        Self { key: share.key(), what: share.name.clone(), board, heads, seq, of: Of::All, held: share.held_whole() }
     }
 
     /// Every value, for those that keep values as files.
     pub(crate) fn values(hub: &Hub) -> Self {
         let (board, heads) = (hub.data.board.clone(), Arc::clone(&hub.data.heads));
-        Self { key: DATA.to_owned(), what: "values".to_owned(), seq: board.head(), board, heads, of: Of::All }
+        Self {
+            key: DATA.to_owned(),
+            what: "values".to_owned(),
+            seq: board.head(),
+            board,
+            heads,
+            of: Of::All,
+            held: false,
+        }
     }
 
     /// Since when who has all up to `seq` lacks something; `None` where it lacks nothing, or did before the hub started.
@@ -336,7 +346,7 @@ impl Goal {
     pub(crate) fn value(hub: &Hub, name: &str, seq: u64) -> Self {
         let of = Of::Value(Bytes::copy_from_slice(name.as_bytes()));
         let (board, heads) = (hub.data.board.clone(), Arc::clone(&hub.data.heads));
-        Self { key: DATA.to_owned(), what: name.to_owned(), board, heads, seq, of }
+        Self { key: DATA.to_owned(), what: name.to_owned(), board, heads, seq, of, held: false }
     }
 }
 
@@ -410,7 +420,7 @@ fn lack(follow: Option<&Follow>, began: Instant, goal: &Goal, meant: Option<Mean
         let since = goal.lacked_since(seq).unwrap_or(begun);
         return lack(format!("{}{more} behind{waiting}", entries(behind as u64)), since);
     }
-    if !ack.complete {
+    if !ack.complete && !goal.held {
         let why = "has everything that is known so far; the hub is still scanning".to_owned();
         return Some(Lack { why, since: None });
     }
@@ -514,7 +524,15 @@ mod tests {
         let session = Presence::default().enter(arrival);
         session.follows("share/s", 1, Pattern::all());
         let of = Of::All;
-        let goal = Goal { key: "share/s".into(), what: "s".into(), board: board.clone(), heads, seq: board.head(), of };
+        let goal = Goal {
+            key: "share/s".into(),
+            what: "s".into(),
+            board: board.clone(),
+            heads,
+            seq: board.head(),
+            of,
+            held: false,
+        };
         let lacks = |ack: Ack, meant: Option<Meant<'_>>| {
             session.acked("share/s", ack);
             let told = session.told();
@@ -542,5 +560,8 @@ mod tests {
         assert_eq!(lacks(unfinished, None).unwrap().1, None);
         let elsewhere = Ack { root_agrees: Some(false), ..has(old + 3) };
         is(lacks(elsewhere, None), clock::now());
+        session.acked("share/s", Ack { complete: false, ..has(old + 3) });
+        let (told, held) = (session.told(), Goal { held: true, ..goal });
+        assert_eq!(lack(told.follow("share/s", whole), session.began, &held, None), None, "more is not to be had");
     }
 }

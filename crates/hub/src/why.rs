@@ -79,6 +79,8 @@ pub(crate) fn why(
             0 if nobody => ("not_kept", format!("no client keeps {what}: there is nobody to have it")),
             1 if removed => ("in_sync", format!("1 client has removed {what} as well")),
             have if removed => ("in_sync", format!("{have} clients have removed {what} as well")),
+            1 if goal.held => ("in_sync", format!("1 client has {what} as it last went out")),
+            have if goal.held => ("in_sync", format!("{have} clients have {what} as it last went out")),
             1 => ("in_sync", format!("1 client has {what} as it is now")),
             have => ("in_sync", format!("{have} clients have {what} as it is now")),
         };
@@ -288,9 +290,10 @@ fn at_client(
     }
     let ack = standing.ack(goal);
     let applied = ack.map_or(0, |ack| ack.applied.seq);
+    let out = if goal.held { "newest that went out" } else { "newest" };
     match path {
         None => match standing.behind(goal) {
-            None => row(true, "in_sync", format!("has {what} at version {newest}, the newest")),
+            None => row(true, "in_sync", format!("has {what} at version {newest}, the {out}")),
             Some(behind) => {
                 let problems = ack.is_some_and(|ack| ack.problems > 0);
                 let (reason, cure) = if problems {
@@ -303,7 +306,7 @@ fn at_client(
             }
         },
         Some(path) => match of_path(ack, path, newest, what) {
-            None => row(true, "in_sync", format!("has {what} as of version {newest}, the newest")),
+            None => row(true, "in_sync", format!("has {what} as of version {newest}, the {out}")),
             Some((reason, text, cure)) => {
                 // What is lacked of this path, and not of all else.
                 let newest =

@@ -341,6 +341,17 @@ pub struct ShareStatus {
     pub behind: Vec<Behind>,
 }
 
+/// How the problem of a share begins of which nothing goes out, for its directory is another one.
+pub const NOTHING_GOES_OUT: &str = "nothing goes out";
+
+impl ShareStatus {
+    /// Whether a guard holds all of it: who is in sync then has what went out last, and that need not be what is there.
+    pub fn is_held_whole(&self) -> bool {
+        // What is held is told last.
+        self.problems.last().is_some_and(|problem| problem.starts_with(NOTHING_GOES_OUT))
+    }
+}
+
 /// A client that is not in sync, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Behind {

@@ -82,7 +82,7 @@ pub struct Desk<'a> {
     pub roster: &'a mut dyn Roster,
     /// What went wrong lately.
     pub limiter: &'a mut Limiter,
-    /// How many clients are kept at most, the revoked and the expected ones included.
+    /// How many clients are kept at most, the expected ones included, the revoked ones not.
     pub known_max: usize,
     /// Makes unique IDs: [`UniqueId::fresh`], except in tests.
     pub fresh: &'a mut dyn FnMut(ClientId) -> Result<UniqueId, RandomError>,
@@ -476,9 +476,11 @@ impl Login {
 
     fn issue(&mut self, claim: Claim, ground: Ground, desk: &mut Desk<'_>, now: Now) -> Step {
         let invite = claim.invite.filter(|code| spends(code, claim.id, desk, now));
-        if ground == Ground::New && desk.roster.count() >= desk.known_max && desk.roster.lookup(claim.id).is_none() {
+        if ground == Ground::New && desk.roster.places() >= desk.known_max && desk.roster.lookup(claim.id).is_none() {
             let text = format!(
-                "this hub knows {} clients, and takes no more (ten times its --max-clients): nobody new is let in",
+                "this hub knows {} clients, and takes no more (ten times its --max-clients): nobody new is let in, until its \
+                 administrator gives it a larger --max-clients, which it takes over at a reload (SIGHUP), or revokes who never \
+                 comes back",
                 desk.known_max
             );
             return self.refuse(Code::Full, &text, None, Note::NotEnrolled("as many clients are known as are kept"));

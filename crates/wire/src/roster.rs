@@ -25,8 +25,8 @@ use thiserror::Error;
 pub trait Roster {
     /// What is known of `id`, also when it has lapsed.
     fn lookup(&self, id: ClientId) -> Option<Known>;
-    /// How many are known, lapsed and expected ones included.
-    fn count(&self) -> usize;
+    /// How many have a place: lapsed and expected ones as well, the revoked ones not, whose ids are only kept from coming back.
+    fn places(&self) -> usize;
     /// The invite, also when it is spent or has expired.
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite>;
     /// The provisional, not lapsed client that used this invite, where it is the only one.

@@ -111,6 +111,43 @@ fn a_backup_taken_from_a_running_hub_is_put_back_and_all_clients_end_equal_to_th
 }
 
 #[test]
+fn a_hub_put_back_where_its_share_is_another_directory_says_so_and_nobody_is_told_to_wait_for_a_scan() {
+    let mut scene = Scene::start();
+    scene.backup();
+    scene.cluster.stop_hub();
+    let share = scene.cluster.share();
+    fs::rename(&share, scene.cluster.path().join("away")).unwrap();
+    fs::create_dir(&share).unwrap();
+    fs::write(share.join("other"), "other").unwrap();
+    assert_eq!(scene.restore(&["--replace"]).0, Some(0));
+    scene.cluster.start_hub();
+    let of = |args: &[&str]| {
+        let output = scene.cluster.run(args);
+        let told = [&output.stdout[..], &output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
+    };
+    let (mut code, mut told) = (None, String::new());
+    let wait = ["wait", "share", "--client", "1", "--timeout", "300ms"];
+    until(PATIENCE, "the agent to be back, and the wait to end with 4", || {
+        (code, told) = of(&wait);
+        code == Some(4)
+    });
+    assert!(told.contains("nothing goes out: ") && told.contains("it is another one, and holds 1 entry"), "{told}");
+    let all = [told, of(&["status"]).1, of(&["why", "share"]).1, of(&["why", "share", "--client", "1"]).1];
+    for told in &all {
+        assert!(!told.contains("scanning") && !told.contains("as it is now"), "{told}");
+    }
+    let [_, status, why, one] = all;
+    assert!(status.contains(", held; 1 in sync with what last went out, 0 not"), "{status}");
+    assert!(why.contains("1 client has share as it last went out") && why.contains("nothing goes out"), "{why}");
+    assert!(one.contains("the newest that went out"), "{one}");
+    stdout(scene.cluster.run(&["allow-deletes", "share"]));
+    scene.cluster.assert_identical();
+    let status = of(&["status"]).1;
+    assert!(!status.contains("held") && status.contains("; 1 in sync, 0 not"), "{status}");
+}
+
+#[test]
 fn what_was_acknowledged_before_a_backup_began_is_in_it_whatever_is_put_meanwhile() {
     let scene = Scene::start();
     let (acknowledged, over) = (AtomicU64::new(0), AtomicBool::new(false));

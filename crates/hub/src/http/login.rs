@@ -79,8 +79,9 @@ pub(super) async fn post(
         (Some(unique_id), _) => ToHub::UniqueId { unique_id },
         (None, true) => ToHub::Lost,
         (None, false) => {
-            let bad = |invite: &Secret| bad_invite(&hub, peer.address.ip(), Via::Http, id, invite);
-            if let Some(refusal) = asked.invite.as_ref().and_then(bad) {
+            if let Some(invite) = &asked.invite
+                && let Some(refusal) = bad_invite(&hub, peer.address.ip(), Via::Http, id, invite).await
+            {
                 return Err(refusal.into());
             }
             let text =

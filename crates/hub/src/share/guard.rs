@@ -8,6 +8,7 @@ use mirror::guard::Tally;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tree::RelPath;
+use wire::answer::NOTHING_GOES_OUT;
 
 /// What a guard keeps from going out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Held {
     pub(crate) fn text(&self) -> String {
         match self.holds {
             Holds::Deletions => format!("deletions are held: {}", self.why),
-            Holds::Everything => format!("nothing goes out: {}", self.why),
+            Holds::Everything => format!("{NOTHING_GOES_OUT}: {}", self.why),
         }
     }
 }

@@ -44,8 +44,8 @@ impl Roster for Bent<'_> {
             (_, known) => known,
         }
     }
-    fn count(&self) -> usize {
-        self.book.count()
+    fn places(&self) -> usize {
+        self.book.places()
     }
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
         Roster::lookup_invite(self.book, code)

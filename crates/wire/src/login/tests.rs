@@ -240,8 +240,18 @@ fn a_hub_that_knows_as_many_as_it_keeps_takes_nobody_new_and_lets_in_who_is_know
         let step = door.say(&mut login, say_id_with(id, None));
         let refused = refusal(&step.say);
         assert_eq!((refused.code, &step.then), (Code::Full, &Then::End));
-        assert!(refused.text.contains("knows 2 clients"), "{}", refused.text);
+        assert!(refused.text.contains("knows 2 clients") && refused.text.contains("--max-clients"), "{}", refused.text);
+        assert!(refused.text.contains("SIGHUP"), "{}", refused.text);
     }
+    // Who was revoked leaves a place, and never comes back to it.
+    let mut after = door.clone();
+    let revoked = after.book.plan_revoke(ClientId::new(8).unwrap()).unwrap();
+    let undo = after.book.apply(revoked);
+    assert_eq!((after.book.count(), after.book.places()), (2, 1));
+    after.enrol(AWAY, 9);
+    assert_eq!(after.book.places(), 2);
+    after.book.apply(undo);
+    assert_eq!(after.book.places(), 3);
     assert!(matches!(door.transcript(AWAY, 7, None, say_key(&unique_id)).1, Then::In(_)));
     // Who is expected has a place already.
     door.known_max = 3;
@@ -467,8 +477,8 @@ impl Roster for Full {
     fn lookup(&self, id: ClientId) -> Option<Known> {
         self.0.lookup(id)
     }
-    fn count(&self) -> usize {
-        self.0.count()
+    fn places(&self) -> usize {
+        self.0.places()
     }
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
         self.0.lookup_invite(code)

@@ -32,6 +32,8 @@ pub struct Book {
     tokens: BTreeMap<BearerHash, Token>,
     /// Clients that a sweep has to look at: provisional ones, and those with a newer unique ID on its way.
     unsettled: BTreeSet<ClientId>,
+    /// How many of the clients were revoked.
+    revoked: usize,
 }
 
 impl Book {
@@ -66,6 +68,11 @@ impl Book {
     /// How many there are, lapsed ones included.
     pub fn count(&self) -> usize {
         self.clients.len()
+    }
+
+    /// How many have a place: all but those who were revoked.
+    pub fn places(&self) -> usize {
+        self.clients.len() - self.revoked
     }
 
     /// An invite, also when it is of no use any more.
@@ -453,7 +460,9 @@ impl Book {
     pub fn apply(&mut self, change: Change) -> Change {
         let mut undo = Change::default();
         for id in change.clients_gone {
-            undo.clients.extend(self.clients.remove(&id).map(Arc::unwrap_or_clone));
+            let gone = self.clients.remove(&id);
+            self.revoked -= usize::from(gone.as_ref().is_some_and(|client| client.known == Known::Revoked));
+            undo.clients.extend(gone.map(Arc::unwrap_or_clone));
             self.unsettled.remove(&id);
         }
         for client in change.clients {
@@ -462,8 +471,12 @@ impl Book {
                 Known::Provisional { .. } | Known::Confirmed { next: Some(_), .. } => self.unsettled.insert(id),
                 Known::Confirmed { next: None, .. } | Known::Revoked | Known::Expected => self.unsettled.remove(&id),
             };
+            self.revoked += usize::from(client.known == Known::Revoked);
             match self.clients.insert(id, Arc::new(client)) {
-                Some(before) => undo.clients.push(Arc::unwrap_or_clone(before)),
+                Some(before) => {
+                    self.revoked -= usize::from(before.known == Known::Revoked);
+                    undo.clients.push(Arc::unwrap_or_clone(before));
+                }
                 None => undo.clients_gone.push(id),
             }
         }
@@ -507,8 +520,8 @@ impl Roster for Book {
         self.client(id).map(|client| client.known.clone())
     }
 
-    fn count(&self) -> usize {
-        self.count()
+    fn places(&self) -> usize {
+        self.places()
     }
 
     fn lookup_invite(&self, code: &InviteHash) -> Option<Invite> {
