@@ -410,9 +410,12 @@ mod tests {
             self.0.path().join("state")
         }
 
+        fn dir(&self, name: &str) -> Dir {
+            Dir::open_root(&self.0.path().join(name)).unwrap()
+        }
+
         fn open(&self) -> (Memory, Option<String>) {
-            let dir = |name| Dir::open_root(&self.0.path().join(name)).unwrap();
-            Memory::open(&self.file(), &dir("a"), &dir("b"), false).unwrap()
+            Memory::open(&self.file(), &self.dir("a"), &self.dir("b"), false).unwrap()
         }
     }
 
@@ -499,8 +502,18 @@ mod tests {
         std::fs::write(scene.file(), [&whole[..], b"x"].concat()).unwrap();
         assert!(scene.open().1.is_some());
         std::fs::write(scene.file(), &whole).unwrap();
-        std::fs::rename(scene.0.path().join("a"), scene.0.path().join("c")).unwrap();
-        std::fs::create_dir(scene.0.path().join("a")).unwrap();
+        let replace = |name: &str| {
+            std::fs::rename(scene.0.path().join(name), scene.0.path().join(format!("{name} before"))).unwrap();
+            std::fs::create_dir(scene.0.path().join(name)).unwrap();
+        };
+        // Another source is a matter for people, unless nothing of its disk lasts.
+        replace("a");
+        let (a, b) = (scene.dir("a"), scene.dir("b"));
+        let refused = Memory::open(&scene.file(), &a, &b, false);
+        assert_eq!(matches!(refused, Err(Unfit::AnotherSource)), a.identity().unwrap().lasts());
+        let (memory, note) = Memory::open(&scene.file(), &a, &b, true).unwrap();
+        assert!(note.unwrap().contains("another source") && memory.before.is_empty());
+        replace("b");
         assert!(scene.open().1.unwrap().contains("another pair"));
     }
 }
