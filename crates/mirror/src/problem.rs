@@ -27,16 +27,21 @@ pub enum Problem {
     /// A source name of the form of our own temporaries.
     #[error("{0} has a name that is reserved for temporaries; rename it at the source")]
     Reserved(RelPath),
-    /// Two names of the source that the destination's disk takes for one.
+    /// A name of the source that the destination's disk takes for another one.
     #[error(
         "{path} is not copied: to the disk of the destination that is the same name as {other}, which stands there and is left \
-         as it is; give one of them another name at the source"
+         as it is; {}", if *.is_wanted { "give one of them another name at the source" } else {
+            "the mirror is not about that one (it is left out, or its name is too long to be changed): give this one another name at the source, \
+             or that one at the destination"
+        }
     )]
     Collision {
         /// The one that has no place there.
         path: RelPath,
         /// The name beside it that has.
         other: Name,
+        /// Whether that is a name of the source, too.
+        is_wanted: bool,
     },
     /// What was to get another spelling of its name, and has neither.
     #[error("{at} was called {name} and could not get that name back, so it stays as it is: {why}")]

@@ -340,7 +340,8 @@ impl<S: Source> Pass<'_, '_, S> {
     fn collision(&mut self, path: &RelPath, other: &Name) -> Problem {
         let dir = path.parent().unwrap_or_default();
         self.engine.folding.learn(&dir);
-        Problem::Collision { path: path.clone(), other: other.clone() }
+        let is_wanted = dir.join(other).is_ok_and(|other| !matches!(self.source.entry(&other), Ok(None)));
+        Problem::Collision { path: path.clone(), other: other.clone(), is_wanted }
     }
 }
 

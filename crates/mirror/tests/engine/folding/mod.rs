@@ -115,8 +115,11 @@ fn m2_1_of_two_names_that_fall_together_one_is_whole_and_the_other_is_told() {
     }
     let mut before = None;
     for run in 0..3 {
-        let told = collisions(&scene.run());
+        let outcome = scene.run();
+        let told = collisions(&outcome);
         assert_eq!(told.len(), 12, "run {run}: {told:?}");
+        let advised = |problem: &Problem| problem.to_string().ends_with("give one of them another name at the source");
+        assert!(outcome.problems.iter().all(|(_, problem)| advised(problem)), "{:?}", outcome.problems);
         for dir in ["", "there", "made/deep"] {
             let there = names(&scene.d(dir));
             let own = there.iter().filter(|name| !["there", "made"].contains(&name.as_str()));
@@ -151,8 +154,9 @@ fn m2_3_what_is_extra_goes_and_what_is_left_out_stays_however_it_is_spelt() {
     write(&scene.s("other"), "x");
     write(&scene.d("kept"), "left alone");
     write(&scene.d("extra"), "x");
-    let told = collisions(&scene.told(options(&["kept"], false, false)).0);
-    assert_eq!(told, ["Kept"]);
+    let outcome = scene.told(options(&["kept"], false, false)).0;
+    assert_eq!(collisions(&outcome), ["Kept"]);
+    assert!(outcome.problems[0].1.to_string().contains("or that one at the destination"), "{:?}", outcome.problems);
     assert_eq!(fs::read(scene.d("kept")).unwrap(), b"left alone");
     assert_eq!(names(&scene.d("")), BTreeSet::from(["kept".into(), "other".into()]));
 }
