@@ -387,3 +387,44 @@ impl Guest {
 pub(crate) fn shares(hub: &Hub, to: &Access) -> Vec<ShareInfo> {
     hub.shares.values().filter(|share| to.joins(&share.name)).map(|share| share.info()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing;
+    use crate::roster::Registry;
+    use std::time::{Duration, Instant};
+    use tokio::sync::Notify;
+    use wire::login::InviteFault;
+
+    #[tokio::test]
+    async fn whoever_brings_a_bad_invite_over_and_over_is_told_ever_later_and_takes_few_lines_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Arc::new(Notify::new());
+        let (registry, _thread) = Registry::start(&dir.path().join("roster.db"), Arc::clone(&tables)).unwrap();
+        let (hub, _thread) = testing::hub("hub", dir.path(), registry, tables);
+        let now_ms = clock::now_ms();
+        let make =
+            |at_ms| move |roster: &mut Roster| roster.new_invite(1, 1000, crate::roster::Gives::default(), at_ms);
+        let good = hub.registry.change(make(now_ms)).await.unwrap();
+        let expired = hub.registry.change(make(now_ms - 10_000)).await.unwrap();
+        let (address, id) = ([127, 0, 0, 1].into(), ClientId::new(7).unwrap());
+        let bring = async |invite: &str| bad_invite(&hub, address, Via::Http, id, &invite.into()).await;
+        let hold = || hub.limiter().hold(&address.to_string(), id, hub.now().clock);
+        for nothing_wrong in [good.reveal().to_string(), "guessed".to_owned()] {
+            assert_eq!(bring(&nothing_wrong).await, None);
+        }
+        assert_eq!(hold(), Duration::ZERO);
+        let note = Note::BadInvite { id: Some(id), fault: InviteFault::Expired, made_at_ms: 0 };
+        let mut held = Duration::ZERO;
+        for next in [1, 2].map(Duration::from_secs) {
+            let began = Instant::now();
+            assert_eq!(bring(&expired.reveal()).await, Some(InviteFault::Expired.refusal()));
+            assert!(began.elapsed() >= held, "{held:?}");
+            assert!(hold() == next && !is_flood(&hub, address, &note), "{next:?}");
+            held = next;
+        }
+        hub.limiter().failed(&address.to_string(), id, hub.now().clock);
+        assert!(is_flood(&hub, address, &note) && !is_flood(&hub, [127, 0, 0, 2].into(), &note));
+    }
+}

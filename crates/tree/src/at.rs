@@ -16,7 +16,7 @@ mod node;
 mod temp;
 
 pub use attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, Takes};
-pub use dir::{Dir, DirEntry, ListBuffer};
+pub use dir::{Dir, DirEntry, FLEETING, ListBuffer};
 pub use grip::Grip;
 pub use identity::Identity;
 pub use meta::{Stat, is_beyond, let_changes_finish, set_mode, set_times, stat_of};

@@ -31,13 +31,10 @@ fn what_is_meant_for_one_start_is_not_done_at_each() {
     let dir = scratch();
     let root = dir.join("root");
     let at = root.to_str().unwrap();
-    for (what, flag) in
-        [("join", "--adopt"), ("join", "--allow-mass-delete"), ("mirror", "--allow-mass-delete")]
-    {
+    for (what, flag) in [("join", "--adopt"), ("join", "--allow-mass-delete"), ("mirror", "--allow-mass-delete")] {
         let words = if what == "join" { ["hub.example", "/srv/copy"] } else { ["/srv/a", "/srv/b"] };
-        let install = |extra: &[&str]| {
-            ended(service(&dir, &["install", what, "--root", at, "--"]).args(words).args(extra))
-        };
+        let install =
+            |extra: &[&str]| ended(service(&dir, &["install", what, "--root", at, "--"]).args(words).args(extra));
         let (code, said) = install(&[flag]);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(flag) && said.contains(&format!("start lockstep {what} once by hand")), "{said}");

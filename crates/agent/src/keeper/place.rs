@@ -10,7 +10,7 @@ use board::Replica;
 use rustix::fs::{AtFlags, StatxFlags};
 use std::path::Path;
 use std::time::Duration;
-use tree::at::{ListBuffer, is_temp_name};
+use tree::at::{FLEETING, ListBuffer, is_temp_name};
 use tree::{Dir, fsx};
 
 /// The file system's id and the directory's inode.
@@ -24,10 +24,6 @@ const NOTE_MOUNTED: &str = "root mounted";
 
 /// How often the path of the copy is looked at, while it is there and while it is not.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// Kinds of file systems, by the numbers that the kernel gives them, that hold nothing beyond a boot, or beyond the
-/// container that they were made for: tmpfs, ramfs, overlay. Each is a new one every time.
-const FLEETING: [&str; 3] = ["1021994", "858458f6", "794c7630"];
 
 /// XFS calls itself by the number of its device, which may be another after a boot. So there a directory is also known by
 /// its inode together with the moment when it was made, to the nanosecond.
@@ -126,7 +122,8 @@ impl FileSystem {
 
     /// Whether it is a new one in the place of one of the same kind that could not stay.
     fn follows(&self, noted: &FileSystem) -> bool {
-        FLEETING.contains(&&*self.kind) && (noted.kind.is_empty() || self.kind == noted.kind)
+        let fleeting = u32::from_str_radix(&self.kind, 16).is_ok_and(|kind| FLEETING.contains(&kind));
+        fleeting && (noted.kind.is_empty() || self.kind == noted.kind)
     }
 }
 

@@ -16,7 +16,8 @@ pub(crate) struct Facts {
 }
 
 const BYTES: usize = 40;
-/// In place of the size of a directory on which something is mounted; no file is that large.
+/// In place of the size of a directory on which something is mounted; no file is that large. Where the kind of a file system is
+/// noted, which has 32 bits, it is that much less.
 const MOUNTED: u64 = u64::MAX;
 
 impl Facts {
@@ -35,9 +36,27 @@ impl Facts {
         }
     }
 
+    /// Of a directory that is pinned as a root is; on a file system that does not outlive a boot, of what kind that is.
+    pub(crate) fn of_root(stat: &Stat, fleeting: Option<u32>) -> Self {
+        let (facts, kind) = (Self::of(stat), u64::from(fleeting.unwrap_or_default()));
+        Self { size_bytes: if facts.mount_point() { MOUNTED - kind } else { kind }, ..facts }
+    }
+
     /// Of a directory: whether something is mounted on it.
     pub(crate) fn mount_point(&self) -> bool {
-        self.size_bytes == MOUNTED
+        self.size_bytes >= MOUNTED - u64::from(u32::MAX)
+    }
+
+    /// What kind of file system a root is on, if it is one that does not outlive a boot; 0 else.
+    fn fleeting(&self) -> u64 {
+        if self.mount_point() { MOUNTED - self.size_bytes } else { self.size_bytes }
+    }
+
+    /// Of a root: whether it is on a new file system in the place of that of `pinned`, which could not stay: in memory, say. Never
+    /// where one was mounted and none is any more.
+    pub(crate) fn follows(&self, pinned: &Facts) -> bool {
+        let same_kind = self.fleeting() != 0 && self.fleeting() == pinned.fleeting();
+        same_kind && self.dev != pinned.dev && (self.mount_point() || !pinned.mount_point())
     }
 
     /// Whether both are of the same thing, whatever became of it since.

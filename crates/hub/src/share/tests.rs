@@ -349,6 +349,31 @@ fn a_root_is_known_by_the_id_of_its_file_system_and_where_that_changed_by_its_la
 }
 
 #[test]
+fn a_root_in_memory_is_a_new_one_after_each_boot_and_the_share_all_the_same() {
+    let scene = Scene::new();
+    let stat = Dir::open_root(&scene.share()).unwrap().stat_self().unwrap();
+    let (tmpfs, overlay) = (tree::at::FLEETING[0], tree::at::FLEETING[2]);
+    let new = tree::Stat { dev: stat.dev + 1, ctime_ns: stat.ctime_ns + 1, ..stat };
+    let of = |stat: &tree::Stat, kind: Option<u32>, mount_point: bool| {
+        let facts = Facts::of_root(&tree::Stat { mount_point, ..*stat }, kind);
+        assert_eq!(facts.mount_point(), mount_point);
+        Facts::from_bytes(&facts.to_bytes()).unwrap()
+    };
+    for mounted in [false, true] {
+        assert!(of(&new, Some(tmpfs), mounted).follows(&of(&stat, Some(tmpfs), mounted)));
+        // Of another kind, of one that stays, or of one that was not noted.
+        for (was, now) in [(Some(tmpfs), Some(overlay)), (Some(tmpfs), None), (None, Some(tmpfs)), (None, None)] {
+            assert!(!of(&new, now, mounted).follows(&of(&stat, was, mounted)), "{was:?} {now:?}");
+        }
+        // Another directory of the same one.
+        let beside = tree::Stat { ino: stat.ino + 1, ..stat };
+        assert!(!of(&beside, Some(tmpfs), mounted).follows(&of(&stat, Some(tmpfs), mounted)));
+    }
+    // Nothing is mounted there any more.
+    assert!(!of(&new, Some(tmpfs), false).follows(&of(&stat, Some(tmpfs), true)));
+}
+
+#[test]
 fn what_cannot_be_shared_is_told_and_nothing_else_suffers() {
     let mut scene = Scene::new();
     fs::write(scene.share().join("f"), "").unwrap();

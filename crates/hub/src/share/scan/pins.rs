@@ -41,7 +41,7 @@ impl Scanner {
             Ok(now) => now,
             Err(e) => return Some(format!("whether it is the directory that was shared before is not known: {e}")),
         };
-        if pinned.same_directory(&now) {
+        if pinned.same_directory(&now) || now.follows(&pinned) {
             return None;
         }
         let holds = match Listing::read(&self.root, &mut self.list).map(|listing| listing.0.len()) {
@@ -104,7 +104,7 @@ impl Scanner {
 
 /// The root is pinned by its file system's own id, which stays when devices are numbered anew at a boot.
 pub(super) fn root_facts(root: &Dir, stat: &Stat) -> Result<Facts, fsx::Error> {
-    Ok(Facts::of(&Stat { dev: root.file_system_id()?, ..*stat }))
+    Ok(Facts::of_root(&Stat { dev: root.file_system_id()?, ..*stat }, root.fleeting_kind()?))
 }
 
 /// A directory's facts; where something is mounted it is pinned as the root is.
