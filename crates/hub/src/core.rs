@@ -294,6 +294,14 @@ pub(crate) mod testing {
     use wire::link::Fingerprint;
     use wire::login::{Enrol, Policy};
 
+    /// As [`hub`], with a new roster in `dir`; and what has to be kept as long as it is used.
+    pub(crate) fn opened(dir: &Path) -> (Arc<Hub>, impl Sized) {
+        let tables = Arc::new(Notify::new());
+        let (registry, roster) = Registry::start(&dir.join("roster.db"), Arc::clone(&tables)).unwrap();
+        let (hub, data) = hub("hub", dir, registry, tables);
+        (hub, (data, roster))
+    }
+
     /// An open one without shares and listeners, its values in memory.
     pub(crate) fn hub(name: &str, data_dir: &Path, registry: Registry, tables: Arc<Notify>) -> (Arc<Hub>, DataThread) {
         let options = OpenOptions { durable: false, boot_id: String::new(), entropy: Box::new(|| 7) };

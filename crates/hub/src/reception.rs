@@ -392,17 +392,13 @@ pub(crate) fn shares(hub: &Hub, to: &Access) -> Vec<ShareInfo> {
 mod tests {
     use super::*;
     use crate::core::testing;
-    use crate::roster::Registry;
     use std::time::{Duration, Instant};
-    use tokio::sync::Notify;
     use wire::login::InviteFault;
 
     #[tokio::test]
     async fn whoever_brings_a_bad_invite_over_and_over_is_told_ever_later_and_takes_few_lines_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
-        let tables = Arc::new(Notify::new());
-        let (registry, _thread) = Registry::start(&dir.path().join("roster.db"), Arc::clone(&tables)).unwrap();
-        let (hub, _thread) = testing::hub("hub", dir.path(), registry, tables);
+        let (hub, _threads) = testing::opened(dir.path());
         let now_ms = clock::now_ms();
         let make =
             |at_ms| move |roster: &mut Roster| roster.new_invite(1, 1000, crate::roster::Gives::default(), at_ms);

@@ -509,15 +509,12 @@ mod tests {
     use super::*;
     use crate::core::testing;
     use crate::presence::Arrival;
-    use crate::roster::Registry;
     use wire::secret::Token;
 
     #[tokio::test]
     async fn who_says_nothing_is_cut_however_often_anybodys_rights_move() {
         let dir = tempfile::tempdir().unwrap();
-        let tables = Arc::new(Notify::new());
-        let (registry, _roster) = Registry::start(&dir.path().join("roster.db"), Arc::clone(&tables)).unwrap();
-        let (hub, _data) = testing::hub("hub", dir.path(), registry, tables);
+        let (hub, _threads) = testing::opened(dir.path());
         let arrival = Arrival {
             id: 1,
             token: Token([7; 32]),

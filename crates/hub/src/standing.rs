@@ -458,10 +458,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_over_all_clients_copies_none() {
         let scratch = tempfile::tempdir().unwrap();
-        let tables = Arc::new(tokio::sync::Notify::new());
-        let (registry, _roster) =
-            crate::roster::Registry::start(&scratch.path().join("roster.db"), Arc::clone(&tables)).unwrap();
-        let (hub, _data) = crate::core::testing::hub("hub", scratch.path(), registry, tables);
+        let (hub, _threads) = crate::core::testing::opened(scratch.path());
         // More than are looked up at once, twice.
         let ids = 1..=2 * AT_ONCE as u64 + 7;
         let row = |id| wire::answer::ImportRow {

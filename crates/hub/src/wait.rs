@@ -233,17 +233,13 @@ async fn goals(
 mod tests {
     use super::*;
     use crate::core::testing;
-    use crate::roster::Registry;
     use std::cell::Cell;
-    use tokio::sync::Notify;
     use wire::answer::{ClientChange, ImportRow};
     use wire::limits::WAIT_CLIENTS_MAX;
 
     /// A hub that expects so many clients.
     async fn hub(dir: &std::path::Path, clients: u64) -> Arc<Hub> {
-        let tables = Arc::new(Notify::new());
-        let (registry, _thread) = Registry::start(&dir.join("roster.db"), Arc::clone(&tables)).unwrap();
-        let (hub, _thread) = testing::hub("hub", dir, registry, tables);
+        let (hub, _threads) = testing::opened(dir);
         let change = |id| ClientChange { name: Some(format!("machine {id}")), ..ClientChange::default() };
         let rows: Vec<ImportRow> = (1..=clients).map(|id| ImportRow { id, change: change(id) }).collect();
         hub.registry.change(|roster| roster.import(&rows, false)).await.unwrap();

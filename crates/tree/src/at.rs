@@ -16,9 +16,9 @@ mod node;
 mod temp;
 
 pub use attributes::{ACL_ACCESS, ACL_DEFAULT, Attributes, Takes};
-pub use dir::{Dir, DirEntry, FLEETING, ListBuffer};
+pub use dir::{Dir, DirEntry, ListBuffer};
 pub use grip::Grip;
-pub use identity::Identity;
+pub use identity::{FLEETING, Identity};
 pub use meta::{Stat, is_beyond, let_changes_finish, set_mode, set_times, stat_of};
 pub use node::Node;
 pub use temp::{TEMP_PREFIX, TempNames, is_temp_name};

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use mirror::guard::HeldWhy;
 use mirror::{
-    Action, DeleteLimit, Dirty, DiskSource, Engine, Look, MirrorError, MirrorOptions, Options, Problem, Same, Source,
-    Supply, Want, WantFile,
+    Action, DeleteLimit, Dirty, DiskSource, Engine, MirrorError, MirrorOptions, Options, Problem, Source, Want,
 };
-use tree::{Dir, Name, RelPath, Stat};
+use tree::{Dir, Name, RelPath};
 
-use crate::scene::{Make, Scene, rel};
+use crate::scene::{Make, Scene, as_the_disk, rel};
 
 #[test]
 fn m2_3_three_files_onto_ten_extra_ones_is_done() {
@@ -151,15 +150,7 @@ impl Source for Unreadable<'_> {
         }
         self.0.list(dir)
     }
-    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
-        self.0.entry(path)
-    }
-    fn same(&mut self, p: &RelPath, w: &WantFile, f: &Stat, d: &Dir, n: &Name, l: Look) -> Result<Same, Problem> {
-        self.0.same(p, w, f, d, n, l)
-    }
-    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
-        self.0.content(path, want)
-    }
+    as_the_disk!(rest);
 }
 
 #[test]

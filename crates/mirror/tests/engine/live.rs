@@ -7,13 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mirror::{
-    Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Problem, Report, Same, Source, Stopper, Supply,
-    Want, WantFile, Writing,
-};
-use tree::{Dir, Name, RelPath, Stat};
+use mirror::{Action, Dirty, DiskSource, Engine, MirrorOptions, Options, Problem, Report, Source, Stopper, Writing};
+use tree::{Dir, Name, RelPath};
 
-use crate::scene::{Make, Scene, look, rel, stamp};
+use crate::scene::{Make, Scene, as_the_disk, look, rel, stamp};
 
 /// Waits until `done`, or fails with what it waited for.
 pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
@@ -314,18 +311,7 @@ fn m2_7_a_file_that_keeps_changing_to_the_end_has_failed() {
 struct Unsettled<'a>(DiskSource, &'a [&'a str]);
 
 impl Source for Unsettled<'_> {
-    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
-        self.0.list(dir)
-    }
-    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
-        self.0.entry(path)
-    }
-    fn same(&mut self, p: &RelPath, w: &WantFile, f: &Stat, d: &Dir, n: &Name, l: Look) -> Result<Same, Problem> {
-        self.0.same(p, w, f, d, n, l)
-    }
-    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
-        self.0.content(path, want)
-    }
+    as_the_disk!(list rest);
     fn is_unsettled(&mut self, dir: &RelPath, name: &Name) -> bool {
         self.1.iter().any(|path| rel(path).split().is_some_and(|(d, n)| d == *dir && n == *name))
     }

@@ -173,3 +173,33 @@ impl Make {
         stamp(path, mode, 1_234_567_890_123_456_789);
     }
 }
+
+/// What a source of a test leaves to the one of the disk that it stands before.
+macro_rules! as_the_disk {
+    ($($what:ident)*) => { $(crate::scene::as_the_disk!(@ $what);)* };
+    (@ list) => {
+        fn list(&mut self, dir: &tree::RelPath) -> Result<Vec<(tree::Name, mirror::Want)>, mirror::Problem> {
+            self.0.list(dir)
+        }
+    };
+    (@ rest) => {
+        fn entry(&mut self, path: &tree::RelPath) -> Result<Option<mirror::Want>, mirror::Problem> {
+            self.0.entry(path)
+        }
+        fn same(
+            &mut self,
+            path: &tree::RelPath,
+            want: &mirror::WantFile,
+            found: &tree::Stat,
+            dir: &tree::Dir,
+            name: &tree::Name,
+            look: mirror::Look,
+        ) -> Result<mirror::Same, mirror::Problem> {
+            self.0.same(path, want, found, dir, name, look)
+        }
+        fn content(&mut self, path: &tree::RelPath, want: &mirror::WantFile) -> mirror::Supply {
+            self.0.content(path, want)
+        }
+    };
+}
+pub(crate) use as_the_disk;

@@ -18,10 +18,6 @@ const LIST_BUFFER_BYTES: usize = 64 * 1024;
 /// Tries to find a free temporary name; with random names one is enough.
 const TEMP_TRIES: u32 = 8;
 
-/// Kinds of file systems, by the numbers that the kernel gives them, that hold nothing beyond a boot, or beyond the
-/// container that they were made for: tmpfs, ramfs, overlay. Each is a new one every time.
-pub const FLEETING: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x794c_7630];
-
 const OPEN_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
@@ -502,24 +498,6 @@ impl Dir {
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(e) => Err(Error::new("lock", &self.path, e)),
         }
-    }
-
-    /// Identifier of the file system this directory is on, as statfs(2) tells it; 0 where it tells none.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn file_system_id(&self) -> Result<u64, Error> {
-        let stat = rustix::fs::fstatvfs(&self.fd).map_err(|e| Error::new("read the file system of", &self.path, e))?;
-        Ok(stat.f_fsid)
-    }
-
-    /// The kind of file system this directory is on, where that is one of [`FLEETING`].
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn fleeting_kind(&self) -> Result<Option<u32>, Error> {
-        let stat = rustix::fs::fstatfs(&self.fd).map_err(|e| Error::new("read the file system of", &self.path, e))?;
-        Ok(FLEETING.into_iter().find(|kind| i128::from(stat.f_type) == i128::from(*kind)))
     }
 
     /// Has everything written to this file system so far reach the disk.

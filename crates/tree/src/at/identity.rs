@@ -1,11 +1,12 @@
-//! Which file system a directory is the top of, in words that hold after it was mounted again and after another start of the
+//! Which file system a directory is on, or the top of, in words that hold after it was mounted again and after another start of the
 //! machine: numbers of devices do neither.
 
 use super::Dir;
 use crate::fsx::Error;
 
-/// Kinds of file systems whose identifier is another one each time, and whose inodes are: tmpfs, ramfs, overlay.
-const FLEETING: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x794c_7630];
+/// Kinds of file systems, by the numbers that the kernel gives them, that hold nothing beyond a boot, or beyond the
+/// container that they were made for: tmpfs, ramfs, overlay. Each is a new one every time.
+pub const FLEETING: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x794c_7630];
 
 /// Which directory of which file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Identity {
 impl Identity {
     /// Whether it is the same after another start of the machine.
     pub fn lasts(&self) -> bool {
-        !FLEETING.contains(&self.kind)
+        fleeting(self.kind).is_none()
     }
 }
 
@@ -45,17 +46,46 @@ impl Dir {
     /// When the system refuses.
     pub fn identity(&self) -> Result<Identity, Error> {
         let stat = self.stat_self()?;
+        let kind = self.file_system_kind()?;
+        let id = self.file_system_id()?;
+        let lasts = fleeting(kind).is_none() && id != of_device(stat.dev);
+        Ok(Identity { kind, id: if lasts { id } else { 0 }, ino: stat.ino })
+    }
+
+    /// Identifier of the file system this directory is on, as statfs(2) tells it; 0 where it tells none.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn file_system_id(&self) -> Result<u64, Error> {
+        let stat = rustix::fs::fstatvfs(self).map_err(|e| Error::new("read the file system of", self.path(), e))?;
+        Ok(stat.f_fsid)
+    }
+
+    /// The kind of file system this directory is on, where that is one of [`FLEETING`].
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn fleeting_kind(&self) -> Result<Option<u32>, Error> {
+        Ok(fleeting(self.file_system_kind()?))
+    }
+
+    /// The kind of file system this directory is on, as statfs(2) tells it.
+    fn file_system_kind(&self) -> Result<u64, Error> {
         let tells = rustix::fs::fstatfs(self).map_err(|e| Error::new("read the file system of", self.path(), e))?;
         #[allow(
             clippy::cast_sign_loss,
             clippy::unnecessary_cast,
             reason = "a pattern of bits, of another type on each architecture"
         )]
-        let kind = tells.f_type as u64;
-        let id = self.file_system_id()?;
-        let lasts = !FLEETING.contains(&kind) && id != of_device(stat.dev);
-        Ok(Identity { kind, id: if lasts { id } else { 0 }, ino: stat.ino })
+        Ok(tells.f_type as u64)
     }
+}
+
+/// Which of [`FLEETING`] a kind is. Only its lower 32 bits count: where the number is one of 32 bits, its highest is a sign.
+fn fleeting(kind: u64) -> Option<u32> {
+    let [a, b, c, d, ..] = kind.to_le_bytes();
+    let kind = u32::from_le_bytes([a, b, c, d]);
+    FLEETING.contains(&kind).then_some(kind)
 }
 
 /// What the kernel makes of a device's number where a file system (XFS, FAT) has no other identifier.

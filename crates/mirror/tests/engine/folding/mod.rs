@@ -11,14 +11,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mirror::{
-    Action, Dirty, DiskSource, Engine, Look, MirrorOptions, Options, Outcome, Policy, Problem, Report, Same, Source,
-    Standing, State, Stopper, Supply, Want, WantFile,
+    Action, Dirty, DiskSource, Engine, MirrorOptions, Options, Outcome, Policy, Problem, Report, Source, Standing,
+    State, Stopper,
 };
-use tree::{Dir, Name, RelPath, Stat};
+use tree::Dir;
 
 use crate::choosing::options;
 use crate::live::{StopAtEnd, equal, live_with, until};
-use crate::scene::{Scene, look, stamp};
+use crate::scene::{Scene, as_the_disk, look, stamp};
 use disk::{FoldingDisk, Manner};
 
 /// The same letter in one piece, and in two.
@@ -219,18 +219,7 @@ fn m2_7_live_what_was_between_two_spellings_when_the_disk_failed_gets_its_name()
 struct TooEarly(DiskSource);
 
 impl Source for TooEarly {
-    fn list(&mut self, dir: &RelPath) -> Result<Vec<(Name, Want)>, Problem> {
-        self.0.list(dir)
-    }
-    fn entry(&mut self, path: &RelPath) -> Result<Option<Want>, Problem> {
-        self.0.entry(path)
-    }
-    fn same(&mut self, p: &RelPath, w: &WantFile, f: &Stat, d: &Dir, n: &Name, l: Look) -> Result<Same, Problem> {
-        self.0.same(p, w, f, d, n, l)
-    }
-    fn content(&mut self, path: &RelPath, want: &WantFile) -> Supply {
-        self.0.content(path, want)
-    }
+    as_the_disk!(list rest);
     fn check_pin(&mut self) -> Result<(), Problem> {
         Err(Problem::SourceUnknown)
     }
